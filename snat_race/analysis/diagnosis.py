@@ -1,0 +1,102 @@
+"""Which cause explains how many losses, by the kernel's own counters. Never a guess.
+
+Sources: net/netfilter/nf_conntrack_core.c (``__nf_conntrack_confirm``: a clash raises
+insert_failed and drop; a chain that is too long raises insert_failed and chaintoolong; a full
+table raises drop) and nf_nat_core.c (``get_unique_tuple``: when every port is taken it returns
+one in use, which also dies at confirm, after some 128 or more look-ups that raise ``found``).
+"""
+
+from snat_race.analysis.result import Cause, Kernel
+
+# A dial that meets taken ports raises `found` by 3 to 5 (measured); an exhausted search by over 100.
+_FOUND_PER_DIAL, _FOUND_PER_EXHAUSTED = 5, 100
+
+_BY_ERROR = {
+    "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
+    "ECONNRESET": ("reset", "the destination, or a firewall, resets connections"),
+    "EHOSTUNREACH": ("unreachable", "check routes and firewalls"),
+    "ENETUNREACH": ("unreachable", "check routes"),
+    "EADDRNOTAVAIL": ("client_ports_exhausted", "no SYN was sent: widen ip_local_port_range"),
+    "EADDRINUSE": ("client_port_taken", "no SYN was sent: another program holds the source port"),
+    "EMFILE": ("client_out_of_files", "no SYN was sent: raise ulimit -n"),
+}
+
+
+def diagnose(attempted: int, errors: dict[str, int], kernel: Kernel) -> list[Cause]:
+    """Return the causes of the failed dials, most losses first; what is left is "unexplained"."""
+    causes = [
+        Cause(
+            cause=_BY_ERROR.get(name, (name.lower(), ""))[0],
+            losses=count,
+            evidence=f"connect() failed with {name} {count} times",
+            advice=_BY_ERROR.get(name, ("", "see errno(3)"))[1],
+        )
+        for name, count in errors.items()
+        if name != "TIMEOUT"
+    ]
+    left = errors.get("TIMEOUT", 0)
+    for found in (_clash(attempted, kernel), _chain(kernel), _table_full(kernel), _backlog(kernel)):
+        explained = min(left, found.losses)
+        if explained:
+            causes.append(found.model_copy(update={"losses": explained}))
+            left -= explained
+    if left:
+        causes.append(
+            Cause(
+                cause="unexplained",
+                losses=left,
+                evidence="timeouts that no counter accounts for",
+                advice="packets may be lost elsewhere, or the timeout is too short for this path",
+            )
+        )
+    return sorted(causes, key=lambda cause: -cause.losses)
+
+
+def _clash(attempted: int, kernel: Kernel) -> Cause:
+    source = kernel.source
+    clashes = min(sum(source.insert_failed) - sum(source.chain_toolong), sum(source.drop))
+    found = sum(source.found)
+    evidence = f"insert_failed +{sum(source.insert_failed)}, drop +{sum(source.drop)}, found +{found}"
+    if clashes and found - attempted * _FOUND_PER_DIAL > clashes * _FOUND_PER_EXHAUSTED:
+        return Cause(
+            cause="nat_ports_exhausted",
+            losses=clashes,
+            evidence=f"{evidence}: over {_FOUND_PER_EXHAUSTED} ports were tried for each loss",
+            advice="give the NAT more ports or addresses, or the load more destinations",
+        )
+    return Cause(
+        cause="snat_race",
+        losses=clashes,
+        evidence=evidence,
+        advice="add --random-fully (nftables: fully-random) to the SNAT rule",
+    )
+
+
+def _chain(kernel: Kernel) -> Cause:
+    return Cause(
+        cause="conntrack_chain_too_long",
+        losses=sum(kernel.source.chain_toolong),
+        evidence=f"chaintoolong +{sum(kernel.source.chain_toolong)}",
+        advice="raise net.netfilter.nf_conntrack_buckets",
+    )
+
+
+def _table_full(kernel: Kernel) -> Cause:
+    source = kernel.source
+    clashes = sum(source.insert_failed) - sum(source.chain_toolong)
+    return Cause(
+        cause="conntrack_table_full",
+        losses=max(0, sum(source.drop) - clashes),
+        evidence=f"drop +{sum(source.drop)} beyond insert_failed, table {source.count} of {source.max}",
+        advice="raise net.netfilter.nf_conntrack_max",
+    )
+
+
+def _backlog(kernel: Kernel) -> Cause:
+    drops = kernel.destination.get("ListenDrops", 0)
+    return Cause(
+        cause="accept_queue_full",
+        losses=drops,
+        evidence=f"ListenDrops +{drops} at the destination",
+        advice="accept faster, or raise the backlog and net.core.somaxconn",
+    )

@@ -1,0 +1,42 @@
+"""Confidence intervals for proportions: what a count of losses lets us say."""
+
+from math import sqrt
+
+Z95 = 1.959963984540054
+Interval = tuple[float, float]
+
+
+def wilson(losses: int, trials: int) -> Interval:
+    """Return the 95 % score interval of a proportion; (0, 1) without trials.
+
+    E. B. Wilson, "Probable inference", J. Amer. Statist. Assoc. 22 (1927) 209-212.
+    """
+    if not trials:
+        return 0.0, 1.0
+    z2, p = Z95 * Z95, losses / trials
+    centre = (p + z2 / (2 * trials)) / (1 + z2 / trials)
+    half = Z95 * sqrt(p * (1 - p) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
+    return (max(0.0, centre - half) if losses else 0.0, min(1.0, centre + half) if losses < trials else 1.0)
+
+
+def reduction(base: tuple[int, int], other: tuple[int, int]) -> tuple[float, Interval] | None:
+    """Return by which share ``other`` lowers the loss rate of ``base``, with its 95 % interval.
+
+    Both are (losses, trials). 1.0: no loss is left; 0.0: no change; negative: more losses. None
+    where the ratio of the rates cannot be computed. The interval combines the two Wilson
+    intervals by the MOVER-R method: A. Donner, G. Zou, "Closed-form confidence intervals for
+    functions of the normal mean and standard deviation", Stat. Methods Med. Res. 21 (2012)
+    347-359.
+    """
+    if not base[0] or not other[1]:
+        return None
+    p, q = base[0] / base[1], other[0] / other[1]
+    (p_low, p_high), (q_low, q_high) = wilson(*base), wilson(*other)
+    lowest = _ratio_limit(p, q, p_high, q_low, -1)
+    highest = _ratio_limit(p, q, p_low, q_high, +1)
+    return 1 - q / p, (1 - highest, 1 - lowest)
+
+
+def _ratio_limit(p: float, q: float, p_limit: float, q_limit: float, sign: int) -> float:
+    inner = (p * q) ** 2 - q_limit * p_limit * (2 * q - q_limit) * (2 * p - p_limit)
+    return (p * q + sign * sqrt(max(0.0, inner))) / (p_limit * (2 * p - p_limit))

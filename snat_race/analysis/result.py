@@ -1,0 +1,146 @@
+"""The JSON contract, schema_version 1. Units are in the names; every number is finite."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Model(BaseModel):
+    """Frozen; unknown fields are kept, so that older readers lose nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class Latency(Model):
+    """Connect latency in ns."""
+
+    min: int
+    p50: int
+    p90: int
+    p95: int
+    p99: int
+    p999: int
+    max: int
+    mean: float
+
+
+class Summary(Model):
+    """What became of the dials of a period, a variant or a run.
+
+    ``attempted`` dials have an outcome. ``paired`` and ``collisions`` count slots in which two or
+    more containers dialled the same lane, and those in which one of them lost; None where one
+    client cannot know. ``latency_ns`` is of connected dials, ``latency_all_ns`` of failed ones too,
+    ``latency_from_slot_ns`` also of the slots that passed while one was in flight. ``histogram``
+    holds what ``latency_ns`` was derived from, as HdrHistogram V2, base64.
+    """
+
+    attempted: int
+    connected: int
+    failed: int
+    late: int
+    overruns: int
+    cut_short: int
+    paired: int | None = None
+    collisions: int | None = None
+    elapsed_s: float
+    rate_per_s: float
+    errors: dict[str, int]
+    loss_rate: float
+    loss_rate_ci95: tuple[float, float]
+    latency_ns: Latency | None = None
+    latency_all_ns: Latency | None = None
+    latency_from_slot_ns: Latency | None = None
+    histogram: str | None = None
+
+
+class ConntrackRise(Model):
+    """Rise of the NAT's conntrack counters, one number per CPU, and the table's fill after."""
+
+    insert_failed: list[int]
+    drop: list[int]
+    found: list[int]
+    clash_resolve: list[int]
+    chain_toolong: list[int]
+    early_drop: list[int]
+    count: int
+    max: int
+
+
+class Kernel(Model):
+    """Rise of the kernel's counters; TcpExt and Tcp by name, only those that rose."""
+
+    source: ConntrackRise
+    destination: dict[str, int]
+    containers: dict[str, int]
+
+
+class Cause(Model):
+    """One cause and the number of losses it explains."""
+
+    cause: str
+    losses: int
+    evidence: str
+    advice: str
+
+
+class VariantResult(Model):
+    """One SNAT rule under test."""
+
+    name: str
+    rule: str
+    accepted: int
+    summary: Summary
+    kernel: Kernel
+    diagnosis: list[Cause]
+
+
+class Mitigation(Model):
+    """How far a variant lowers the collision rate of the first; None if that has none to lower."""
+
+    name: str
+    loss_reduction: float | None
+    ci95: tuple[float, float] | None
+
+
+class Verdict(Model):
+    """The conclusion, in one word and in a sentence."""
+
+    outcome: Literal["reproduced", "not_seen", "inconclusive"]
+    text: str
+    mitigations: list[Mitigation]
+
+
+class Tool(Model):
+    """Who wrote the file."""
+
+    name: str = "snat_race"
+    version: str
+
+
+class Result(Model):
+    """What all kinds of result share."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    tool: Tool
+    started_at: str
+    elapsed_s: float
+    environment: dict[str, Any]
+    spec: dict[str, Any]
+
+
+class LabResult(Result):
+    """A run of ``lab``."""
+
+    kind: Literal["lab"] = "lab"
+    variants: list[VariantResult]
+    verdict: Verdict
+
+
+class ClientResult(Result):
+    """A run of ``client``."""
+
+    kind: Literal["client"] = "client"
+    summary: Summary
+    periods: list[Summary]

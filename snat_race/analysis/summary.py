@@ -1,0 +1,190 @@
+"""From samples to summaries: accumulate, then derive once."""
+
+from collections import Counter
+from errno import errorcode
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from snat_race.analysis.histogram import Histogram
+from snat_race.analysis.intervals import wilson
+from snat_race.analysis.result import Latency, Summary
+from snat_race.load import sample
+
+Samples = NDArray[Any]
+
+
+class Counts(Protocol):
+    """The workers' own counters over the dials to summarise."""
+
+    @property
+    def attempted(self) -> int: ...
+    @property
+    def recorded(self) -> int: ...
+    @property
+    def late(self) -> int: ...
+    @property
+    def overruns(self) -> int: ...
+    @property
+    def cut_short(self) -> int: ...
+
+
+class Pairs(NamedTuple):
+    """Slots in which two or more containers dialled, and those in which at least one lost."""
+
+    paired: int
+    collisions: int
+
+
+def error_name(error: int) -> str:
+    """Return the name of a dial's errno; a timeout has a name of its own."""
+    return "TIMEOUT" if error == sample.TIMED_OUT else errorcode.get(error, f"errno {error}")
+
+
+def order_statistic(ordered: NDArray[Any], per_mille: int) -> int:
+    """Return the exact percentile of sorted values, at index ``(n - 1) * p``, as the ancestor."""
+    return int(ordered[(len(ordered) - 1) * per_mille // 1000])
+
+
+class Total:
+    """The dials of a variant or of a whole run. Memory does not grow with their number.
+
+    ``interval_ns`` 0: there is no schedule to be late for.
+    """
+
+    def __init__(self, interval_ns: int) -> None:
+        self._interval_ns = interval_ns
+        self._connected, self._all, self._from_slot = Histogram(), Histogram(), Histogram()
+        self._errors: Counter[str] = Counter()
+        self.recorded = 0
+
+    def add(self, samples: Samples) -> None:
+        """Add the samples of any worker."""
+        packed = samples["packed"]
+        latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
+        self.recorded += len(packed)
+        self._errors.update(count_errors(errors))
+        self._connected.record(latencies_ns[errors == 0])
+        self._all.record(latencies_ns)
+        if self._interval_ns:
+            self._from_slot.record_from_schedule(latencies_ns, self._interval_ns)
+
+    @property
+    def failed(self) -> int:
+        """The dials recorded that did not connect."""
+        return self._errors.total()
+
+    def summary(self, counts: Counts, elapsed_s: float, pairs: Pairs | None = None) -> Summary:
+        """Derive the summary; ``counts`` are the workers' own counters over the same dials."""
+        return _summary(
+            counts,
+            elapsed_s,
+            self._errors,
+            pairs,
+            latency_ns=_from_histogram(self._connected),
+            latency_all_ns=_from_histogram(self._all),
+            latency_from_slot_ns=_from_histogram(self._from_slot),
+            histogram=self._connected.encode(),
+        )
+
+
+def period(samples: Samples, counts: Counts, elapsed_s: float) -> Summary:
+    """Summarise one period; its percentiles are order statistics of exactly these samples."""
+    packed = samples["packed"]
+    latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
+    return _summary(
+        counts,
+        elapsed_s,
+        count_errors(errors),
+        None,
+        latency_ns=_exact(latencies_ns[errors == 0]),
+        latency_all_ns=_exact(latencies_ns),
+    )
+
+
+def count_errors(errors: NDArray[np.uint64]) -> Counter[str]:
+    """Count errno values by name; 0 is not an error."""
+    codes, counts = np.unique(errors[errors != 0], return_counts=True)
+    return Counter(
+        {error_name(code): count for code, count in zip(codes.tolist(), counts.tolist(), strict=True)}
+    )
+
+
+def pair_up(samples: list[Samples], interval_ns: int) -> Pairs:
+    """Find the dials that met: same source port, less than half an interval apart.
+
+    ``samples`` are all those of a round, an array per worker; the workers of one container must
+    not share ports.
+    """
+    every = np.concatenate(samples)
+    packed, start_ns = every["packed"], every["start_ns"]
+    ports = sample.ports(packed)
+    order = np.lexsort((start_ns, ports))
+    ports, start_ns = ports[order], start_ns[order].astype(np.int64)
+    lost = (sample.errors(packed) == sample.TIMED_OUT)[order]
+    apart = np.ones(len(every), bool)
+    apart[1:] = (np.diff(ports) != 0) | (np.diff(start_ns) >= interval_ns // 2)
+    group = np.cumsum(apart) - 1
+    met = np.bincount(group) >= 2
+    return Pairs(int(met.sum()), int((met & (np.bincount(group, weights=lost) > 0)).sum()))
+
+
+def _summary(
+    counts: Counts,
+    elapsed_s: float,
+    errors: Counter[str],
+    pairs: Pairs | None,
+    **latencies: Any,
+) -> Summary:
+    failed = errors.total()
+    attempted = counts.attempted - counts.cut_short
+    return Summary(
+        attempted=attempted,
+        connected=counts.recorded - failed,
+        failed=failed,
+        late=counts.late,
+        overruns=counts.overruns,
+        cut_short=counts.cut_short,
+        paired=pairs.paired if pairs else None,
+        collisions=pairs.collisions if pairs else None,
+        elapsed_s=round(elapsed_s, 6),
+        rate_per_s=round(attempted / elapsed_s, 3) if elapsed_s else 0.0,
+        errors=dict(errors.most_common()),
+        loss_rate=failed / counts.recorded if counts.recorded else 0.0,
+        loss_rate_ci95=wilson(failed, counts.recorded),
+        **latencies,
+    )
+
+
+def _from_histogram(histogram: Histogram) -> Latency | None:
+    if not histogram.count:
+        return None
+    at = histogram.percentile_ns
+    return Latency(
+        min=at(0),
+        p50=at(50),
+        p90=at(90),
+        p95=at(95),
+        p99=at(99),
+        p999=at(99.9),
+        max=at(100),
+        mean=histogram.mean_ns,
+    )
+
+
+def _exact(latencies_ns: NDArray[np.uint64]) -> Latency | None:
+    if not latencies_ns.size:
+        return None
+    ordered = np.sort(latencies_ns)
+    at = order_statistic
+    return Latency(
+        min=at(ordered, 0),
+        p50=at(ordered, 500),
+        p90=at(ordered, 900),
+        p95=at(ordered, 950),
+        p99=at(ordered, 990),
+        p999=at(ordered, 999),
+        max=at(ordered, 1000),
+        mean=float(ordered.mean()),
+    )

@@ -1,0 +1,33 @@
+"""The exception tree. ``cli.py`` catches it, once, and exits with the class's code.
+
+::
+
+    SnatRaceError             1  a fault of ours, or a worker that died
+    ├── UsageError            2  bad input; the message names the option and says what to do
+    ├── ThresholdExceeded     3  the run worked; a limit the user set did not hold
+    └── EnvironmentLacks      4  this machine lacks something; the message says how to get it
+"""
+
+
+class SnatRaceError(Exception):
+    """A fault of ours. The message is one line."""
+
+    exit_code = 1
+
+
+class UsageError(SnatRaceError):
+    """The user asked for something that cannot be; the message says what to do."""
+
+    exit_code = 2
+
+
+class ThresholdExceeded(SnatRaceError):
+    """A limit such as ``--max-error-rate`` did not hold."""
+
+    exit_code = 3
+
+
+class EnvironmentLacks(SnatRaceError):
+    """A privilege, a kernel feature or a free address is missing."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""What the kernel is and did: namespaces, SNAT rules, counters, limits."""

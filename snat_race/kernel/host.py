@@ -1,0 +1,38 @@
+"""The machine we run on: kernel, CPUs, limits that shape a measurement."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def usable_cpus() -> list[int]:
+    """Return the CPUs this process may run on (cpusets and taskset respected)."""
+    return list(psutil.Process().cpu_affinity())
+
+
+def online_cpus() -> int:
+    """Return the host's online CPUs: the same number in every container of the host."""
+    return os.sysconf("SC_NPROCESSORS_ONLN")
+
+
+def local_port_range() -> tuple[int, int]:
+    """Return the kernel's range of ephemeral ports, both inclusive."""
+    low, high = _PORT_RANGE.read_text().split()
+    return int(low), int(high)
+
+
+def environment() -> dict[str, Any]:
+    """Describe this machine, for the result file."""
+    return {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpus": online_cpus(),
+        "usable_cpus": usable_cpus(),
+        "python": platform.python_version(),
+        "root": os.geteuid() == 0,
+    }

@@ -1,0 +1,138 @@
+"""The dialers of one run: fork, start together, drain, stop. Sole owner of their shared memory."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from snat_race.errors import SnatRaceError
+from snat_race.load.crew import Crew
+from snat_race.load.dialer import DialPlan, dial
+from snat_race.load.drain import Drain
+from snat_race.load.ring import ATTEMPTED, HEAD, LATE, OVERRUNS, PARKED, QUOTA, Ring
+from snat_race.load.rounds import Rounds
+
+if TYPE_CHECKING:
+    from snat_race.load.sample import Samples
+
+_TOTAL_SLOTS = 1 << 22  # 64 MiB for all rings together
+_LARGEST_RING, _SMALLEST_RING = 1 << 16, 1 << 10
+_HEAD_START_NS = 2_000_000
+_UNLIMITED = (1 << 63) - 1
+STOP_GRACE_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Berth:
+    """Where one dialer lives: its plan, its CPU, and what to do before dialling (enter a
+    namespace, say)."""
+
+    plan: DialPlan
+    cpu: int | None = None
+    prepare: Callable[[], None] | None = None
+
+
+class Tally(NamedTuple):
+    """Counters, summed over all workers. ``attempted == recorded + overruns + cut_short``.
+
+    ``cut_short`` dials were in flight when their worker was stopped: no outcome, no error.
+    """
+
+    attempted: int
+    recorded: int
+    late: int
+    overruns: int
+    cut_short: int
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Return the sum of two tallies."""
+        return Tally(*map(sum, zip(self, other, strict=True)))
+
+    def since(self, earlier: "Tally") -> "Tally":
+        """Return the difference from an earlier tally."""
+        return Tally(*(now - then for now, then in zip(self, earlier, strict=True)))
+
+
+class Fleet:
+    """Dialers, from fork to reaping. A context manager."""
+
+    def __init__(self, berths: list[Berth]) -> None:
+        share = _TOTAL_SLOTS // len(berths)
+        fitting = 1 << (share.bit_length() - 1)
+        capacity = max(_SMALLEST_RING, min(_LARGEST_RING, fitting))
+        self._berths = berths
+        self._rounds = Rounds()
+        self._rings = [Ring(capacity) for _ in berths]
+        self._drains = [Drain(ring) for ring in self._rings]
+        self._crew = Crew()
+        self._round = 0
+
+    def __enter__(self) -> "Fleet":
+        try:
+            for index, (berth, ring) in enumerate(zip(self._berths, self._rings, strict=True)):
+                self._crew.fork(
+                    f"worker {index}",
+                    partial(dial, berth.plan, self._rounds, ring),
+                    cpu=berth.cpu,
+                    prepare=berth.prepare,
+                )
+            self._crew.wait_ready()
+        except BaseException:
+            self._crew.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rounds.stop()
+        self._crew.__exit__()
+
+    def start_round(self, duration_s: float | None, count: int | None = None) -> None:
+        """Let all workers dial, from one instant on, for a time or (and) a total number of dials.
+
+        ``count`` is shared out evenly; the first workers take the remainder.
+        """
+        for index, ring in enumerate(self._rings):
+            ring.words[QUOTA] = _share(count, len(self._rings), index) if count else _UNLIMITED
+        begin_ns = time.time_ns() + _HEAD_START_NS
+        end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
+        self._round = self._rounds.announce(begin_ns, end_ns)
+
+    def parked(self) -> bool:
+        """Whether every worker has finished the round.
+
+        Raises:
+            SnatRaceError: a worker died.
+
+        """
+        dead = self._crew.reap()
+        if dead:
+            raise SnatRaceError(f"{dead[0].obituary()}; the totals up to then are right")
+        return all(ring.words[PARKED] == self._round for ring in self._rings)
+
+    def drain(self, *, settled: bool = False) -> "list[Samples]":
+        """Return each worker's new samples, oldest first; all of them once workers have settled
+        (are parked or gone)."""
+        if settled:
+            return [np.concatenate((drain.take(), drain.take())) for drain in self._drains]
+        return [drain.take() for drain in self._drains]
+
+    def stop(self) -> None:
+        """Stop all workers, cutting short what blocks."""
+        self._rounds.stop()
+        self._crew.stop(STOP_GRACE_S)
+
+    def tally(self) -> Tally:
+        """Return the totals, from the workers' own counters. Exact when none is dialling."""
+        words = [ring.words for ring in self._rings]
+        attempted, stored, late, overruns = (
+            sum(w[counter] for w in words) for counter in (ATTEMPTED, HEAD, LATE, OVERRUNS)
+        )
+        recorded = sum(drain.recorded for drain in self._drains)
+        return Tally(attempted, recorded, late, overruns, attempted - stored - overruns)
+
+
+def _share(total: int, workers: int, index: int) -> int:
+    return total // workers + (index < total % workers)

@@ -1,0 +1,166 @@
+"""The server: one acceptor per CPU, accept and close at once."""
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Sequence
+from functools import partial
+from mmap import mmap
+
+from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
+from snat_race.load.crew import Crew
+from snat_race.load.endpoint import Endpoint, resolve
+
+BACKLOG = 4096
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SHORTAGE_PAUSE_MS = 20
+_ACCEPTED, _SHORT = 0, 1
+_WORDS_EACH = 16
+
+
+class Server:
+    """Acceptors on every port of ``endpoint``. A context manager.
+
+    ``batch_ms``: 0 accepts each connection at once; more accepts in batches, so that dialers on
+    the same CPUs are left in peace.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        cpus: Sequence[int | None],
+        *,
+        backlog: int = BACKLOG,
+        batch_ms: int = 0,
+    ) -> None:
+        self._endpoint, self._cpus = endpoint, cpus
+        self._backlog, self._batch_ms = backlog, batch_ms
+        self._family, address = resolve(endpoint, "--local-addr")
+        self._host = address[0]
+        self._words = memoryview(mmap(-1, len(cpus) * _WORDS_EACH * 8)).cast("Q")
+        self._crew = Crew()
+        self._stop_r, self._stop_w = os.pipe()
+
+    def __enter__(self) -> "Server":
+        self._require_free()
+        sockets: list[list[socket.socket]] = []
+        try:
+            for index, cpu in enumerate(self._cpus):
+                sockets.append(self._listen())
+                self._crew.fork(f"acceptor {index}", partial(self._accept, index, sockets[-1]), cpu=cpu)
+            self._crew.wait_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        finally:
+            for sock in (sock for mine in sockets for sock in mine):
+                sock.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._crew.__exit__()
+
+    def _require_free(self) -> None:
+        """SO_REUSEPORT would let a second server of the same user in, to share silently."""
+        for port in range(self._endpoint.low, self._endpoint.high + 1):
+            try:
+                self._bound(port, share=False).close()
+            except OSError as failed:
+                raise _cannot_listen(Endpoint(self._endpoint.host, port, port), failed) from failed
+
+    @property
+    def accepted(self) -> int:
+        """Connections accepted so far."""
+        return self._sum(_ACCEPTED)
+
+    @property
+    def shortages(self) -> int:
+        """How often accept() failed for want of files or memory."""
+        return self._sum(_SHORT)
+
+    def dead(self) -> list[str]:
+        """Say which acceptors have died."""
+        return [member.obituary() for member in self._crew.reap()]
+
+    def stop(self) -> int:
+        """Accept what is queued, stop, and return how many connections were accepted."""
+        if self._stop_w >= 0:
+            os.close(self._stop_w)
+            self._stop_w = -1
+        self._crew.stop(grace_s=1.0)
+        return self.accepted
+
+    def _sum(self, word: int) -> int:
+        return sum(self._words[index * _WORDS_EACH + word] for index in range(len(self._cpus)))
+
+    def _listen(self) -> list[socket.socket]:
+        """Bind every port, once: the acceptors of one crew share them by SO_REUSEPORT."""
+        opened = []
+        try:
+            for port in range(self._endpoint.low, self._endpoint.high + 1):
+                opened.append(self._bound(port))
+                opened[-1].listen(self._backlog)
+        except OSError as failed:
+            for sock in opened:
+                sock.close()
+            raise _cannot_listen(Endpoint(self._endpoint.host, port, port), failed) from failed
+        return opened
+
+    def _bound(self, port: int, *, share: bool = True) -> socket.socket:
+        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, share)
+        sock.setblocking(False)
+        try:
+            sock.bind((self._host, port))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def _accept(self, index: int, sockets: list[socket.socket]) -> None:
+        """Accept and close until the parent closes its end of the stop pipe, then once more."""
+        os.close(self._stop_w)
+        words, base = self._words, index * _WORDS_EACH
+        stop, wake = select.poll(), select.poll()
+        stop.register(self._stop_r, select.POLLIN)
+        wake.register(self._stop_r, select.POLLIN)
+        if not self._batch_ms:
+            for sock in sockets:
+                wake.register(sock, select.POLLIN)
+        running = True
+        while running:
+            running = self._stop_r not in dict(wake.poll(self._batch_ms or None))
+            if not all([_accept_all(sock, words, base) for sock in sockets]):
+                words[base + _SHORT] += 1
+                running = running and not stop.poll(_SHORTAGE_PAUSE_MS)
+
+
+def _accept_all(sock: socket.socket, words: memoryview, base: int) -> bool:
+    """Accept and close all that is queued; False if files or memory ran short."""
+    accept, close = sock._accept, os.close  # type: ignore[attr-defined]  # noqa: SLF001
+    while True:
+        try:
+            close(accept()[0])
+        except BlockingIOError:
+            return True
+        except OSError as failed:
+            if failed.errno in _SHORTAGES:
+                return False
+            # ECONNABORTED and pending network errors concern one connection only: accept(2)
+            continue
+        words[base + _ACCEPTED] += 1
+
+
+def _cannot_listen(endpoint: Endpoint, failed: OSError) -> SnatRaceError:
+    if failed.errno == errno.EADDRINUSE:
+        return EnvironmentLacks(
+            f"--local-addr: {endpoint} is in use; stop its owner ('ss -ltnp') or take another port"
+        )
+    if failed.errno == errno.EACCES:
+        return EnvironmentLacks(f"--local-addr: no privilege for {endpoint}; take a port above 1023")
+    if failed.errno == errno.EADDRNOTAVAIL:
+        return UsageError(f"--local-addr: {endpoint.host} is not an address of this machine")
+    return EnvironmentLacks(f"--local-addr: cannot listen on {endpoint}: {failed.strerror}")

@@ -1,0 +1,143 @@
+"""How a worker waits for its next dial. A pace yields the source port to bind (0: the kernel's
+choice), and ``wait()`` then returns at the instant to connect.
+
+All of them skip the slots that began while an earlier dial was still in flight, and count them
+as late.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from snat_race.load.ring import LATE, Ring
+from snat_race.load.rounds import Rounds
+from snat_race.load.schedule import Schedule
+
+_BIND_NS = 40_000  # from the last rehearsal to the slot: make a socket, bind it, be early
+_MARGIN_NS = 60_000  # a slot closer than this cannot be prepared for
+
+
+class Pace(Protocol):
+    """What the dialer asks of a pace."""
+
+    def slots(self, begin_ns: int) -> Iterator[int]:
+        """Yield source ports, one a dial, from ``begin_ns`` until the round ends."""
+
+    def wait(self) -> None:
+        """Return at the instant to connect."""
+
+
+class FlatOut:
+    """Dial again as soon as the last dial is done."""
+
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds = rounds
+
+    def slots(self, begin_ns: int) -> Iterator[int]:
+        """See :class:`Pace`."""
+        rounds, now = self._rounds, time.time_ns
+        rounds.sleep_until(begin_ns)
+        while now() < rounds.end_ns:
+            yield 0
+
+    def wait(self) -> None:
+        """Never wait."""
+
+
+class Ticker:
+    """One dial each interval, counted from the round's begin, as a Go ticker would."""
+
+    def __init__(self, rounds: Rounds, ring: Ring, interval_ns: int) -> None:
+        self._rounds, self._ring, self._interval_ns = rounds, ring, interval_ns
+
+    def slots(self, begin_ns: int) -> Iterator[int]:
+        """See :class:`Pace`."""
+        tick_ns = begin_ns
+        while self._rounds.sleep_until(tick_ns):
+            yield 0
+            tick_ns += self._interval_ns
+            missed = (time.time_ns() - tick_ns) // self._interval_ns
+            if missed > 0:
+                self._ring.count(LATE, missed)
+                tick_ns += missed * self._interval_ns
+
+    def wait(self) -> None:
+        """The tick itself was the wait."""
+
+
+class Rendezvous:
+    """Dial in each slot of a schedule so that the SYN meets the NAT as the slot starts.
+
+    A worker that slept, or that only spun, reaches the NAT with cold caches: some 5 us late and
+    spread over as much. So it rehearses just before each slot, with SYNs that die at the first
+    router: they warm the very path, and the time they take is how much earlier to connect.
+    """
+
+    def __init__(
+        self,
+        rounds: Rounds,
+        ring: Ring,
+        schedule: Schedule,
+        rehearse: Callable[[], int],
+        *,
+        spin_ns: int,
+        rehearsals: int,
+    ) -> None:
+        self._rounds, self._ring, self._schedule = rounds, ring, schedule
+        self._rehearse, self._rehearsals = rehearse, rehearsals
+        self._spin_ns = spin_ns
+        self._syn_ns = 0.0  # a SYN's way to the router
+        self._rehearsal_ns = 30_000.0  # the whole of one rehearsal
+        self._target_ns = 0
+
+    def slots(self, begin_ns: int) -> Iterator[int]:
+        """See :class:`Pace`."""
+        schedule, rounds = self._schedule, self._rounds
+        slot = schedule.first_slot(begin_ns)
+        while True:
+            reachable = schedule.first_slot(time.time_ns() + self._preparation_ns())
+            if reachable > slot:
+                self._ring.count(LATE, reachable - slot)
+                slot = reachable
+            start_ns = schedule.start_ns(slot)
+            nap_end_ns = start_ns - max(self._spin_ns, self._preparation_ns())
+            if start_ns >= rounds.end_ns or not rounds.sleep_until(nap_end_ns):
+                return
+            self._warm_up(start_ns)
+            self._target_ns = start_ns + schedule.offset_ns(slot) - int(self._syn_ns)
+            yield schedule.source_port(slot)
+            slot += 1
+
+    def wait(self) -> None:
+        """Spin until the SYN, sent now, would meet the NAT at the slot's start."""
+        now, target_ns = time.time_ns, self._target_ns
+        while now() < target_ns:
+            pass
+
+    def _preparation_ns(self) -> int:
+        return int(self._rehearsals * self._rehearsal_ns + self._syn_ns) + _MARGIN_NS
+
+    def _warm_up(self, start_ns: int) -> None:
+        now, last_ns = time.time_ns, start_ns - int(self._syn_ns) - _BIND_NS
+        first_ns = last_ns - int(self._rehearsals * self._rehearsal_ns)
+        while now() < first_ns:
+            pass
+        syn_ns = 0
+        for _ in range(self._rehearsals):
+            began_ns = now()
+            if began_ns + self._rehearsal_ns > last_ns + _BIND_NS / 2:
+                break
+            try:
+                syn_ns = self._rehearse()
+            except OSError:  # out of files or memory: the dial itself will say so
+                return
+            self._rehearsal_ns += (now() - began_ns - self._rehearsal_ns) / 16
+        if syn_ns:
+            self._syn_ns = _follow(self._syn_ns, syn_ns)
+
+
+def _follow(estimate_ns: float, observed_ns: int) -> float:
+    """Move towards what was observed, but no further than 0.5 us for an outlier."""
+    if not estimate_ns:
+        return observed_ns
+    return estimate_ns + max(-500.0, min(500.0, (observed_ns - estimate_ns) / 8))

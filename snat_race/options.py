@@ -1,0 +1,174 @@
+"""Frozen, validated settings of each command. No I/O: what needs a look at the machine is
+checked where it is used."""
+
+import re
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from snat_race.errors import UsageError
+
+MOST_WORKERS = 4096
+LONGEST_TIMEOUT_MS = 1_000_000  # a sample's latency has 40 bits of ns
+MOST_CONTAINERS = 64
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
+_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
+_COUNT = re.compile(r"^(\d+)([kKmM]?)$")
+_TIMES = {"": 1, "k": 1000, "m": 1_000_000}
+
+
+class Mode(StrEnum):
+    """How workers choose instant and source port."""
+
+    rendezvous = "rendezvous"
+    independent = "independent"
+
+
+class Close(StrEnum):
+    """How a dial ends: RST leaves no TIME_WAIT, FIN is the ancestor's way."""
+
+    rst = "rst"
+    fin = "fin"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Settings of ``client``. None: not limited, or the machine's default."""
+
+    remote_addr: str
+    workers: int
+    local_ips: tuple[str, ...]
+    timeout_ms: int
+    dial_interval_us: int
+    summary_interval_sec: int
+    mode: Mode
+    source_ports: tuple[int, int]
+    lanes: int
+    close: Close
+    duration_s: float | None
+    count: int | None
+    warmup_s: float | None
+    max_error_rate: float | None
+    output: Path | None
+    json: bool
+    pin: bool
+
+    def __post_init__(self) -> None:
+        _within("--workers", self.workers, 1, MOST_WORKERS)
+        _within("--timeout-ms", self.timeout_ms, 1, LONGEST_TIMEOUT_MS)
+        _within("--dial-interval-us", self.dial_interval_us, 0, 3_600_000_000)
+        _within("--summary-interval-sec", self.summary_interval_sec, 1, 86_400)
+        _within("--lanes", self.lanes, 1, 65535)
+        if self.mode is Mode.rendezvous:
+            self._check_rendezvous()
+
+    def _check_rendezvous(self) -> None:
+        low, high = self.source_ports
+        needed = -(-self.workers // max(1, len(self.local_ips)))
+        if not self.dial_interval_us:
+            raise UsageError(
+                "--dial-interval-us: 0 (flat out) has no slots to meet in; add --mode independent"
+            )
+        if self.lanes < needed:
+            raise UsageError(f"--lanes: {self.workers} workers need at least {needed} lanes")
+        if high - low + 1 < self.lanes:
+            raise UsageError(
+                f"--source-ports: {low}-{high} has fewer ports than the {self.lanes} lanes; widen it"
+            )
+
+    def spec(self) -> dict[str, Any]:
+        """Return the settings as JSON has them."""
+        return _plain(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Settings of ``server``."""
+
+    local_addr: str
+    workers: int
+
+    def __post_init__(self) -> None:
+        _within("--workers", self.workers, 1, MOST_WORKERS)
+
+
+@dataclass(frozen=True, slots=True)
+class LabOptions:
+    """Settings of ``lab``; ``workers`` per container, ``duration_s`` per variant."""
+
+    containers: int
+    workers: int
+    duration_s: float
+    interval_us: int
+    timeout_ms: int
+    variants: tuple[str, ...]
+    output: Path | None
+    json: bool
+
+    def __post_init__(self) -> None:
+        _within("--containers", self.containers, 2, MOST_CONTAINERS)
+        _within("--workers", self.workers, 1, MOST_WORKERS // self.containers)
+        _within("--interval-us", self.interval_us, 100, 60_000_000)
+        _within("--timeout-ms", self.timeout_ms, 1, 900)
+        if not 0.1 <= self.duration_s <= 3600:
+            raise UsageError("--duration: give 100ms to 1h")
+        if self.duration_s * 1e6 < 2 * self.interval_us:
+            raise UsageError("--duration: shorter than two intervals; raise it or lower --interval-us")
+
+    def spec(self) -> dict[str, Any]:
+        """Return the settings as JSON has them."""
+        return _plain(self)
+
+
+def parse_duration_s(text: str, option: str) -> float:
+    """Parse ``10s``, ``2m``, ``500ms``, ``1h`` or plain seconds."""
+    shape = _DURATION.match(text.strip())
+    seconds = float(shape[1]) * _SECONDS[shape[2]] if shape else 0.0
+    if not 0 < seconds < 1e7:
+        raise UsageError(f"{option}: {text!r} is not a duration; write 10s, 2m or 500ms")
+    return seconds
+
+
+def parse_count(text: str, option: str) -> int:
+    """Parse ``1000``, ``50k`` or ``2m``."""
+    shape = _COUNT.match(text.strip())
+    count = int(shape[1]) * _TIMES[shape[2].lower()] if shape else 0
+    if not 0 < count < 1 << 62:
+        raise UsageError(f"{option}: {text!r} is not a count; write 1000 or 50k")
+    return count
+
+
+def parse_rate(text: str, option: str) -> float:
+    """Parse ``0.1%`` or ``0.001`` to a share of 1."""
+    digits = text.strip().removesuffix("%")
+    try:
+        rate = float(digits) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise UsageError(f"{option}: {text!r} is not a share; write 0.1% or 0.001")
+    return rate
+
+
+def parse_ports(text: str, option: str) -> tuple[int, int]:
+    """Parse ``LOW-HIGH``, both inclusive."""
+    low, dash, high = text.partition("-")
+    if not (dash and low.isascii() and low.isdigit() and high.isascii() and high.isdigit()):
+        raise UsageError(f"{option}: {text!r} is not LOW-HIGH; write 20000-29999")
+    if not 1 <= int(low) <= int(high) <= 65535:
+        raise UsageError(f"{option}: {text!r} must rise and lie within 1-65535")
+    return int(low), int(high)
+
+
+def _within(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{option}: {value} is out of range; give {low} to {high}")
+
+
+def _plain(options: ClientOptions | LabOptions) -> dict[str, Any]:
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+    }

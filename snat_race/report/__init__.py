@@ -1,0 +1,1 @@
+"""From finished results to something to look at."""
