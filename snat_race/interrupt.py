@@ -20,6 +20,10 @@ class Interrupt:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def __call__(self) -> bool:
+        """Whether a signal has come."""
+        return self.requested
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.requested = True
         signal.signal(number, signal.SIG_DFL)

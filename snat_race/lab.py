@@ -29,10 +29,10 @@ _PORT = 8080
 _SOURCE_PORTS = (20000, 59999)
 _ROUND_S = 0.5
 _WARM_UP_S = 0.15
-_POLL_S = 0.05
+_DRAIN_S = 0.1
 _BATCH_MS = 20
 _CATCH_UP_S = 0.5
-_DITHER_NS = 500
+_DITHER_NS = 1000
 _REHEARSALS = 4
 
 Progress = Callable[[float, str], None]
@@ -97,16 +97,11 @@ class _Lab:
         counters.flush_conntrack(source)
         before, tally, accepted = self._read(), fleet.tally(), self._server.accepted
         began_s = time.monotonic()
-        fleet.start_round(duration_s)
-        samples = []
-        while not fleet.parked():
-            if interrupt.requested:
-                return False
-            time.sleep(_POLL_S)
-            samples += fleet.drain()
+        drained = fleet.round(duration_s, every_s=_DRAIN_S, cancelled=interrupt)
+        samples = [taken for each in drained for taken in each]
+        if interrupt.requested:
+            return False
         into.elapsed_s += time.monotonic() - began_s
-        samples += fleet.drain(settled=True)
-
         pairs = pair_up(samples, self._options.interval_us * 1000)
         into.pairs = Pairs(*map(sum, zip(into.pairs, pairs, strict=True)))
         connected = into.total.recorded - into.total.failed
@@ -151,6 +146,7 @@ def run(options: LabOptions, progress: Progress) -> LabResult:
 
     """
     started_at, began_s = datetime.now(UTC), time.monotonic()
+    environment = host.environment()
     variants = [nat.VARIANTS[name] for name in options.variants]
     measured = [_Measured(variant, Total(options.interval_us * 1000)) for variant in variants]
     rounds = max(2, round(options.duration_s / _ROUND_S))
@@ -170,7 +166,7 @@ def run(options: LabOptions, progress: Progress) -> LabResult:
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         elapsed_s=round(time.monotonic() - began_s, 3),
-        environment=host.environment(),
+        environment=environment,
         spec=options.spec(),
         variants=results,
         verdict=judge(results),

@@ -16,10 +16,9 @@ Samples = NDArray[Any]
 
 
 class Counts(Protocol):
-    """The workers' own counters over the dials to summarise."""
+    """The workers' own counters over the dials to summarise; a dial whose sample was dropped
+    because the ring was full is in ``overruns``, and its outcome is not known."""
 
-    @property
-    def attempted(self) -> int: ...
     @property
     def recorded(self) -> int: ...
     @property
@@ -28,6 +27,16 @@ class Counts(Protocol):
     def overruns(self) -> int: ...
     @property
     def cut_short(self) -> int: ...
+
+
+class Failure(NamedTuple):
+    """One dial that did not connect. ``ended_ns`` is CLOCK_REALTIME."""
+
+    ended_ns: int
+    latency_ns: int
+    source: str
+    remote: str
+    errno: int
 
 
 class Pairs(NamedTuple):
@@ -111,6 +120,32 @@ def count_errors(errors: NDArray[np.uint64]) -> Counter[str]:
     )
 
 
+def failures(
+    samples: Samples, source_ip: str, remote: str, clock_offset_ns: int, most: int
+) -> tuple[list[Failure], Counter[str]]:
+    """Return the first ``most`` failed dials of one worker, and a count of the others by cause.
+
+    ``clock_offset_ns`` takes CLOCK_MONOTONIC to CLOCK_REALTIME.
+    """
+    packed = samples["packed"]
+    errors = sample.errors(packed)
+    failed = np.flatnonzero(errors)
+    told = []
+    for at in failed[:most]:
+        word, start_ns = int(packed[at]), int(samples["start_ns"][at])
+        latency_ns = sample.latencies_ns(word)
+        told.append(
+            Failure(
+                ended_ns=start_ns + clock_offset_ns + latency_ns,
+                latency_ns=latency_ns,
+                source=f"{source_ip}:{sample.ports(word) or '*'}",
+                remote=remote,
+                errno=sample.errors(word),
+            )
+        )
+    return told, count_errors(errors[failed[most:]])
+
+
 def pair_up(samples: list[Samples], interval_ns: int) -> Pairs:
     """Find the dials that met: same source port, less than half an interval apart.
 
@@ -138,7 +173,7 @@ def _summary(
     **latencies: Any,
 ) -> Summary:
     failed = errors.total()
-    attempted = counts.attempted - counts.cut_short
+    attempted = counts.recorded + counts.overruns
     return Summary(
         attempted=attempted,
         connected=counts.recorded - failed,

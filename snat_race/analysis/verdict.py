@@ -11,6 +11,14 @@ FEWEST_PAIRS = 100
 ADVERSARIAL = (
     "These rates are adversarial: every dial was timed to collide; production sees far fewer."
 )
+MEANING: dict[Outcome, str] = {
+    "reproduced": (
+        "Two connections behind this NAT were given the same port at the same moment, and the kernel "
+        "dropped the SYN of one; its application waits a second or times out."
+    ),
+    "not_seen": "Either this kernel and rule do not race, or the two SYNs never met closely enough.",
+    "inconclusive": "This run proves nothing either way.",
+}
 
 
 def judge(variants: list[VariantResult]) -> Verdict:

@@ -1,12 +1,14 @@
 """The SNAT rules of the lab: which there are, and how one is put into a namespace."""
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyroute2.nftables.expressions import genex, ipv4addr
 from pyroute2.nftables.main import NFTables
 
-from snat_race.errors import EnvironmentLacks
+from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel.namespaces import Namespace
 
 _TABLE, _CHAIN = "snat_race", "postrouting"
@@ -34,6 +36,24 @@ VARIANTS = {
         ),
     )
 }
+
+
+def require_known(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the variants asked for, or all of them.
+
+    Raises:
+        UsageError: a name is unknown or given twice.
+
+    """
+    chosen = tuple(names or VARIANTS)
+    for name in chosen:
+        if name not in VARIANTS:
+            near = difflib.get_close_matches(name, VARIANTS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VARIANTS)}"
+            raise UsageError(f"--variant: unknown rule {name!r}; {hint}")
+    if len(set(chosen)) < len(chosen):
+        raise UsageError("--variant: each rule can be measured only once; drop the repeated one")
+    return chosen
 
 
 def install(variant: Variant, namespace: Namespace, subnet: str) -> None:

@@ -1,7 +1,7 @@
 """The dialers of one run: fork, start together, drain, stop. Sole owner of their shared memory."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,7 +22,8 @@ _TOTAL_SLOTS = 1 << 22  # 64 MiB for all rings together
 _LARGEST_RING, _SMALLEST_RING = 1 << 16, 1 << 10
 _HEAD_START_NS = 2_000_000
 _UNLIMITED = (1 << 63) - 1
-STOP_GRACE_S = 0.3
+_POLL_S = 0.02
+_STOP_GRACE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,6 @@ class Fleet:
         self._rings = [Ring(capacity) for _ in berths]
         self._drains = [Drain(ring) for ring in self._rings]
         self._crew = Crew()
-        self._round = 0
 
     def __enter__(self) -> "Fleet":
         try:
@@ -89,40 +89,53 @@ class Fleet:
         self._rounds.stop()
         self._crew.__exit__()
 
-    def start_round(self, duration_s: float | None, count: int | None = None) -> None:
+    def round(
+        self,
+        duration_s: float | None,
+        count: int | None = None,
+        *,
+        every_s: float,
+        cancelled: Callable[[], bool],
+    ) -> "Iterator[list[Samples]]":
         """Let all workers dial, from one instant on, for a time or (and) a total number of dials.
 
+        Yields each worker's new samples, oldest first, every ``every_s`` and, all that are left,
+        when every worker is done. Ends early, with workers still dialling, once ``cancelled()``.
         ``count`` is shared out evenly; the first workers take the remainder.
-        """
-        for index, ring in enumerate(self._rings):
-            ring.words[QUOTA] = _share(count, len(self._rings), index) if count else _UNLIMITED
-        begin_ns = time.time_ns() + _HEAD_START_NS
-        end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
-        self._round = self._rounds.announce(begin_ns, end_ns)
-
-    def parked(self) -> bool:
-        """Whether every worker has finished the round.
 
         Raises:
             SnatRaceError: a worker died.
 
         """
+        for index, ring in enumerate(self._rings):
+            ring.words[QUOTA] = _share(count, len(self._rings), index) if count else _UNLIMITED
+        begin_ns = time.time_ns() + _HEAD_START_NS
+        end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
+        number = self._rounds.announce(begin_ns, end_ns)
+        due_s = time.monotonic() + every_s
+        while not all(ring.words[PARKED] == number for ring in self._rings):
+            if cancelled():
+                return
+            time.sleep(min(_POLL_S, every_s))
+            if time.monotonic() >= due_s:
+                self._require_alive()
+                yield [drain.take() for drain in self._drains]
+                due_s = time.monotonic() + every_s
+        yield self.rest()
+
+    def rest(self) -> "list[Samples]":
+        """Return each worker's last samples, once it has parked or is gone."""
+        return [np.concatenate((drain.take(), drain.take())) for drain in self._drains]
+
+    def _require_alive(self) -> None:
         dead = self._crew.reap()
         if dead:
             raise SnatRaceError(f"{dead[0].obituary()}; the totals up to then are right")
-        return all(ring.words[PARKED] == self._round for ring in self._rings)
-
-    def drain(self, *, settled: bool = False) -> "list[Samples]":
-        """Return each worker's new samples, oldest first; all of them once workers have settled
-        (are parked or gone)."""
-        if settled:
-            return [np.concatenate((drain.take(), drain.take())) for drain in self._drains]
-        return [drain.take() for drain in self._drains]
 
     def stop(self) -> None:
         """Stop all workers, cutting short what blocks."""
         self._rounds.stop()
-        self._crew.stop(STOP_GRACE_S)
+        self._crew.stop(_STOP_GRACE_S)
 
     def tally(self) -> Tally:
         """Return the totals, from the workers' own counters. Exact when none is dialling."""

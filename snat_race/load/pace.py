@@ -6,7 +6,9 @@ as late.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from statistics import median_low
 from typing import Protocol
 
 from snat_race.load.ring import LATE, Ring
@@ -86,7 +88,8 @@ class Rendezvous:
         self._rounds, self._ring, self._schedule = rounds, ring, schedule
         self._rehearse, self._rehearsals = rehearse, rehearsals
         self._spin_ns = spin_ns
-        self._syn_ns = 0.0  # a SYN's way to the router
+        self._observed: deque[int] = deque(maxlen=31)
+        self._syn_ns = 0  # a SYN's way to the router: the median of those observed
         self._rehearsal_ns = 30_000.0  # the whole of one rehearsal
         self._target_ns = 0
 
@@ -95,6 +98,8 @@ class Rendezvous:
         schedule, rounds = self._schedule, self._rounds
         slot = schedule.first_slot(begin_ns)
         while True:
+            if self._observed:
+                self._syn_ns = median_low(self._observed)
             reachable = schedule.first_slot(time.time_ns() + self._preparation_ns())
             if reachable > slot:
                 self._ring.count(LATE, reachable - slot)
@@ -104,7 +109,7 @@ class Rendezvous:
             if start_ns >= rounds.end_ns or not rounds.sleep_until(nap_end_ns):
                 return
             self._warm_up(start_ns)
-            self._target_ns = start_ns + schedule.offset_ns(slot) - int(self._syn_ns)
+            self._target_ns = start_ns + schedule.offset_ns(slot) - self._syn_ns
             yield schedule.source_port(slot)
             slot += 1
 
@@ -118,7 +123,7 @@ class Rendezvous:
         return int(self._rehearsals * self._rehearsal_ns + self._syn_ns) + _MARGIN_NS
 
     def _warm_up(self, start_ns: int) -> None:
-        now, last_ns = time.time_ns, start_ns - int(self._syn_ns) - _BIND_NS
+        now, last_ns = time.time_ns, start_ns - self._syn_ns - _BIND_NS
         first_ns = last_ns - int(self._rehearsals * self._rehearsal_ns)
         while now() < first_ns:
             pass
@@ -133,11 +138,4 @@ class Rendezvous:
                 return
             self._rehearsal_ns += (now() - began_ns - self._rehearsal_ns) / 16
         if syn_ns:
-            self._syn_ns = _follow(self._syn_ns, syn_ns)
-
-
-def _follow(estimate_ns: float, observed_ns: int) -> float:
-    """Move towards what was observed, but no further than 0.5 us for an outlier."""
-    if not estimate_ns:
-        return observed_ns
-    return estimate_ns + max(-500.0, min(500.0, (observed_ns - estimate_ns) / 8))
+            self._observed.append(syn_ns)

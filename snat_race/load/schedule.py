@@ -8,7 +8,7 @@ one container never share a port. A port returns only after the whole range has 
 
 from dataclasses import dataclass
 
-_KNUTH = 2654435761  # multiplicative hashing: The Art of Computer Programming, vol. 3, 6.4
+_MASK64 = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,5 +46,11 @@ class Schedule:
         """
         if not self.dither_ns:
             return 0
-        mixed = ((slot << 12 ^ self.seed) + 1) * _KNUTH & 0xFFFFFFFF
-        return (mixed >> 8) % (2 * self.dither_ns + 1) - self.dither_ns
+        return _mix((slot * 0x9E3779B97F4A7C15 + self.seed) & _MASK64) % (2 * self.dither_ns + 1) - self.dither_ns
+
+
+def _mix(value: int) -> int:
+    """Scatter an integer over 64 bits: SplitMix64's finaliser (Steele, Lea, Flood, OOPSLA 2014)."""
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK64
+    return value ^ value >> 31

@@ -1,0 +1,59 @@
+"""What a client's run prints while it runs: the ancestor's text, and with ``--json`` events."""
+
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+
+from snat_race.analysis.result import SCHEMA_VERSION, ClientResult, Summary
+from snat_race.analysis.summary import Failure, error_name
+from snat_race.report.text import (
+    client_summary,
+    failure_line,
+    period_block,
+    period_extra,
+    stamp,
+    untold_line,
+)
+
+
+class ClientPrinter:
+    """Told of each thing as it happens. Text goes to stdout, or to stderr if that has events."""
+
+    def __init__(self, period_s: int, *, as_json: bool) -> None:
+        self._period_s, self._as_json = period_s, as_json
+        self._text = sys.stderr if as_json else sys.stdout
+
+    def started(self, lines: list[str]) -> None:
+        """Say what is about to be dialled, and any doubts about it."""
+        self._say(f"{stamp(time.time_ns())} {lines[0]}")
+        for doubt in lines[1:]:
+            print(f"warning: {doubt}", file=sys.stderr, flush=True)
+
+    def failure(self, failure: Failure) -> None:
+        """Tell one failed dial."""
+        self._say(failure_line(failure))
+        self._event("failure", failure._asdict() | {"error": error_name(failure.errno)})
+
+    def period(self, summary: Summary, untold: Counter[str], failed: int, total: int) -> None:
+        """Tell the end of a period; ``failed`` and ``total`` count since the start."""
+        now_ns = time.time_ns()
+        if untold:
+            self._say(untold_line(now_ns, untold))
+        self._say(period_block(now_ns, summary, self._period_s, failed, total))
+        if extra := period_extra(summary):
+            self._say(extra)
+        self._event("period", {"summary": summary.model_dump(mode="json")})
+
+    def finished(self, result: ClientResult) -> None:
+        """Tell the end of the run."""
+        self._say(f"{stamp(time.time_ns())} {client_summary(result)}")
+        self._event("result", result.model_dump(mode="json"))
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._text, flush=True)
+
+    def _event(self, event: str, fields: dict[str, Any]) -> None:
+        if self._as_json:
+            print(json.dumps({"event": event, "schema_version": SCHEMA_VERSION} | fields), flush=True)

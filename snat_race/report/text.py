@@ -1,0 +1,146 @@
+"""Results as text. The block of a period is the ancestor's, to the letter; ours stands below."""
+
+import os
+from collections import Counter
+from datetime import datetime
+from errno import EINPROGRESS
+
+from snat_race.analysis.result import ClientResult, LabResult, Latency, Mitigation, Summary, VariantResult
+from snat_race.analysis.summary import Failure
+from snat_race.analysis.verdict import ADVERSARIAL, MEANING
+
+_MS = 1e6
+
+
+def stamp(instant_ns: int) -> str:
+    """Return a CLOCK_REALTIME instant as local time, to the millisecond."""
+    return datetime.fromtimestamp(instant_ns / 1e9).isoformat(timespec="milliseconds")
+
+
+def failure_line(failure: Failure) -> str:
+    """Return one failed dial, as the ancestor logs it."""
+    timed_out = failure.errno == EINPROGRESS
+    why = "i/o timeout" if timed_out else f"connect: {os.strerror(failure.errno).lower()}"
+    return (
+        f"{stamp(failure.ended_ns)} error after {failure.latency_ns // 1_000_000}ms, "
+        f'err: "dial tcp {failure.source}->{failure.remote}: {why}"'
+    )
+
+
+def untold_line(now_ns: int, untold: Counter[str]) -> str:
+    """Count the failures of a period that had no line of their own."""
+    causes = ", ".join(f"{count:,} {name}" for name, count in untold.most_common())
+    return f"{stamp(now_ns)} and {untold.total():,} more errors in this period: {causes}"
+
+
+def period_block(now_ns: int, summary: Summary, seconds: int, failed: int, total: int) -> str:
+    """Return the ancestor's block for one period; ``failed`` and ``total`` count since the start."""
+    every = summary.latency_all_ns
+    if not every:
+        return f"{stamp(now_ns)} No request completed in the current time frame"
+    return (
+        f"{stamp(now_ns)} Summary of the last {seconds} seconds:\n"
+        f"             Max response time: {every.max / _MS:5.1f}ms\n"
+        f"                 99 percentile: {every.p99 / _MS:5.1f}ms\n"
+        f"                 95 percentile: {every.p95 / _MS:5.1f}ms\n"
+        f"                        median: {every.p50 / _MS:5.1f}ms\n"
+        f"                  Request Rate: {(summary.attempted - summary.overruns) // seconds:5d}req/s\n"
+        "\n"
+        f"Requests since start (error/total): {failed:5d}/{total}\n"
+    )
+
+
+def period_extra(summary: Summary) -> str:
+    """Return what we add below a period's block; empty if there is nothing to say."""
+    doubts = [f"late slots: {summary.late:,}"] if summary.late else []
+    if summary.overruns:
+        doubts.append(f"overruns: {summary.overruns:,} samples dropped, the ring was full")
+    return "  ".join(doubts)
+
+
+def client_summary(result: ClientResult) -> str:
+    """Return the final summary of a client's run."""
+    summary = result.summary
+    low, high = summary.loss_rate_ci95
+    causes = ", ".join(f"{name} {count:,}" for name, count in summary.errors.items()) or "none"
+    lines = [
+        f"Summary of the whole run ({summary.elapsed_s:.1f} s):",
+        f"  attempted   {summary.attempted:>12,}   {summary.rate_per_s:,.0f} a second",
+        f"  connected   {summary.connected:>12,}",
+        f"  failed      {summary.failed:>12,}   {summary.loss_rate:.3%} (95 % interval {low:.3%} to {high:.3%})",
+        f"  errors      {causes}",
+        f"  late slots  {summary.late:>12,}   began while an earlier dial was in flight; not dialled",
+        f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
+        f"  cut short   {summary.cut_short:>12,}   in flight at the stop; not counted above",
+        "  latency          p50       p90       p95       p99     p99.9       max",
+        _latency_line("connected", summary.latency_ns),
+        _latency_line("all", summary.latency_all_ns),
+        _latency_line("from slot", summary.latency_from_slot_ns),
+    ]
+    if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
+        lines.append(f"  {ADVERSARIAL}")
+    return "\n".join(lines)
+
+
+def _latency_line(name: str, latency: Latency | None) -> str:
+    if not latency:
+        return f"  {name:<10}" + 6 * "         -"
+    values = (latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max)
+    return f"  {name:<10}" + "".join(f"{human(value):>10}" for value in values)
+
+
+def human(duration_ns: float) -> str:
+    """Return a duration with three digits and a fitting unit."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
+        if duration_ns >= size:
+            return f"{duration_ns / size:.3g}{unit}" if duration_ns < 1000 * size else f"{duration_ns / size:.0f}{unit}"
+    return f"{duration_ns:.0f}ns"
+
+
+def lab_report(result: LabResult) -> str:
+    """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
+    spec, machine = result.spec, result.environment
+    parts = [
+        f"snat_race lab: {spec['containers']} containers x {spec['workers']} workers, a dial each "
+        f"{spec['interval_us']} us, timeout {spec['timeout_ms']} ms, {spec['duration_s']:g} s a variant",
+        f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
+        "",
+        f"{'variant':<26}{'dials':>8}{'lost':>7}{'insert_failed':>18}{'explained':>11}{'paired':>8}"
+        f"{'collided':>10}{'late':>7}{'p50':>8}{'p99':>8}",
+        *(_variant_row(variant) for variant in result.variants),
+        "",
+        *(
+            f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}"
+            for variant in result.variants
+            for cause in variant.diagnosis
+        ),
+        f"Verdict: {result.verdict.text}.",
+        *(_mitigation_line(each) for each in result.verdict.mitigations),
+        f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}",
+    ]
+    return "\n".join(parts)
+
+
+def _variant_row(variant: VariantResult) -> str:
+    summary, per_cpu = variant.summary, variant.kernel.source.insert_failed
+    paired = summary.paired or 0
+    unexplained = sum(each.losses for each in variant.diagnosis if each.cause == "unexplained")
+    explained = f"{1 - unexplained / summary.failed:.0%}" if summary.failed else "-"
+    collided = f"{(summary.collisions or 0) / paired:.1%}" if paired else "-"
+    rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
+    latency = summary.latency_ns
+    p50, p99 = (human(latency.p50), human(latency.p99)) if latency else ("-", "-")
+    return (
+        f"{variant.name:<26}{summary.attempted:>8,}{summary.failed:>7,}{rose:>18}{explained:>11}"
+        f"{paired:>8,}{collided:>10}{summary.late:>7,}{p50:>8}{p99:>8}"
+    )
+
+
+def _mitigation_line(mitigation: Mitigation) -> str:
+    if mitigation.loss_reduction is None or mitigation.ci95 is None:
+        return f"'{mitigation.name}': no effect can be computed, for want of losses or of pairs."
+    low, high = mitigation.ci95
+    return (
+        f"'{mitigation.name}' removes {mitigation.loss_reduction:.1%} of the collisions "
+        f"(95 % interval {low:.1%} to {high:.1%})."
+    )
