@@ -85,7 +85,7 @@ def _c_dials(loop: Path, enter: object, cpu: int) -> int:
         os.sched_setaffinity(0, {cpu})
 
     command = [str(loop), DESTINATION_IP, str(PORT), str(ROUND_S)]
-    done = subprocess.run(command, preexec_fn=settle, capture_output=True, check=True, text=True)  # noqa: PLW1509
+    done = subprocess.run(command, preexec_fn=settle, capture_output=True, check=True, text=True)
     dials, failed, _ = map(int, done.stdout.split())
     if failed:
         sys.exit(f"{failed} of the C loop's dials failed; the comparison is void")

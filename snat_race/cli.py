@@ -5,13 +5,14 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from typing import TypeVar
 
 import typer
 from typer.exceptions import TyperException
 
-from snat_race.errors import SnatRaceError, ThresholdExceeded, UsageError
+from snat_race import arguments
+from snat_race.errors import SnatRaceError, ThresholdExceeded
 from snat_race.options import (
     ClientOptions,
     Close,
@@ -25,6 +26,8 @@ from snat_race.options import (
 )
 from snat_race.output import require_writable, write_atomically
 
+Value = TypeVar("Value")
+
 app = typer.Typer(
     help="Reproduce, measure and explain the SYNs that Linux loses to the SNAT port race.",
     add_completion=False,
@@ -33,64 +36,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-OUTPUT = typer.Option("--output", "-o", help="Write the result as JSON to this file.", metavar="FILE")
-JSON = typer.Option("--json", help="Events as JSON on stdout, one a line; text on stderr.")
-HIDDEN_WORKERS = typer.Option("--go-routines", envvar="GO_ROUTINES", hidden=True)
-
 
 @app.command("client")
 @app.command("c", hidden=True)
 def client(
-    remote_addr: Annotated[
-        str, typer.Option("--remote-addr", "-r", envvar="REMOTE_ADDR", help="HOST:PORT to dial.")
-    ] = "127.0.0.1:8080",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-c", envvar="WORKERS", help="Dialers; one per usable CPU by default."),
-    ] = None,
-    go_routines: Annotated[int | None, HIDDEN_WORKERS] = None,
-    local_ip: Annotated[
-        list[str] | None,
-        typer.Option("--local-ip", "-l", envvar="LOCAL_IP", help="Dial from this address; repeatable."),
-    ] = None,
-    timeout_ms: Annotated[
-        int, typer.Option("--timeout-ms", "-t", envvar="TIMEOUT_MS", help="Give up a dial after this long.")
-    ] = 500,
-    dial_interval_us: Annotated[
-        int,
-        typer.Option(
-            "--dial-interval-us", "-d", envvar="DIAL_INTERVAL_US", help="Between dials; 0 is flat out."
-        ),
-    ] = 100_000,
-    summary_interval_sec: Annotated[
-        int,
-        typer.Option(
-            "--summary-interval-sec", "-s", envvar="SUMMARY_INTERVAL_S", help="Between summaries."
-        ),
-    ] = 5,
-    mode: Annotated[
-        Mode, typer.Option(help="Meet other clients by the clock, or dial as each worker likes.")
-    ] = Mode.rendezvous,
-    source_ports: Annotated[
-        str | None,
-        typer.Option(metavar="LOW-HIGH", help="Rendezvous ports; ip_local_port_range by default."),
-    ] = None,
-    lanes: Annotated[
-        int | None,
-        typer.Option(help="Ports used in each slot; all parties must agree. The host's CPUs by default."),
-    ] = None,
-    close: Annotated[Close, typer.Option(help="End dials by RST, or by FIN as the ancestor.")] = Close.rst,
-    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Stop after 10s, 2m, ...")] = None,
-    count: Annotated[str | None, typer.Option(metavar="N", help="Stop after N dials: 1000, 50k, ...")] = None,
-    warmup: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Dial this long first, uncounted.")
-    ] = None,
-    max_error_rate: Annotated[
-        str | None, typer.Option(metavar="SHARE", help="Exit 3 if more dials fail: 0.1%.")
-    ] = None,
-    output: Annotated[Path | None, OUTPUT] = None,
-    json: Annotated[bool, JSON] = False,
-    no_pin: Annotated[bool, typer.Option("--no-pin", help="Leave workers unpinned.")] = False,
+    remote_addr: arguments.RemoteAddr = "127.0.0.1:8080",
+    workers: arguments.Dialers = None,
+    go_routines: arguments.GoRoutines = None,
+    local_ip: arguments.LocalIps = None,
+    timeout_ms: arguments.TimeoutMs = 500,
+    dial_interval_us: arguments.DialIntervalUs = 100_000,
+    summary_interval_sec: arguments.SummaryIntervalSec = 5,
+    mode: arguments.DialMode = Mode.rendezvous,
+    source_ports: arguments.SourcePorts = None,
+    lanes: arguments.Lanes = None,
+    close: arguments.CloseBy = Close.rst,
+    duration: arguments.RunFor = None,
+    count: arguments.Count = None,
+    warmup: arguments.WarmUp = None,
+    max_error_rate: arguments.MaxErrorRate = None,
+    output: arguments.Output = None,
+    json: arguments.Json = False,
+    no_pin: arguments.NoPin = False,
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
     from snat_race import client as runner
@@ -106,13 +73,13 @@ def client(
         dial_interval_us=dial_interval_us,
         summary_interval_sec=summary_interval_sec,
         mode=mode,
-        source_ports=parse_ports(source_ports, "--source-ports") if source_ports else host.local_port_range(),
+        source_ports=_parsed(parse_ports, source_ports, "--source-ports") or host.local_port_range(),
         lanes=_first(lanes, max(host.online_cpus(), wanted)),
         close=close,
-        duration_s=parse_duration_s(duration, "--duration") if duration else None,
-        count=parse_count(count, "--count") if count else None,
-        warmup_s=parse_duration_s(warmup, "--warmup") if warmup else None,
-        max_error_rate=parse_rate(max_error_rate, "--max-error-rate") if max_error_rate else None,
+        duration_s=_parsed(parse_duration_s, duration, "--duration"),
+        count=_parsed(parse_count, count, "--count"),
+        warmup_s=_parsed(parse_duration_s, warmup, "--warmup"),
+        max_error_rate=_parsed(parse_rate, max_error_rate, "--max-error-rate"),
         output=output,
         json=json,
         pin=not no_pin,
@@ -133,17 +100,9 @@ def client(
 @app.command("server")
 @app.command("s", hidden=True)
 def server(
-    local_addr: Annotated[
-        str,
-        typer.Option(
-            "--local-addr", "-r", envvar="LOCAL_ADDR", help="HOST:PORT, [V6]:PORT or :LOW-HIGH to listen on."
-        ),
-    ] = "0.0.0.0:8080",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", "-c", envvar="WORKERS", help="Acceptors; one per usable CPU by default."),
-    ] = None,
-    go_routines: Annotated[int | None, HIDDEN_WORKERS] = None,
+    local_addr: arguments.LocalAddr = "0.0.0.0:8080",
+    workers: arguments.Acceptors = None,
+    go_routines: arguments.GoRoutines = None,
 ) -> None:
     """Accept connections and close them at once."""
     from snat_race import server as runner
@@ -162,18 +121,14 @@ def server(
 
 @app.command("lab")
 def lab(
-    containers: Annotated[int, typer.Option(help="Clients behind the NAT, each with its own address.")] = 2,
-    workers: Annotated[
-        int | None, typer.Option(help="Dialers per container; by default all usable CPUs are shared out.")
-    ] = None,
-    duration: Annotated[str, typer.Option(metavar="TIME", help="Measure each variant this long.")] = "2s",
-    interval_us: Annotated[int, typer.Option(help="From one dial of a worker to the next.")] = 1000,
-    timeout_ms: Annotated[int, typer.Option(help="A SYN unanswered for this long is lost.")] = 8,
-    variant: Annotated[
-        list[str] | None, typer.Option(help="SNAT rule to measure; repeatable, the baseline first.")
-    ] = None,
-    output: Annotated[Path | None, OUTPUT] = None,
-    json: Annotated[bool, JSON] = False,
+    containers: arguments.Containers = 2,
+    workers: arguments.DialersEach = None,
+    duration: arguments.MeasureFor = "2s",
+    interval_us: arguments.IntervalUs = 1000,
+    timeout_ms: arguments.LabTimeoutMs = 8,
+    variant: arguments.Variants = None,
+    output: arguments.Output = None,
+    json: arguments.Json = False,
 ) -> None:
     """Race the kernel on this machine, in private network namespaces, and show what cures it."""
     from snat_race import lab as runner
@@ -202,6 +157,10 @@ def lab(
         write_atomically(output, result.model_dump_json(indent=1) + "\n")
 
 
+def _parsed(parse: Callable[[str, str], Value], text: str | None, option: str) -> Value | None:
+    return None if text is None else parse(text, option)
+
+
 def _first(*choices: int | None) -> int:
     return next(choice for choice in choices if choice is not None)
 
@@ -226,8 +185,11 @@ def main() -> None:
     except Exception as fault:
         if os.environ.get("SNAT_RACE_DEBUG"):
             raise
-        print(f"snat_race: internal fault: {type(fault).__name__}: {fault}; "
-              "please report it with the output of SNAT_RACE_DEBUG=1", file=sys.stderr)
+        print(
+            f"snat_race: internal fault: {type(fault).__name__}: {fault}; "
+            "please report it with the output of SNAT_RACE_DEBUG=1",
+            file=sys.stderr,
+        )
         code = 1
     sys.exit(code)
 

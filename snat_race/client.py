@@ -25,6 +25,7 @@ from snat_race.load.endpoint import (
     source_ip,
 )
 from snat_race.load.fleet import Berth, Fleet
+from snat_race.load.pace import AS_IT_IS, Readiness
 from snat_race.load.schedule import Schedule
 from snat_race.options import ClientOptions, Close, Mode
 
@@ -40,13 +41,13 @@ class Observer(Protocol):
     """Who is told of the run's findings as they come."""
 
     def started(self, lines: list[str]) -> None:
-        """Workers are ready: what they will do, then doubts about it."""
+        """Note that workers are ready: what they will do, then doubts about it."""
 
     def failure(self, failure: Failure) -> None:
-        """A dial failed; told for the first few of each period."""
+        """Note a failed dial; only the first few of each period are told."""
 
     def period(self, summary: Summary, untold: Counter[str], failed: int, total: int) -> None:
-        """A period ended; ``untold`` counts its other failures."""
+        """Note the end of a period; ``untold`` counts its other failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +188,16 @@ def berths(options: ClientOptions, target: Target) -> list[Berth]:
 def _plan(options: ClientOptions, target: Target, worker: int) -> DialPlan:
     interval_ns = options.dial_interval_us * 1000
     sharing = -(-options.workers // len(target.cpus))
-    schedule, spin_ns, rehearsals = None, 0, 0
+    schedule, readiness = None, AS_IT_IS
     if options.mode is Mode.rendezvous:
         ip = target.source_ips[worker % len(target.source_ips)]
         lane = worker // len(target.source_ips)
         seed = _seed(target.family, ip) + (lane << 32)
         low, high = options.source_ports
         schedule = Schedule(interval_ns, low, high, options.lanes, lane, seed, _DITHER_NS)
-        spin_ns = min(_LONGEST_SPIN_NS, interval_ns // (_SPIN_SHARE * sharing))
         rehearsals = (_REHEARSALS if sharing == 1 else 1) if target.routed else 0
+        spin_ns = min(_LONGEST_SPIN_NS, interval_ns // (_SPIN_SHARE * sharing))
+        readiness = Readiness(spin_ns, rehearsals)
     return DialPlan(
         family=target.family,
         remote=target.remote,
@@ -204,8 +206,7 @@ def _plan(options: ClientOptions, target: Target, worker: int) -> DialPlan:
         reset=options.close is Close.rst,
         interval_us=options.dial_interval_us,
         schedule=schedule,
-        spin_ns=spin_ns,
-        rehearsals=rehearsals,
+        readiness=readiness,
     )
 
 

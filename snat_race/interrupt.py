@@ -2,6 +2,7 @@
 
 import signal
 from types import FrameType
+from typing import Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -12,7 +13,7 @@ class Interrupt:
     def __init__(self) -> None:
         self.requested = False
 
-    def __enter__(self) -> "Interrupt":
+    def __enter__(self) -> Self:
         self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
 

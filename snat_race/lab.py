@@ -11,7 +11,7 @@ from typing import Self
 from snat_race import __version__
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.result import ConntrackRise, Kernel, LabResult, Tool, VariantResult
-from snat_race.analysis.summary import Pairs, Total, pair_up
+from snat_race.analysis.summary import NO_PAIRS, Pairs, Total, pair_up
 from snat_race.analysis.verdict import judge
 from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
@@ -20,8 +20,9 @@ from snat_race.kernel.namespaces import enter_sandbox
 from snat_race.kernel.topology import DESTINATION_IP, SUBNET, Topology, build_bridge
 from snat_race.load.dialer import DialPlan
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.fleet import Berth, Fleet, Tally
+from snat_race.load.fleet import NO_DIALS, Berth, Fleet, Tally
 from snat_race.load.listener import Server
+from snat_race.load.pace import Readiness
 from snat_race.load.schedule import Schedule
 from snat_race.options import LabOptions
 
@@ -44,8 +45,8 @@ class _Measured:
 
     variant: nat.Variant
     total: Total
-    tally: Tally = Tally(0, 0, 0, 0, 0)
-    pairs: Pairs = Pairs(0, 0)
+    tally: Tally = NO_DIALS
+    pairs: Pairs = NO_PAIRS
     accepted: int = 0
     elapsed_s: float = 0.0
     rises: dict[str, counters.Reading] = field(default_factory=dict)
@@ -119,7 +120,8 @@ class _Lab:
 
     def _accepted_since(self, earlier: int, expected: int) -> int:
         """Return how many connections were accepted; the acceptor works in batches, so give it
-        time to catch up."""
+        time to catch up.
+        """
         deadline = time.monotonic() + _CATCH_UP_S
         while self._server.accepted - earlier < expected and time.monotonic() < deadline:
             time.sleep(_BATCH_MS / 4000)
@@ -191,8 +193,7 @@ def _berths(options: LabOptions, topology: Topology) -> list[Berth]:
                 reset=True,
                 interval_us=options.interval_us,
                 schedule=Schedule(interval_ns, low, high, options.workers, lane, worker, _DITHER_NS),
-                spin_ns=0 if crowded else interval_ns,
-                rehearsals=1 if crowded else _REHEARSALS,
+                readiness=Readiness(0, 1) if crowded else Readiness(interval_ns, _REHEARSALS),
             )
             berths.append(Berth(plan, cpus[worker % len(cpus)], container.enter))
     return berths

@@ -1,5 +1,6 @@
 """Frozen, validated settings of each command. No I/O: what needs a look at the machine is
-checked where it is used."""
+checked where it is used.
+"""
 
 import re
 from dataclasses import asdict, dataclass
@@ -169,6 +170,5 @@ def _within(option: str, value: int, low: int, high: int) -> None:
 
 def _plain(options: ClientOptions | LabOptions) -> dict[str, Any]:
     return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(options).items()
+        name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()
     }

@@ -19,7 +19,9 @@ def require_writable(path: Path, option: str = "--output") -> None:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as failed:
-        raise UsageError(f"{option}: cannot write {path} ({failed.strerror}); choose another place") from failed
+        raise UsageError(
+            f"{option}: cannot write {path} ({failed.strerror}); choose another place"
+        ) from failed
     os.close(handle)
     Path(name).unlink()
 

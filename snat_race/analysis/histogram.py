@@ -78,5 +78,5 @@ class Histogram:
     def decode(cls, text: str) -> Self:
         """Return the histogram that ``encode`` wrote."""
         made = cls()
-        made._hdr = HdrHistogram.decode(text.encode())  # noqa: SLF001
+        made._hdr = HdrHistogram.decode(text.encode())
         return made

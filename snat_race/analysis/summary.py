@@ -17,16 +17,17 @@ Samples = NDArray[Any]
 
 class Counts(Protocol):
     """The workers' own counters over the dials to summarise; a dial whose sample was dropped
-    because the ring was full is in ``overruns``, and its outcome is not known."""
+    because the ring was full is in ``overruns``, and its outcome is not known.
+    """
 
     @property
-    def recorded(self) -> int: ...
+    def recorded(self) -> int: ...  # noqa: D102
     @property
-    def late(self) -> int: ...
+    def late(self) -> int: ...  # noqa: D102
     @property
-    def overruns(self) -> int: ...
+    def overruns(self) -> int: ...  # noqa: D102
     @property
-    def cut_short(self) -> int: ...
+    def cut_short(self) -> int: ...  # noqa: D102
 
 
 class Failure(NamedTuple):
@@ -54,6 +55,9 @@ def error_name(error: int) -> str:
 def order_statistic(ordered: NDArray[Any], per_mille: int) -> int:
     """Return the exact percentile of sorted values, at index ``(n - 1) * p``, as the ancestor."""
     return int(ordered[(len(ordered) - 1) * per_mille // 1000])
+
+
+NO_PAIRS = Pairs(0, 0)
 
 
 class Total:
@@ -86,11 +90,9 @@ class Total:
 
     def summary(self, counts: Counts, elapsed_s: float, pairs: Pairs | None = None) -> Summary:
         """Derive the summary; ``counts`` are the workers' own counters over the same dials."""
-        return _summary(
-            counts,
-            elapsed_s,
-            self._errors,
-            pairs,
+        return Summary(
+            **_counted(counts, elapsed_s, self._errors),
+            **(pairs._asdict() if pairs else {}),
             latency_ns=_from_histogram(self._connected),
             latency_all_ns=_from_histogram(self._all),
             latency_from_slot_ns=_from_histogram(self._from_slot),
@@ -102,11 +104,8 @@ def period(samples: Samples, counts: Counts, elapsed_s: float) -> Summary:
     """Summarise one period; its percentiles are order statistics of exactly these samples."""
     packed = samples["packed"]
     latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
-    return _summary(
-        counts,
-        elapsed_s,
-        count_errors(errors),
-        None,
+    return Summary(
+        **_counted(counts, elapsed_s, count_errors(errors)),
         latency_ns=_exact(latencies_ns[errors == 0]),
         latency_all_ns=_exact(latencies_ns),
     )
@@ -165,31 +164,22 @@ def pair_up(samples: list[Samples], interval_ns: int) -> Pairs:
     return Pairs(int(met.sum()), int((met & (np.bincount(group, weights=lost) > 0)).sum()))
 
 
-def _summary(
-    counts: Counts,
-    elapsed_s: float,
-    errors: Counter[str],
-    pairs: Pairs | None,
-    **latencies: Any,
-) -> Summary:
-    failed = errors.total()
-    attempted = counts.recorded + counts.overruns
-    return Summary(
-        attempted=attempted,
-        connected=counts.recorded - failed,
-        failed=failed,
-        late=counts.late,
-        overruns=counts.overruns,
-        cut_short=counts.cut_short,
-        paired=pairs.paired if pairs else None,
-        collisions=pairs.collisions if pairs else None,
-        elapsed_s=round(elapsed_s, 6),
-        rate_per_s=round(attempted / elapsed_s, 3) if elapsed_s else 0.0,
-        errors=dict(errors.most_common()),
-        loss_rate=failed / counts.recorded if counts.recorded else 0.0,
-        loss_rate_ci95=wilson(failed, counts.recorded),
-        **latencies,
-    )
+def _counted(counts: Counts, elapsed_s: float, errors: Counter[str]) -> dict[str, Any]:
+    """Return the fields of a summary that are not latencies."""
+    failed, attempted = errors.total(), counts.recorded + counts.overruns
+    return {
+        "attempted": attempted,
+        "connected": counts.recorded - failed,
+        "failed": failed,
+        "late": counts.late,
+        "overruns": counts.overruns,
+        "cut_short": counts.cut_short,
+        "elapsed_s": round(elapsed_s, 6),
+        "rate_per_s": round(attempted / elapsed_s, 3) if elapsed_s else 0.0,
+        "errors": dict(errors.most_common()),
+        "loss_rate": failed / counts.recorded if counts.recorded else 0.0,
+        "loss_rate_ci95": wilson(failed, counts.recorded),
+    }
 
 
 def _from_histogram(histogram: Histogram) -> Latency | None:

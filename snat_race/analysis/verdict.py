@@ -8,9 +8,7 @@ from snat_race.analysis.result import Mitigation, VariantResult, Verdict
 Outcome = Literal["reproduced", "not_seen", "inconclusive"]
 
 FEWEST_PAIRS = 100
-ADVERSARIAL = (
-    "These rates are adversarial: every dial was timed to collide; production sees far fewer."
-)
+ADVERSARIAL = "These rates are adversarial: every dial was timed to collide; production sees far fewer."
 MEANING: dict[Outcome, str] = {
     "reproduced": (
         "Two connections behind this NAT were given the same port at the same moment, and the kernel "

@@ -29,7 +29,9 @@ def read_conntrack(namespace: Namespace) -> Reading:
     """Read what ``conntrack -S`` shows, by netlink, ordered by CPU."""
     with namespace.entered(), NFCTSocket() as netlink:
         rows = sorted(netlink.stat(), key=lambda row: int(row["res_id"]))
-    return {name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows] for name in CONNTRACK}
+    return {
+        name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows] for name in CONNTRACK
+    }
 
 
 def read_fill(namespace: Namespace) -> tuple[int, int]:

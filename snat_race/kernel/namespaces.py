@@ -1,5 +1,6 @@
 """Anonymous network namespaces: nothing under /run/netns, gone with the last process that holds
-them, even after ``kill -9``."""
+them, even after ``kill -9``.
+"""
 
 import ctypes
 import os

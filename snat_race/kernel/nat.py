@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pyroute2.netlink.nfnetlink import nfgen_msg
 from pyroute2.nftables.expressions import genex, ipv4addr
 from pyroute2.nftables.main import NFTables
 
@@ -93,7 +93,7 @@ def install(variant: Variant, namespace: Namespace, subnet: str) -> None:
         )
 
 
-def _flags(rule: Any) -> frozenset[str]:
+def _flags(rule: nfgen_msg) -> frozenset[str]:
     """Return the flags of the masquerade expression in a rule read back."""
     for expression in rule.get_attr("NFTA_RULE_EXPRESSIONS"):
         if expression.get_attr("NFTA_EXPR_NAME") == "masq":

@@ -1,7 +1,6 @@
 """The hosts of the lab, wired as a Docker host would be: containers on a bridge, one uplink."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -74,11 +73,11 @@ def _wire(topology: Topology) -> None:
             netlink.route("add", gateway=_GATEWAY)
 
 
-def _veth(netlink: Any, name: str, peer: Namespace) -> None:
+def _veth(netlink: IPRoute, name: str, peer: Namespace) -> None:
     netlink.link("add", ifname=name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": peer.fd})
 
 
-def _up(netlink: Any, name: str) -> int:
+def _up(netlink: IPRoute, name: str) -> int:
     index: int = netlink.link_lookup(ifname=name)[0]
     netlink.link("set", index=index, state="up")
     return index

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import psutil
 
@@ -41,7 +42,7 @@ class Crew:
         self.members: list[Member] = []
         self._report_r, self._report_w = os.pipe()
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

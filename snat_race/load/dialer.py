@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from snat_race.load.endpoint import SocketAddress
-from snat_race.load.pace import FlatOut, Pace, Rendezvous, Ticker
+from snat_race.load.pace import AS_IT_IS, FlatOut, Pace, Readiness, Rendezvous, Ticker
 from snat_race.load.ring import ATTEMPTED, QUOTA, Ring
 from snat_race.load.rounds import Rounds
 from snat_race.load.sample import LATENCY_SHIFT, PORT_SHIFT, pack
@@ -27,8 +27,6 @@ class DialPlan:
     """What one worker dials, and how.
 
     ``schedule`` given: rendezvous mode. Otherwise a tick each ``interval_us``, 0 for flat out.
-    ``spin_ns`` bounds how long before a slot the worker stays awake; ``rehearsals`` is the
-    number of SYNs that warm the path before each slot.
     """
 
     family: int
@@ -38,8 +36,7 @@ class DialPlan:
     reset: bool
     interval_us: int
     schedule: Schedule | None = None
-    spin_ns: int = 0
-    rehearsals: int = 0
+    readiness: Readiness = AS_IT_IS
 
 
 def dial(plan: DialPlan, rounds: Rounds, ring: Ring) -> None:
@@ -117,14 +114,7 @@ def _rehearser(plan: DialPlan) -> Callable[[], int]:
 
 def _pace(plan: DialPlan, rounds: Rounds, ring: Ring) -> Pace:
     if plan.schedule:
-        return Rendezvous(
-            rounds,
-            ring,
-            plan.schedule,
-            _rehearser(plan),
-            spin_ns=plan.spin_ns,
-            rehearsals=plan.rehearsals,
-        )
+        return Rendezvous(rounds, ring, plan.schedule, plan.readiness, _rehearser(plan))
     if plan.interval_us:
         return Ticker(rounds, ring, plan.interval_us * 1000)
     return FlatOut(rounds)

@@ -61,7 +61,7 @@ def resolve(endpoint: Endpoint, option: str) -> tuple[int, SocketAddress]:
         why = getattr(failed, "strerror", None) or "not a host name"
         raise UsageError(f"{option}: unknown host {endpoint.host!r} ({why}); check the name") from failed
     family, _, _, _, address = found[0]
-    return family, (address[0], int(address[1]), *address[2:])  # type: ignore[return-value]
+    return family, (address[0], int(address[1]), *address[2:])
 
 
 def require_local(ip: str, family: int, option: str) -> None:
@@ -75,7 +75,9 @@ def require_local(ip: str, family: int, option: str) -> None:
         socket.inet_pton(family, ip)
     except OSError as failed:
         kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
-        raise UsageError(f"{option}: {ip!r} is not an {kind} address; give one of this machine's") from failed
+        raise UsageError(
+            f"{option}: {ip!r} is not an {kind} address; give one of this machine's"
+        ) from failed
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((ip, 0))

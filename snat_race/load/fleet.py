@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -29,7 +29,8 @@ _STOP_GRACE_S = 0.3
 @dataclass(frozen=True, slots=True)
 class Berth:
     """Where one dialer lives: its plan, its CPU, and what to do before dialling (enter a
-    namespace, say)."""
+    namespace, say).
+    """
 
     plan: DialPlan
     cpu: int | None = None
@@ -57,6 +58,9 @@ class Tally(NamedTuple):
         return Tally(*(now - then for now, then in zip(self, earlier, strict=True)))
 
 
+NO_DIALS = Tally(0, 0, 0, 0, 0)
+
+
 class Fleet:
     """Dialers, from fork to reaping. A context manager."""
 
@@ -70,7 +74,7 @@ class Fleet:
         self._drains = [Drain(ring) for ring in self._rings]
         self._crew = Crew()
 
-    def __enter__(self) -> "Fleet":
+    def __enter__(self) -> Self:
         try:
             for index, (berth, ring) in enumerate(zip(self._berths, self._rings, strict=True)):
                 self._crew.fork(

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 from functools import partial
 from mmap import mmap
+from typing import Self
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.load.crew import Crew
@@ -42,7 +43,7 @@ class Server:
         self._crew = Crew()
         self._stop_r, self._stop_w = os.pipe()
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self._require_free()
         sockets: list[list[socket.socket]] = []
         try:
@@ -133,7 +134,7 @@ class Server:
         running = True
         while running:
             running = self._stop_r not in dict(wake.poll(self._batch_ms or None))
-            if not all([_accept_all(sock, words, base) for sock in sockets]):
+            if not all(_accept_all(sock, words, base) for sock in sockets):
                 words[base + _SHORT] += 1
                 running = running and not stop.poll(_SHORTAGE_PAUSE_MS)
 

@@ -8,6 +8,7 @@ as late.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from statistics import median_low
 from typing import Protocol
 
@@ -43,7 +44,7 @@ class FlatOut:
             yield 0
 
     def wait(self) -> None:
-        """Never wait."""
+        """Return at once."""
 
 
 class Ticker:
@@ -64,7 +65,20 @@ class Ticker:
                 tick_ns += missed * self._interval_ns
 
     def wait(self) -> None:
-        """The tick itself was the wait."""
+        """Return at once: the tick itself was the wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How a worker gets ready for a slot: how long it stays awake before, at the most, and how
+    many rehearsals it holds.
+    """
+
+    spin_ns: int = 0
+    rehearsals: int = 0
+
+
+AS_IT_IS = Readiness()
 
 
 class Rendezvous:
@@ -80,14 +94,12 @@ class Rendezvous:
         rounds: Rounds,
         ring: Ring,
         schedule: Schedule,
+        readiness: Readiness,
         rehearse: Callable[[], int],
-        *,
-        spin_ns: int,
-        rehearsals: int,
     ) -> None:
         self._rounds, self._ring, self._schedule = rounds, ring, schedule
-        self._rehearse, self._rehearsals = rehearse, rehearsals
-        self._spin_ns = spin_ns
+        self._spin_ns, self._rehearsals = readiness.spin_ns, readiness.rehearsals
+        self._rehearse = rehearse
         self._observed: deque[int] = deque(maxlen=31)
         self._syn_ns = 0  # a SYN's way to the router: the median of those observed
         self._rehearsal_ns = 30_000.0  # the whole of one rehearsal

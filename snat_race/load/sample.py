@@ -16,10 +16,9 @@ from errno import EINPROGRESS
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    Words = TypeVar("Words", int, NDArray[np.uint64])
+    Words = TypeVar("Words", int, NDArray[Any])
     Samples = NDArray[Any]
 
 FIELDS = [("start_ns", "u8"), ("packed", "u8")]

@@ -46,7 +46,10 @@ class Schedule:
         """
         if not self.dither_ns:
             return 0
-        return _mix((slot * 0x9E3779B97F4A7C15 + self.seed) & _MASK64) % (2 * self.dither_ns + 1) - self.dither_ns
+        return (
+            _mix((slot * 0x9E3779B97F4A7C15 + self.seed) & _MASK64) % (2 * self.dither_ns + 1)
+            - self.dither_ns
+        )
 
 
 def _mix(value: int) -> int:

@@ -36,5 +36,6 @@ class ProgressLine:
         self._progress.stop()
 
     def __call__(self, share: float, doing: str) -> None:
+        """Show the share done, 0 to 1, and what is being measured."""
         self._progress.update(self._task, completed=share, description=doing)
         self._progress.refresh()

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from errno import EINPROGRESS
 
 from snat_race.analysis.result import ClientResult, LabResult, Latency, Mitigation, Summary, VariantResult
@@ -14,7 +14,12 @@ _MS = 1e6
 
 def stamp(instant_ns: int) -> str:
     """Return a CLOCK_REALTIME instant as local time, to the millisecond."""
-    return datetime.fromtimestamp(instant_ns / 1e9).isoformat(timespec="milliseconds")
+    return (
+        datetime.fromtimestamp(instant_ns / 1e9, UTC)
+        .astimezone()
+        .replace(tzinfo=None)
+        .isoformat(timespec="milliseconds")
+    )
 
 
 def failure_line(failure: Failure) -> str:
@@ -93,7 +98,11 @@ def human(duration_ns: float) -> str:
     """Return a duration with three digits and a fitting unit."""
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if duration_ns >= size:
-            return f"{duration_ns / size:.3g}{unit}" if duration_ns < 1000 * size else f"{duration_ns / size:.0f}{unit}"
+            return (
+                f"{duration_ns / size:.3g}{unit}"
+                if duration_ns < 1000 * size
+                else f"{duration_ns / size:.0f}{unit}"
+            )
     return f"{duration_ns:.0f}ns"
 
 
@@ -101,12 +110,16 @@ def lab_report(result: LabResult) -> str:
     """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
     spec, machine = result.spec, result.environment
     parts = [
-        f"snat_race lab: {spec['containers']} containers x {spec['workers']} workers, a dial each "
-        f"{spec['interval_us']} us, timeout {spec['timeout_ms']} ms, {spec['duration_s']:g} s a variant",
+        (
+            f"snat_race lab: {spec['containers']} containers x {spec['workers']} workers, a dial each "
+            f"{spec['interval_us']} us, timeout {spec['timeout_ms']} ms, {spec['duration_s']:g} s a variant"
+        ),
         f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
         "",
-        f"{'variant':<26}{'dials':>8}{'lost':>7}{'insert_failed':>18}{'explained':>11}{'paired':>8}"
-        f"{'collided':>10}{'late':>7}{'p50':>8}{'p99':>8}",
+        (
+            f"{'variant':<26}{'dials':>8}{'lost':>7}{'insert_failed':>18}{'explained':>11}{'paired':>8}"
+            f"{'collided':>10}{'late':>7}{'p50':>8}{'p99':>8}"
+        ),
         *(_variant_row(variant) for variant in result.variants),
         "",
         *(

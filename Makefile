@@ -1,0 +1,54 @@
+# Targets are documented by their ## comments; `make` prints them.
+PYTHON ?= python3
+VENV   ?= .venv
+ARGS   ?=
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup server client lab test lint bench clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Options go through ARGS, as in: make client ARGS='--workers 16 -r 10.0.0.1:8080'"
+
+setup: $(VENV)/.ready ## Make the virtual environment in .venv
+
+server: $(VENV)/.ready ## Run the server
+	@exec $(BIN)/python -m snat_race server $(ARGS)
+
+client: $(VENV)/.ready ## Run the client
+	@exec $(BIN)/python -m snat_race client $(ARGS)
+
+lab: $(VENV)/.ready ## Race the kernel on this machine and show what cures it
+	@exec $(BIN)/python -m snat_race lab $(ARGS)
+
+test: lint ## Run every check: ruff, mypy, import contracts, pytest
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.ready-dev ## Run the static checks only
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.ready ## Measure the dialer against C, and how steadily the lab races
+	@$(BIN)/python scripts/bench.py $(ARGS)
+
+clean: ## Remove what make made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "snat_race needs Python 3.11 or newer as '$(PYTHON)': sudo apt-get install python3, or make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "Python's venv module is missing: sudo apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
