@@ -14,12 +14,8 @@ _MS = 1e6
 
 def stamp(instant_ns: int) -> str:
     """Return a CLOCK_REALTIME instant as local time, to the millisecond."""
-    return (
-        datetime.fromtimestamp(instant_ns / 1e9, UTC)
-        .astimezone()
-        .replace(tzinfo=None)
-        .isoformat(timespec="milliseconds")
-    )
+    local = datetime.fromtimestamp(instant_ns / 1e9, UTC).astimezone()
+    return local.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
 def failure_line(failure: Failure) -> str:
@@ -72,7 +68,8 @@ def client_summary(result: ClientResult) -> str:
         f"Summary of the whole run ({summary.elapsed_s:.1f} s):",
         f"  attempted   {summary.attempted:>12,}   {summary.rate_per_s:,.0f} a second",
         f"  connected   {summary.connected:>12,}",
-        f"  failed      {summary.failed:>12,}   {summary.loss_rate:.3%} (95 % interval {low:.3%} to {high:.3%})",
+        f"  failed      {summary.failed:>12,}   {percent(summary.loss_rate)} "
+        f"(95 % interval {percent(low)} to {percent(high)})",
         f"  errors      {causes}",
         f"  late slots  {summary.late:>12,}   began while an earlier dial was in flight; not dialled",
         f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
@@ -92,6 +89,11 @@ def _latency_line(name: str, latency: Latency | None) -> str:
         return f"  {name:<10}" + 6 * "         -"
     values = (latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max)
     return f"  {name:<10}" + "".join(f"{human(value):>10}" for value in values)
+
+
+def percent(share: float) -> str:
+    """Return a share as percentage with one decimal, or with two digits where it is tiny."""
+    return f"{share:.1%}" if share >= 0.01 or not share else f"{share * 100:.2g}%"
 
 
 def human(duration_ns: float) -> str:
@@ -139,7 +141,7 @@ def _variant_row(variant: VariantResult) -> str:
     paired = summary.paired or 0
     unexplained = sum(each.losses for each in variant.diagnosis if each.cause == "unexplained")
     explained = f"{1 - unexplained / summary.failed:.0%}" if summary.failed else "-"
-    collided = f"{(summary.collisions or 0) / paired:.1%}" if paired else "-"
+    collided = percent((summary.collisions or 0) / paired) if paired else "-"
     rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
     latency = summary.latency_ns
     p50, p99 = (human(latency.p50), human(latency.p99)) if latency else ("-", "-")
@@ -154,6 +156,6 @@ def _mitigation_line(mitigation: Mitigation) -> str:
         return f"'{mitigation.name}': no effect can be computed, for want of losses or of pairs."
     low, high = mitigation.ci95
     return (
-        f"'{mitigation.name}' removes {mitigation.loss_reduction:.1%} of the collisions "
-        f"(95 % interval {low:.1%} to {high:.1%})."
+        f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
+        f"(95 % interval {percent(low)} to {percent(high)})."
     )
