@@ -172,14 +172,18 @@ def _check_error_rate(observed: float, limit: float | None) -> None:
 
 def main() -> None:
     """Run the command line; every error ends here, as one line and an exit code."""
+    code = 0
+    command = typer.main.get_command(app)
     try:
-        code = app(prog_name="snat_race", standalone_mode=False) or 0
+        with command.make_context("snat_race", sys.argv[1:]) as context:
+            command.invoke(context)
         sys.stdout.flush()
+    except typer.Exit as ended:
+        code = ended.exit_code
     except (SnatRaceError, TyperException) as failed:
         code = _complain(failed)
     except BrokenPipeError:  # the reader, head say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except KeyboardInterrupt:
         code = 130
     except Exception as fault:

@@ -59,7 +59,7 @@ class Ticker:
         while self._rounds.sleep_until(tick_ns):
             yield 0
             tick_ns += self._interval_ns
-            missed = (time.time_ns() - tick_ns) // self._interval_ns
+            missed = (min(time.time_ns(), self._rounds.end_ns) - tick_ns) // self._interval_ns
             if missed > 0:
                 self._ring.count(LATE, missed)
                 tick_ns += missed * self._interval_ns
@@ -114,7 +114,8 @@ class Rendezvous:
                 self._syn_ns = median_low(self._observed)
             reachable = schedule.first_slot(time.time_ns() + self._preparation_ns())
             if reachable > slot:
-                self._ring.count(LATE, reachable - slot)
+                missed = min(reachable, schedule.first_slot(rounds.end_ns)) - slot
+                self._ring.count(LATE, max(0, missed))
                 slot = reachable
             start_ns = schedule.start_ns(slot)
             nap_end_ns = start_ns - max(self._spin_ns, self._preparation_ns())

@@ -63,13 +63,13 @@ def client_summary(result: ClientResult) -> str:
     """Return the final summary of a client's run."""
     summary = result.summary
     low, high = summary.loss_rate_ci95
+    rate = f"{percent(summary.loss_rate)} (95 % interval {percent(low)} to {percent(high)})"
     causes = ", ".join(f"{name} {count:,}" for name, count in summary.errors.items()) or "none"
     lines = [
         f"Summary of the whole run ({summary.elapsed_s:.1f} s):",
         f"  attempted   {summary.attempted:>12,}   {summary.rate_per_s:,.0f} a second",
         f"  connected   {summary.connected:>12,}",
-        f"  failed      {summary.failed:>12,}   {percent(summary.loss_rate)} "
-        f"(95 % interval {percent(low)} to {percent(high)})",
+        f"  failed      {summary.failed:>12,}   {rate}",
         f"  errors      {causes}",
         f"  late slots  {summary.late:>12,}   began while an earlier dial was in flight; not dialled",
         f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
@@ -92,8 +92,10 @@ def _latency_line(name: str, latency: Latency | None) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as percentage with one decimal, or with two digits where it is tiny."""
-    return f"{share:.1%}" if share >= 0.01 or not share else f"{share * 100:.2g}%"
+    """Return a share as percentage, with more digits where it is close to, but not, 0 or 100 %."""
+    if 0 < share < 0.01:
+        return f"{share * 100:.2g}%"
+    return f"{share:.3%}" if 0.999 <= share < 1 else f"{share:.1%}"
 
 
 def human(duration_ns: float) -> str:

@@ -1,0 +1,159 @@
+"""Real processes and real namespaces; nothing here is faked."""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import snat_race  # before numpy: it keeps numpy from starting threads
+from snat_race.errors import EnvironmentLacks
+from snat_race.kernel.namespaces import enter_sandbox
+
+ROOT = Path(snat_race.__file__).parents[1]
+COMMAND = [sys.executable, "-m", "snat_race"]
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """The environment without any variable that our options read."""
+    ours = ("REMOTE_ADDR", "LOCAL_ADDR", "LOCAL_IP", "WORKERS", "GO_ROUTINES", "TIMEOUT_MS")
+    kept = {k: v for k, v in os.environ.items() if k not in ours}
+    return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"} | extra
+
+
+def run_cli(*args: str, timeout: float = 40, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *args],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=clean_environment(**extra),
+    )
+
+
+def start_cli(*args: str, **extra: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(**extra),
+    )
+
+
+def eventually(holds: Callable[[], Any], within_s: float = 5.0) -> Any:
+    """Return the first true value of ``holds()``; fail if there is none in time."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if value := holds():
+            return value
+        time.sleep(0.01)
+    pytest.fail(f"not so within {within_s} s")
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether a process has ended; an orphan may wait for a slow init to reap it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def in_fork(work: Callable[[], Any]) -> Any:
+    """Run ``work`` in a forked process, which may then change its namespaces or its user."""
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(50)
+        try:
+            outcome = (True, work())
+        except BaseException as failed:  # noqa: BLE001
+            outcome = (False, failed)
+        with os.fdopen(write_end, "wb") as pipe:
+            try:
+                pickle.dump(outcome, pipe)
+            except Exception as failed:  # noqa: BLE001
+                pickle.dump((False, RuntimeError(repr(failed))), pipe)
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
+        answer = pipe.read()
+    os.waitpid(child, 0)
+    succeeded, value = pickle.loads(answer)  # noqa: S301
+    if not succeeded:
+        raise value
+    return value
+
+
+def in_sandbox(work: Callable[[], Any]) -> Any:
+    """Run ``work`` in a forked process with a network namespace of its own; skip if refused."""
+
+    def sandboxed() -> Any:
+        enter_sandbox()
+        return work()
+
+    try:
+        return in_fork(sandboxed)
+    except EnvironmentLacks as refused:
+        pytest.skip(str(refused))
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    """Skip where the kernel does not let us make network namespaces."""
+    in_sandbox(lambda: None)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def server(port: int) -> Iterator["RunningServer"]:
+    running = RunningServer(f"127.0.0.1:{port}")
+    yield running
+    running.stop()
+
+
+class RunningServer:
+    """``snat_race server``, started and listening."""
+
+    def __init__(self, address: str, *options: str) -> None:
+        self.address = address
+        self.process = start_cli("server", "-r", address, *options)
+        assert self.process.stdout
+        self.first_line = self.process.stdout.readline()
+        assert self.first_line.startswith("Ready"), self.process.communicate()
+
+    def stop(self, number: int = signal.SIGINT) -> int | None:
+        """Stop it; return how many connections it says it accepted."""
+        if self.process.poll() is not None:
+            return None
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=5)
+        assert self.process.returncode == 0, err
+        return int(out.split("Accepted ")[1].split()[0].replace(",", ""))
+
+
+@pytest.fixture
+def reaped() -> Iterator[list[subprocess.Popen[str]]]:
+    """A list; the processes put in it are killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        process.communicate()

@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+from hdrh.histogram import HdrHistogram
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.histogram import HIGHEST_NS, Histogram
+from snat_race.analysis.intervals import reduction, wilson
+from snat_race.analysis.result import ConntrackRise, Kernel
+from snat_race.analysis.summary import Pairs, Total, count_errors, order_statistic, pair_up, period
+from snat_race.load import sample
+from snat_race.load.fleet import Tally
+
+LATENCIES = st.lists(st.integers(1, 10**10), min_size=1, max_size=300)
+
+
+def samples(*dials: tuple[int, int, int, int]) -> np.ndarray:
+    """Make samples of (start_ns, errno, port, latency_ns)."""
+    words = [(start, sample.pack(error, port, latency)) for start, error, port, latency in dials]
+    return np.array(words, dtype=sample.FIELDS)
+
+
+@given(LATENCIES, st.sampled_from([0, 500, 900, 950, 990, 999, 1000]))
+def test_order_statistics_are_numpys_lower_percentiles(values: list[int], per_mille: int) -> None:
+    ordered = np.sort(np.array(values))
+    index = (len(values) - 1) * per_mille // 1000
+    assert order_statistic(ordered, per_mille) == sorted(values)[index]
+    # numpy computes the index in floating point, which may fall short of a whole number
+    nearest = np.percentile(ordered, per_mille / 10 + 1e-9 if per_mille < 1000 else 100, method="lower")
+    assert order_statistic(ordered, per_mille) == nearest
+
+
+@given(LATENCIES)
+def test_percentiles_never_cross(values: list[int]) -> None:
+    total = Total(0)
+    total.add(samples(*((0, 0, 0, value) for value in values)))
+    latency = total.summary(Tally(len(values), len(values), 0, 0, 0), 1.0).latency_ns
+    assert latency
+    assert latency.min <= latency.p50 <= latency.p90 <= latency.p95 <= latency.p99 <= latency.p999
+    assert latency.p999 <= latency.max
+    assert abs(latency.max - max(values)) <= max(values) / 1000
+
+
+@given(LATENCIES, st.sampled_from([0.0, 50.0, 99.0, 100.0]))
+def test_the_histogram_is_what_hdr_histogram_makes_of_the_values(values: list[int], percent: float) -> None:
+    ours, theirs = Histogram(), HdrHistogram(1, HIGHEST_NS, 3)
+    ours.record(np.array(values, np.uint64))
+    for value in values:
+        theirs.record_value(value)
+    if percent:
+        assert ours.percentile_ns(percent) == theirs.get_value_at_percentile(percent)
+    assert ours.count == len(values)
+    assert Histogram.decode(ours.encode()).percentile_ns(percent) == ours.percentile_ns(percent)
+
+
+@given(st.lists(st.integers(1, 50_000), min_size=1, max_size=50), st.integers(600, 10_000))
+def test_correction_for_coordinated_omission_is_hdr_histograms(values: list[int], interval: int) -> None:
+    ours, theirs = Histogram(), HdrHistogram(1, HIGHEST_NS, 3)
+    ours.record_from_schedule(np.array(values, np.uint64), interval)
+    for value in values:
+        theirs.record_corrected_value(value, interval)
+    # HdrHistogram stops at one interval; we also count the slot that was about to begin.
+    whole = sum(value % interval != 0 and value > interval for value in values)
+    assert theirs.get_total_count() <= ours.count <= theirs.get_total_count() + whole + len(values)
+
+
+def test_a_long_stall_weighs_as_many_slots_as_it_hid() -> None:
+    stalled = Histogram()
+    stalled.record_from_schedule(np.array([10**9], np.uint64), 10**6)
+    assert 1000 <= stalled.count <= 1001
+    assert stalled.percentile_ns(50) == pytest.approx(5 * 10**8, rel=0.02)
+
+
+def test_merging_equals_recording_together() -> None:
+    one, two, both = Histogram(), Histogram(), Histogram()
+    values = np.arange(1, 100_000, 7, dtype=np.uint64)
+    one.record(values[::2])
+    two.record(values[1::2])
+    both.record(values)
+    one.add(two)
+    assert one.count == both.count
+    assert [one.percentile_ns(p) for p in (50, 99, 100)] == [both.percentile_ns(p) for p in (50, 99, 100)]
+
+
+@given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_scipys(table: tuple[int, int]) -> None:
+    oracle = binomtest(*table).proportion_ci(0.95, method="wilson")
+    assert wilson(*table) == pytest.approx((oracle.low, oracle.high), abs=1e-9)
+
+
+def test_wilson_without_trials_says_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_reduction_covers_the_truth_about_95_times_in_100() -> None:
+    random = np.random.default_rng(7)
+    p, q, n = 0.3, 0.03, 2000
+    covered = 0
+    for _ in range(400):
+        found = reduction((int(random.binomial(n, p)), n), (int(random.binomial(n, q)), n))
+        assert found
+        covered += found[1][0] <= 1 - q / p <= found[1][1]
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_reduction_to_nothing_is_whole_and_bounded() -> None:
+    found = reduction((612, 2000), (0, 2000))
+    assert found
+    assert found[0] == 1.0
+    assert 0.99 < found[1][0] < found[1][1] == 1.0
+    assert reduction((0, 2000), (5, 2000)) is None
+    assert reduction((5, 2000), (0, 0)) is None
+
+
+def test_pairs_are_dials_of_one_port_at_one_time() -> None:
+    ms = 1_000_000
+    timed_out = sample.TIMED_OUT
+    one = samples((10 * ms, 0, 5000, 9), (11 * ms, 0, 5001, 9), (12 * ms, 0, 5002, 9))
+    two = samples((10 * ms + 900, timed_out, 5000, 9), (11 * ms + 50, 0, 5001, 9), (40 * ms, 0, 5002, 9))
+    assert pair_up([one, two], ms) == Pairs(paired=2, collisions=1)
+
+
+def test_three_on_one_port_are_one_pair_with_one_collision() -> None:
+    lost = (100, sample.TIMED_OUT, 7, 9)
+    assert pair_up([samples((90, 0, 7, 9)), samples(lost), samples(lost)], 10**6) == Pairs(1, 1)
+
+
+def test_a_refused_dial_is_no_collision() -> None:
+    assert pair_up([samples((90, 111, 7, 9)), samples((91, 0, 7, 9))], 10**6) == Pairs(1, 0)
+
+
+def test_nothing_dialled_is_no_pair() -> None:
+    assert pair_up([samples(), samples()], 10**6) == Pairs(0, 0)
+
+
+def test_a_period_keeps_connected_and_failed_apart() -> None:
+    dials = samples((0, 0, 1, 100), (1, 0, 2, 300), (2, sample.TIMED_OUT, 3, 9000), (3, 111, 4, 50))
+    summary = period(dials, Tally(5, 4, 2, 1, 0), 2.0)
+    assert (summary.attempted, summary.connected, summary.failed, summary.overruns) == (5, 2, 2, 1)
+    assert summary.errors == {"TIMEOUT": 1, "ECONNREFUSED": 1}
+    assert summary.latency_ns
+    assert summary.latency_all_ns
+    assert (summary.latency_ns.max, summary.latency_all_ns.max) == (300, 9000)
+    assert summary.rate_per_s == 2.5
+
+
+def test_errors_are_counted_by_name() -> None:
+    assert count_errors(np.array([0, 0, 111, 115, 115], np.uint64)) == {"ECONNREFUSED": 1, "TIMEOUT": 2}
+
+
+def kernel(**rises: int) -> Kernel:
+    names = ("insert_failed", "drop", "found", "clash_resolve", "chain_toolong", "early_drop")
+    per_cpu = {name: [rises.get(name, 0), 0] for name in names}
+    destination = {"ListenDrops": rises["ListenDrops"]} if "ListenDrops" in rises else {}
+    return Kernel(
+        source=ConntrackRise(**per_cpu, count=10, max=100), destination=destination, containers={}
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "rises", "expected"),
+    [
+        ({"TIMEOUT": 7}, {"insert_failed": 7, "drop": 7, "found": 40}, {"snat_race": 7}),
+        ({"TIMEOUT": 9}, {"insert_failed": 7, "drop": 7}, {"snat_race": 7, "unexplained": 2}),
+        ({"TIMEOUT": 7}, {}, {"unexplained": 7}),
+        ({"TIMEOUT": 7}, {"drop": 7}, {"conntrack_table_full": 7}),
+        ({"TIMEOUT": 7}, {"insert_failed": 7, "chain_toolong": 7}, {"conntrack_chain_too_long": 7}),
+        ({"TIMEOUT": 7}, {"insert_failed": 7, "drop": 7, "found": 7000}, {"nat_ports_exhausted": 7}),
+        ({"TIMEOUT": 7}, {"ListenDrops": 30}, {"accept_queue_full": 7}),
+        ({"ECONNREFUSED": 3}, {"insert_failed": 3, "drop": 3}, {"refused": 3}),
+        ({"EADDRNOTAVAIL": 4}, {}, {"client_ports_exhausted": 4}),
+        ({"EPROTO": 2}, {}, {"eproto": 2}),
+        ({}, {"insert_failed": 3, "drop": 3}, {}),
+    ],
+)
+def test_losses_go_to_their_causes(
+    errors: dict[str, int], rises: dict[str, int], expected: dict[str, int]
+) -> None:
+    causes = diagnose(100, errors, kernel(**rises))
+    assert {cause.cause: cause.losses for cause in causes} == expected
+    assert all(cause.evidence and cause.advice for cause in causes)

@@ -1,0 +1,122 @@
+"""What users get wrong: one line, naming the option and what to do, exit 2, nothing lost."""
+
+from pathlib import Path
+
+import pytest
+
+from snat_race import options
+from snat_race.errors import UsageError
+from snat_race.load.endpoint import Endpoint
+from tests.conftest import run_cli
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10s", 10), ("2m", 120), ("500ms", 0.5), ("1.5h", 5400), ("3", 3)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert options.parse_duration_s(text, "--duration") == seconds
+
+
+@pytest.mark.parametrize(("text", "count"), [("23", 23), ("50k", 50_000), ("2M", 2_000_000)])
+def test_counts(text: str, count: int) -> None:
+    assert options.parse_count(text, "--count") == count
+
+
+@pytest.mark.parametrize(("text", "rate"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0), ("100%", 1)])
+def test_rates(text: str, rate: float) -> None:
+    assert options.parse_rate(text, "--max-error-rate") == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("10.0.0.1:80", Endpoint("10.0.0.1", 80, 80)),
+        ("[::1]:80", Endpoint("::1", 80, 80)),
+        (":8080-8087", Endpoint("", 8080, 8087)),
+        ("host.example:1", Endpoint("host.example", 1, 1)),
+    ],
+)
+def test_endpoints(text: str, endpoint: Endpoint) -> None:
+    assert Endpoint.parse(text, "--remote-addr") == endpoint
+    assert str(endpoint) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "host", "host:", "host:0", "host:65536", "::1:80", "h:9-8", "h:-", "h:٣"]
+)
+def test_endpoints_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="--remote-addr"):
+        Endpoint.parse(text, "--remote-addr")
+
+
+BAD = [
+    (["client", "-r", "no-such-host.invalid:80"], "--remote-addr"),
+    (["client", "-r", "127.0.0.1"], "--remote-addr"),
+    (["client", "-r", "127.0.0.1:http"], "--remote-addr"),
+    (["client", "-r", "127.0.0.1:99999"], "--remote-addr"),
+    (["client", "-l", "999.1.1.1"], "--local-ip"),
+    (["client", "-l", "192.0.2.77"], "--local-ip"),
+    (["client", "-c", "0"], "--workers"),
+    (["client", "-c", "-3"], "--workers"),
+    (["client", "-c", "4097"], "--workers"),
+    (["client", "-c", "many"], "--workers"),
+    (["client", "-t", "0"], "--timeout-ms"),
+    (["client", "-s", "0"], "--summary-interval-sec"),
+    (["client", "-d", "-1"], "--dial-interval-us"),
+    (["client", "-d", "0"], "--dial-interval-us"),
+    (["client", "--duration", "soon"], "--duration"),
+    (["client", "--duration", ""], "--duration"),
+    (["client", "--count", "0"], "--count"),
+    (["client", "--warmup", "-2s"], "--warmup"),
+    (["client", "--max-error-rate", "lots"], "--max-error-rate"),
+    (["client", "--source-ports", "9000-8000"], "--source-ports"),
+    (["client", "--source-ports", "9000"], "--source-ports"),
+    (["client", "--source-ports", "9000-9001", "-c", "5"], "--source-ports"),
+    (["client", "-c", "5", "--lanes", "2"], "--lanes"),
+    (["client", "--mode", "sideways"], "--mode"),
+    (["client", "--output", "/no/such/folder/x.json"], "--output"),
+    (["client", "--output", "/"], "--output"),
+    (["client", "--no-such-option"], "--no-such-option"),
+    (["server", "-r", "127.0.0.1:0"], "--local-addr"),
+    (["server", "-r", "192.0.2.77:8080"], "--local-addr"),
+    (["server", "-c", "0"], "--workers"),
+    (["lab", "--containers", "1"], "--containers"),
+    (["lab", "--workers", "0"], "--workers"),
+    (["lab", "--interval-us", "0"], "--interval-us"),
+    (["lab", "--timeout-ms", "0"], "--timeout-ms"),
+    (["lab", "--duration", "0s"], "--duration"),
+    (["lab", "--variant", "masqerade"], "--variant"),
+    (["lab", "--output", "/no/such/folder/x.json"], "--output"),
+    (["nonsense"], "nonsense"),
+]
+
+
+@pytest.mark.parametrize(("args", "named"), BAD, ids=lambda value: " ".join(value) if value else "")
+def test_bad_input_is_one_line_and_exit_2(args: list[str], named: str) -> None:
+    done = run_cli(*args, timeout=20)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_environment_variable_is_named() -> None:
+    done = run_cli("client", GO_ROUTINES="abc")
+    assert done.returncode == 2
+    assert "GO_ROUTINES" in done.stderr
+
+
+def test_a_checked_output_is_left_as_it_was(tmp_path: Path) -> None:
+    kept = tmp_path / "result.json"
+    kept.write_text("precious")
+    done = run_cli("client", "--output", str(kept), "-r", "127.0.0.1:bad")
+    assert done.returncode == 2
+    assert kept.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_help_needs_no_command() -> None:
+    done = run_cli()
+    assert "Usage" in done.stdout
+    assert done.stderr == ""

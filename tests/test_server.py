@@ -1,0 +1,75 @@
+import signal
+import socket
+
+import psutil
+import pytest
+
+from tests.conftest import RunningServer, eventually, gone, run_cli
+
+
+def connect(host: str, port: int) -> None:
+    with socket.create_connection((host, port), timeout=2) as sock:
+        assert sock.recv(1) == b"", "the server closes at once"
+
+
+def test_it_accepts_closes_and_counts(server: RunningServer, port: int) -> None:
+    for _ in range(7):
+        connect("127.0.0.1", port)
+    assert server.stop() == 7
+
+
+def test_it_stops_on_sigterm(server: RunningServer, port: int) -> None:
+    connect("127.0.0.1", port)
+    assert server.stop(signal.SIGTERM) == 1
+
+
+def test_it_listens_on_ipv6(port: int) -> None:
+    server = RunningServer(f"[::1]:{port}")
+    connect("::1", port)
+    assert server.stop() == 1
+
+
+def test_it_listens_on_a_range_of_ports() -> None:
+    server = RunningServer("127.0.0.1:38080-38083", "-c", "2")
+    for port in range(38080, 38084):
+        connect("127.0.0.1", port)
+    assert server.stop() == 4
+
+
+def test_an_address_in_use_is_one_line_and_exit_4(server: RunningServer) -> None:
+    done = run_cli("server", "-r", server.address)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert "in use" in done.stderr
+
+
+def test_it_survives_want_of_files(port: int) -> None:
+    server = RunningServer(f"127.0.0.1:{port}", "-c", "1")
+    (acceptor,) = psutil.Process(server.process.pid).children()
+    soft, hard = acceptor.rlimit(psutil.RLIMIT_NOFILE)
+    acceptor.rlimit(psutil.RLIMIT_NOFILE, (3, hard))
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as waiting:
+        waiting.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            waiting.recv(1)
+        acceptor.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+        waiting.settimeout(2)
+        assert waiting.recv(1) == b""
+    connect("127.0.0.1", port)
+    assert server.stop() == 2
+
+
+def test_a_dead_acceptor_is_reported(port: int) -> None:
+    server = RunningServer(f"127.0.0.1:{port}", "-c", "2")
+    psutil.Process(server.process.pid).children()[0].kill()
+    _, err = server.process.communicate(timeout=5)
+    assert server.process.returncode == 1
+    assert "killed by SIGKILL" in err
+
+
+def test_acceptors_die_with_a_killed_parent(port: int) -> None:
+    server = RunningServer(f"127.0.0.1:{port}", "-c", "2")
+    acceptors = psutil.Process(server.process.pid).children()
+    server.process.kill()
+    server.process.communicate()
+    eventually(lambda: all(gone(each) for each in acceptors), within_s=1)
