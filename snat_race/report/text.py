@@ -10,6 +10,10 @@ from snat_race.analysis.summary import Failure
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING
 
 _MS = 1e6
+_HEADINGS = (
+    f"{'rule':<24}{'dials':>8}{'lost':>7}{'insert_failed':>15}{'explained':>11}{'paired':>8}"
+    f"{'collided':>10}{'late':>7}{'p50':>8}{'p99':>8}"
+)
 
 
 def stamp(instant_ns: int) -> str:
@@ -112,30 +116,35 @@ def human(duration_ns: float) -> str:
 
 def lab_report(result: LabResult) -> str:
     """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
-    spec, machine = result.spec, result.environment
+    causes = [
+        f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}"
+        for variant in result.variants
+        for cause in variant.diagnosis
+    ]
     parts = [
-        (
-            f"snat_race lab: {spec['containers']} containers x {spec['workers']} workers, a dial each "
-            f"{spec['interval_us']} us, timeout {spec['timeout_ms']} ms, {spec['duration_s']:g} s a variant"
-        ),
-        f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
+        *_conditions(result),
         "",
-        (
-            f"{'variant':<26}{'dials':>8}{'lost':>7}{'insert_failed':>18}{'explained':>11}{'paired':>8}"
-            f"{'collided':>10}{'late':>7}{'p50':>8}{'p99':>8}"
-        ),
+        _HEADINGS,
         *(_variant_row(variant) for variant in result.variants),
         "",
-        *(
-            f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}"
-            for variant in result.variants
-            for cause in variant.diagnosis
-        ),
+        *causes,
         f"Verdict: {result.verdict.text}.",
         *(_mitigation_line(each) for each in result.verdict.mitigations),
-        f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}",
+        "",
+        MEANING[result.verdict.outcome],
+        ADVERSARIAL,
     ]
     return "\n".join(parts)
+
+
+def _conditions(result: LabResult) -> list[str]:
+    spec, machine = result.spec, result.environment
+    workers = f"{spec['workers']} worker{'s' if spec['workers'] > 1 else ''} each"
+    every = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
+    return [
+        f"snat_race lab: {spec['containers']} containers, {workers}, {every}, {spec['duration_s']:g} s a rule",
+        f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
+    ]
 
 
 def _variant_row(variant: VariantResult) -> str:
@@ -148,7 +157,7 @@ def _variant_row(variant: VariantResult) -> str:
     latency = summary.latency_ns
     p50, p99 = (human(latency.p50), human(latency.p99)) if latency else ("-", "-")
     return (
-        f"{variant.name:<26}{summary.attempted:>8,}{summary.failed:>7,}{rose:>18}{explained:>11}"
+        f"{variant.name:<24}{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11}"
         f"{paired:>8,}{collided:>10}{summary.late:>7,}{p50:>8}{p99:>8}"
     )
 
