@@ -125,7 +125,7 @@ def lab(
     workers: arguments.DialersEach = None,
     duration: arguments.MeasureFor = "2s",
     interval_us: arguments.IntervalUs = 1000,
-    timeout_ms: arguments.LabTimeoutMs = 8,
+    timeout_ms: arguments.LabTimeoutMs = 4,
     variant: arguments.Variants = None,
     output: arguments.Output = None,
     json: arguments.Json = False,

@@ -175,13 +175,17 @@ def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[Cli
 
 
 def berths(options: ClientOptions, target: Target) -> list[Berth]:
-    """Plan every worker: its address and lane, its CPU, how long it stays awake for a slot."""
+    """Plan every worker: its address and lane, its CPU, how long it stays awake for a slot.
+
+    Worker *i* gets the *i*-th usable CPU. Two containers must not put the same lane on the same
+    CPU, where the two dials could never be simultaneous, so beyond a router each begins to count
+    at a CPU that its address selects.
+    """
+    cpus = target.cpus
+    first = _number(target.family, target.source_ips[0]) if target.routed else 0
     return [
-        Berth(
-            _plan(options, target, worker),
-            target.cpus[worker % len(target.cpus)] if options.pin else None,
-        )
-        for worker in range(options.workers)
+        Berth(_plan(options, target, i), cpus[(first + i) % len(cpus)] if options.pin else None)
+        for i in range(options.workers)
     ]
 
 
@@ -192,7 +196,7 @@ def _plan(options: ClientOptions, target: Target, worker: int) -> DialPlan:
     if options.mode is Mode.rendezvous:
         ip = target.source_ips[worker % len(target.source_ips)]
         lane = worker // len(target.source_ips)
-        seed = _seed(target.family, ip) + (lane << 32)
+        seed = _number(target.family, ip) + (lane << 32)
         low, high = options.source_ports
         schedule = Schedule(interval_ns, low, high, options.lanes, lane, seed, _DITHER_NS)
         rehearsals = (_REHEARSALS if sharing == 1 else 1) if target.routed else 0
@@ -232,6 +236,6 @@ def _opening(options: ClientOptions, target: Target) -> list[str]:
     return lines
 
 
-def _seed(family: int, ip: str) -> int:
-    """Return a number of the source address, so that two containers dither differently."""
+def _number(family: int, ip: str) -> int:
+    """Return the source address as a number: what tells two containers apart."""
     return 0 if ip == "*" else int.from_bytes(socket.inet_pton(family, ip))

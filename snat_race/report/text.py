@@ -1,6 +1,7 @@
 """Results as text. The block of a period is the ancestor's, to the letter; ours stands below."""
 
 import os
+import textwrap
 from collections import Counter
 from datetime import UTC, datetime
 from errno import EINPROGRESS
@@ -128,21 +129,24 @@ def lab_report(result: LabResult) -> str:
         *(_variant_row(variant) for variant in result.variants),
         "",
         *causes,
-        f"Verdict: {result.verdict.text}.",
+        *_wrapped(f"Verdict: {result.verdict.text}."),
         *(_mitigation_line(each) for each in result.verdict.mitigations),
         "",
-        MEANING[result.verdict.outcome],
-        ADVERSARIAL,
+        *_wrapped(f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"),
     ]
     return "\n".join(parts)
 
 
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, width=len(_HEADINGS))
+
+
 def _conditions(result: LabResult) -> list[str]:
     spec, machine = result.spec, result.environment
-    workers = f"{spec['workers']} worker{'s' if spec['workers'] > 1 else ''} each"
-    every = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
+    plural = "s" if spec["workers"] > 1 else ""
     return [
-        f"snat_race lab: {spec['containers']} containers, {workers}, {every}, {spec['duration_s']:g} s a rule",
+        f"snat_race lab: {spec['containers']} containers, {spec['workers']} worker{plural} each, a dial each "
+        f"{spec['interval_us']} us, timeout {spec['timeout_ms']} ms, {spec['duration_s']:g} s a rule",
         f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
     ]
 

@@ -1,0 +1,57 @@
+"""Two clients in two containers that share nothing but the clock meet in the kernel."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snat_race.kernel import counters, nat
+from snat_race.kernel.topology import DESTINATION_IP, SUBNET, build_bridge
+from snat_race.load.endpoint import Endpoint
+from snat_race.load.listener import Server
+from tests.conftest import COMMAND, clean_environment, in_sandbox
+
+PORT = 8080
+
+
+def race(rule: str, folder: Path, *options: str) -> tuple[list[dict[str, Any]], counters.Reading, int]:
+    """Run a client in each of two containers; return summaries, conntrack's rise, and accepts."""
+    hosts = build_bridge(2)
+    nat.install(nat.VARIANTS[rule], hosts.source, SUBNET)
+    with hosts.destination.entered():
+        server = Server(Endpoint(DESTINATION_IP, PORT, PORT), [None])
+        server.__enter__()
+    before = counters.read_conntrack(hosts.source)
+    clients = []
+    for number, container in enumerate(hosts.containers):
+        out = ["--output", str(folder / f"{number}.json")]
+        command = [*COMMAND, "client", "-r", f"{DESTINATION_IP}:{PORT}", *options, *out]
+        with container.entered():
+            clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=clean_environment()))
+    codes = [client.wait(timeout=20) for client in clients]
+    rise = counters.rise(counters.read_conntrack(hosts.source), before)
+    accepted = server.stop()
+    assert codes == [0, 0]
+    return [json.loads((folder / f"{n}.json").read_text())["summary"] for n in (0, 1)], rise, accepted
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs")
+@pytest.mark.parametrize("workers", [[], ["-c", "1"]], ids=["default workers", "one worker"])
+def test_strangers_meet(tmp_path: Path, workers: list[str]) -> None:
+    options = [*workers, "-d", "2000", "-t", "20", "--duration", "3s"]
+    summaries, rise, accepted = in_sandbox(lambda: race("masquerade", tmp_path, *options))
+    lost = sum(summary["failed"] for summary in summaries)
+    assert lost >= 5
+    assert sum(rise["insert_failed"]) == sum(rise["drop"]) == lost
+    assert accepted == sum(summary["connected"] for summary in summaries)
+
+
+def test_strangers_behind_a_randomised_nat_lose_nothing_to_speak_of(tmp_path: Path) -> None:
+    options = ["-d", "2000", "-t", "200", "--duration", "2s"]
+    summaries, rise, _ = in_sandbox(lambda: race("masquerade fully-random", tmp_path, *options))
+    lost = sum(summary["failed"] for summary in summaries)
+    assert lost == sum(rise["insert_failed"]) <= 1
+    assert min(summary["connected"] for summary in summaries) > 200
