@@ -124,7 +124,7 @@ class Fleet:
             if time.monotonic() >= due_s:
                 self._require_alive()
                 yield [drain.take() for drain in self._drains]
-                due_s = time.monotonic() + every_s
+                due_s += every_s
         yield self.rest()
 
     def rest(self) -> "list[Samples]":

@@ -143,10 +143,11 @@ def _wrapped(text: str) -> list[str]:
 
 def _conditions(result: LabResult) -> list[str]:
     spec, machine = result.spec, result.environment
-    plural = "s" if spec["workers"] > 1 else ""
+    each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
+    timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
+    length = f"{spec['duration_s']:g} s a rule"
     return [
-        f"snat_race lab: {spec['containers']} containers, {spec['workers']} worker{plural} each, a dial each "
-        f"{spec['interval_us']} us, timeout {spec['timeout_ms']} ms, {spec['duration_s']:g} s a rule",
+        f"snat_race lab: {spec['containers']} containers of {each}, {timing}, {length}",
         f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
     ]
 
