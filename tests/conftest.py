@@ -14,10 +14,15 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
 import snat_race  # before numpy: it keeps numpy from starting threads
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.namespaces import enter_sandbox
+
+# The machine may be busy, or a virtual one that is paused; pytest-timeout bounds every test.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(snat_race.__file__).parents[1]
 COMMAND = [sys.executable, "-m", "snat_race"]
