@@ -32,7 +32,7 @@ lint: $(VENV)/.ready-dev ## Run the static checks only
 	@$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.ready ## Measure the dialer against C, and how steadily the lab races
-	@$(BIN)/python scripts/bench.py $(ARGS)
+	@$(BIN)/python scripts/bench.py
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

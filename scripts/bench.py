@@ -65,13 +65,13 @@ def _interleaved(loop: Path, hosts: Topology, cpu: int) -> tuple[list[float], li
     c: list[float] = []
     plan = DialPlan(socket.AF_INET, (DESTINATION_IP, PORT), None, 500, reset=True, interval_us=0)
     container = hosts.containers[0]
-    with Fleet([Berth(plan, cpu, container.enter)]) as fleet:
+    with Fleet([Berth(plan, cpu, container.enter)], lambda: False) as fleet:
         for number in range(ROUNDS):
             for turn in (python, c) if number % 2 else (c, python):
                 counters.flush_conntrack(hosts.source)
                 if turn is python:
                     before = fleet.tally()
-                    for _ in fleet.round(ROUND_S, every_s=0.25, cancelled=lambda: False):
+                    for _ in fleet.round(ROUND_S, every_s=0.25):
                         pass
                     python.append(fleet.tally().since(before).attempted / ROUND_S)
                 else:
@@ -100,7 +100,7 @@ def yields() -> None:
         done = subprocess.run(command, capture_output=True, check=True, text=True)
         result = json.loads(done.stdout)
         racing = result["variants"][0]["summary"]
-        shares.append(racing["collisions"] / racing["paired"])
+        shares.append(racing["collisions"] / max(1, racing["paired"]))
         lost.append(racing["failed"] / racing["elapsed_s"])
         wall.append(result["elapsed_s"])
         for variant in result["variants"]:

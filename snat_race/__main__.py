@@ -1,6 +1,11 @@
 """``python -m snat_race``."""
 
-from snat_race.cli import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from snat_race.cli import main
+
+        main()
+    except KeyboardInterrupt:  # while Python was still importing
+        sys.exit(130)

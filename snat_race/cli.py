@@ -3,16 +3,17 @@
 Heavy imports stand inside the commands, so that ``--help`` answers at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 from typer.exceptions import TyperException
 
 from snat_race import arguments
-from snat_race.errors import SnatRaceError, ThresholdExceeded
+from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError, ThresholdExceeded
 from snat_race.options import (
     ClientOptions,
     Close,
@@ -25,6 +26,9 @@ from snat_race.options import (
     parse_rate,
 )
 from snat_race.output import require_writable, write_atomically
+
+if TYPE_CHECKING:
+    from snat_race.analysis.result import Summary
 
 Value = TypeVar("Value")
 
@@ -89,12 +93,12 @@ def client(
         require_writable(output)
     printer = ClientPrinter(summary_interval_sec, as_json=json)
     result, fault = runner.run(options, target, printer)
-    printer.finished(result)
     if output:
         write_atomically(output, result.model_dump_json(indent=1) + "\n")
+    printer.finished(result)
     if fault:
         raise SnatRaceError(fault)
-    _check_error_rate(result.summary.loss_rate, options.max_error_rate)
+    _check_error_rate(result.summary, options.max_error_rate)
 
 
 @app.command("server")
@@ -150,11 +154,11 @@ def lab(
         require_writable(output)
     with ProgressLine() as progress:
         result = runner.run(options, progress)
+    if output:
+        write_atomically(output, result.model_dump_json(indent=1) + "\n")
     print(lab_report(result), file=sys.stderr if json else sys.stdout)
     if json:
         print(result.model_dump_json())
-    if output:
-        write_atomically(output, result.model_dump_json(indent=1) + "\n")
 
 
 def _parsed(parse: Callable[[str, str], Value], text: str | None, option: str) -> Value | None:
@@ -165,14 +169,20 @@ def _first(*choices: int | None) -> int:
     return next(choice for choice in choices if choice is not None)
 
 
-def _check_error_rate(observed: float, limit: float | None) -> None:
-    if limit is not None and observed > limit:
-        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: observed {observed:.3%}")
+def _check_error_rate(summary: "Summary", limit: float | None) -> None:
+    if limit is None:
+        return
+    if not summary.attempted:
+        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: nothing was dialled, so nothing is known")
+    if summary.loss_rate > limit:
+        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: observed {summary.loss_rate:.3%}")
 
 
 def main() -> None:
     """Run the command line; every error ends here, as one line and an exit code."""
     code = 0
+    # A stream that the shell closed (>&-) is None; text for it goes nowhere.
+    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     command = typer.main.get_command(app)
     try:
         with command.make_context("snat_race", sys.argv[1:]) as context:
@@ -184,8 +194,10 @@ def main() -> None:
         code = _complain(failed)
     except BrokenPipeError:  # the reader, head say, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as failed:
+        code = _complain(EnvironmentLacks(f"the system refused: {failed}"))
     except KeyboardInterrupt:
-        code = 130
+        code = Interrupted.exit_code
     except Exception as fault:
         if os.environ.get("SNAT_RACE_DEBUG"):
             raise

@@ -12,7 +12,7 @@ import numpy as np
 from snat_race import __version__
 from snat_race.analysis.result import ClientResult, Summary, Tool
 from snat_race.analysis.summary import Failure, Samples, Total, failures, period
-from snat_race.errors import SnatRaceError
+from snat_race.errors import SnatRaceError, UsageError
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import host
 from snat_race.load.dialer import DialPlan
@@ -69,7 +69,9 @@ def locate(options: ClientOptions) -> Target:
         UsageError: unknown host, or a local IP that is not ours.
 
     """
-    endpoint = Endpoint.parse(options.remote_addr, "--remote-addr")
+    endpoint = Endpoint.parse(options.remote_addr, "--remote-addr", "127.0.0.1")
+    if endpoint.high > endpoint.low:
+        raise UsageError(f"--remote-addr: {endpoint} is a range; dial one port")
     family, remote = resolve(endpoint, "--remote-addr")
     for ip in options.local_ips:
         require_local(ip, family, "--local-ip")
@@ -92,20 +94,22 @@ class _Run:
         self._since, self._began_s = fleet.tally(), time.monotonic()
         self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self.periods: list[Summary] = []
-        self._start_period()
+        # A sample is drained one drain late, so a period is told one drain late, and is whole.
+        self._start_period(self._began_s + _DRAIN_S)
 
-    def _start_period(self) -> None:
+    def _start_period(self, began_s: float) -> None:
+        self._period_began_s, self._period_since = began_s, self._fleet.tally()
         self._taken: list[Samples] = []
         self._untold: Counter[str] = Counter()
         self._shown = 0
-        self._period_since, self._period_began_s = self._fleet.tally(), time.monotonic()
 
     def take(self, drained: list[Samples]) -> None:
         """Add each worker's samples; tell the first failures of each period, count the others."""
-        for worker, samples in enumerate(drained):
+        ips = self._target.source_ips
+        for index, ip in enumerate(ips):
+            samples = np.concatenate(drained[index :: len(ips)])
             self._taken.append(samples)
             self._total.add(samples)
-            ip = self._target.source_ips[worker % len(self._target.source_ips)]
             told, others = failures(
                 samples,
                 f"[{ip}]" if ":" in ip else ip,
@@ -120,14 +124,15 @@ class _Run:
 
     def end_period_if_due(self) -> None:
         """Close the period once its time is up."""
-        elapsed_s = time.monotonic() - self._period_began_s
-        if elapsed_s < self._options.summary_interval_sec:
+        now_s, length_s = time.monotonic(), self._options.summary_interval_sec
+        elapsed_s = now_s - self._period_began_s
+        if elapsed_s + _DRAIN_S / 2 < length_s:
             return
         counts = self._fleet.tally().since(self._period_since)._replace(cut_short=0)
         summary = period(np.concatenate(self._taken), counts, elapsed_s)
         self.periods.append(summary)
         self._observer.period(summary, self._untold, self._total.failed, self._total.recorded)
-        self._start_period()
+        self._start_period(now_s)
 
     def summary(self) -> Summary:
         """Derive the summary of the whole run; call it when the fleet has stopped."""
@@ -142,23 +147,25 @@ def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[Cli
 
     Raises:
         SnatRaceError: the workers did not start.
+        Interrupted: a signal came before they had.
 
     """
-    started_at, began_s = datetime.now(UTC), time.monotonic()
+    environment, started_at, began_s = host.environment(), datetime.now(UTC), time.monotonic()
     fault = None
-    with Interrupt() as interrupt, Fleet(berths(options, target)) as fleet:
+    with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
         observer.started(_opening(options, target))
         if options.warmup_s:
-            deque(fleet.round(options.warmup_s, every_s=_DRAIN_S, cancelled=interrupt), maxlen=0)
+            deque(fleet.round(options.warmup_s, every_s=_DRAIN_S), maxlen=0)
+        if interrupt.requested:
+            fleet.stop()
+            fleet.rest()
         state = _Run(options, target, fleet, observer)
         try:
-            for samples in fleet.round(
-                options.duration_s, options.count, every_s=_DRAIN_S, cancelled=interrupt
-            ):
+            for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
                 state.take(samples)
                 state.end_period_if_due()
         except SnatRaceError as died:
-            fault = str(died)
+            fault = f"{died}; the totals up to then are right"
         fleet.stop()
         state.take(fleet.rest())
         summary = state.summary()
@@ -166,7 +173,7 @@ def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[Cli
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         elapsed_s=round(time.monotonic() - began_s, 3),
-        environment=host.environment(),
+        environment=environment,
         spec=options.spec(),
         summary=summary,
         periods=state.periods,
@@ -218,19 +225,19 @@ def _opening(options: ClientOptions, target: Target) -> list[str]:
     """Say what the run will do; then each doubt about it, with advice."""
     low, high = options.source_ports
     if options.mode is Mode.rendezvous:
-        how = f"rendezvous each {options.dial_interval_us} us, ports {low}-{high}, {options.lanes} lanes"
+        how = f"in rendezvous each {options.dial_interval_us} us, ports {low}-{high}, {options.lanes} lanes"
     else:
         how = f"independent, each {options.dial_interval_us} us" if options.dial_interval_us else "flat out"
-    lines = [f"Starting {options.workers} workers to {target.remote_text}: {how}"]
+    lines = [f"Starting to dial {target.remote_text}, workers: {options.workers}, {how}"]
     cpus = len(target.cpus)
     if options.workers > cpus:
         lines.append(
             f"{options.workers} workers share {cpus} CPUs: they hinder each other, so fewer dials meet; "
             f"use --workers {cpus}"
         )
-    if options.mode is Mode.rendezvous and not target.routed:
+    if options.mode is Mode.rendezvous and target.family == socket.AF_INET and not target.routed:
         lines.append(
-            f"no router lies between this host and {target.remote_text}, so no NAT and no race; "
+            f"no router lies between this host and {target.remote_text}, so no NAT but this host's own; "
             "dial a server beyond the NAT"
         )
     return lines

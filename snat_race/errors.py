@@ -5,7 +5,8 @@
     SnatRaceError             1  a fault of ours, or a worker that died
     ├── UsageError            2  bad input; the message names the option and says what to do
     ├── ThresholdExceeded     3  the run worked; a limit the user set did not hold
-    └── EnvironmentLacks      4  this machine lacks something; the message says how to get it
+    ├── EnvironmentLacks      4  this machine lacks something; the message says how to get it
+    └── Interrupted         130  a signal came before there was anything to report
 """
 
 
@@ -31,3 +32,9 @@ class EnvironmentLacks(SnatRaceError):
     """A privilege, a kernel feature or a free address is missing."""
 
     exit_code = 4
+
+
+class Interrupted(SnatRaceError):
+    """A signal came before there was anything to report."""
+
+    exit_code = 130

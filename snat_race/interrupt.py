@@ -5,16 +5,19 @@ from types import FrameType
 from typing import Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NOHUP = {signal.SIGHUP: signal.SIG_IGN}
 
 
 class Interrupt:
-    """A context manager; ``requested`` turns true on the first signal. A second one kills."""
+    """A context manager; ``requested`` turns true on the first signal. A second one interrupts."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        # nohup has SIGHUP ignored, and means it.
+        numbers = [number for number in _SIGNALS if signal.getsignal(number) != _NOHUP.get(number)]
+        self._previous = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -25,6 +28,7 @@ class Interrupt:
         """Whether a signal has come."""
         return self.requested
 
-    def _note(self, number: int, _frame: FrameType | None) -> None:
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
         self.requested = True
-        signal.signal(number, signal.SIG_DFL)

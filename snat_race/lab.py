@@ -13,7 +13,7 @@ from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.result import ConntrackRise, Kernel, LabResult, Tool, VariantResult
 from snat_race.analysis.summary import NO_PAIRS, Pairs, Total, pair_up
 from snat_race.analysis.verdict import judge
-from snat_race.errors import SnatRaceError
+from snat_race.errors import EnvironmentLacks, Interrupted
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import counters, host, nat
 from snat_race.kernel.namespaces import enter_sandbox
@@ -29,6 +29,7 @@ from snat_race.options import LabOptions
 _PORT = 8080
 _SOURCE_PORTS = (20000, 59999)
 _ROUND_S = 0.5
+_SLOTS_A_ROUND = 20
 _WARM_UP_S = 0.15
 _DRAIN_S = 0.1
 _BATCH_MS = 20
@@ -73,34 +74,43 @@ class _Measured:
 class _Lab:
     """The lab's hosts and workers, up and waiting. A context manager."""
 
-    def __init__(self, options: LabOptions) -> None:
-        self._options = options
+    def __init__(self, options: LabOptions, interrupt: Interrupt) -> None:
+        self._options, self._interrupt = options, interrupt
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             enter_sandbox()
-            self._topology = build_bridge(self._options.containers)
+            try:
+                self._topology = build_bridge(self._options.containers)
+            except OSError as failed:
+                raise EnvironmentLacks(
+                    f"cannot make the lab's namespaces ({failed.strerror}); use fewer --containers, "
+                    "or raise ulimit -n and user.max_net_namespaces"
+                ) from failed
             with self._topology.destination.entered():
                 server = Server(Endpoint(DESTINATION_IP, _PORT, _PORT), [None], batch_ms=_BATCH_MS)
                 self._server = stack.enter_context(server)
-            self._fleet = stack.enter_context(Fleet(_berths(self._options, self._topology)))
+            self._fleet = stack.enter_context(
+                Fleet(_berths(self._options, self._topology), self._interrupt)
+            )
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def measure(self, into: _Measured, duration_s: float, interrupt: Interrupt) -> bool:
+    def measure(self, into: _Measured, duration_s: float) -> bool:
         """Run one round and add it up; False, and nothing added, if it was interrupted."""
         fleet, source = self._fleet, self._topology.source
         nat.install(into.variant, source, SUBNET)
         counters.flush_conntrack(source)
         before, tally, accepted = self._read(), fleet.tally(), self._server.accepted
         began_s = time.monotonic()
-        drained = fleet.round(duration_s, every_s=_DRAIN_S, cancelled=interrupt)
+        drained = fleet.round(duration_s, every_s=_DRAIN_S)
         samples = [taken for each in drained for taken in each]
-        if interrupt.requested:
+        self._server.require_alive()
+        if self._interrupt.requested:
             return False
         into.elapsed_s += time.monotonic() - began_s
         pairs = pair_up(samples, self._options.interval_us * 1000)
@@ -144,25 +154,26 @@ def run(options: LabOptions, progress: Progress) -> LabResult:
 
     Raises:
         EnvironmentLacks: no privilege, or a kernel feature is missing.
-        SnatRaceError: interrupted before every variant had a round, or a worker died.
+        Interrupted: a signal came before every rule had had a round.
+        SnatRaceError: a worker died.
 
     """
     started_at, began_s = datetime.now(UTC), time.monotonic()
     environment = host.environment()
     variants = [nat.VARIANTS[name] for name in options.variants]
     measured = [_Measured(variant, Total(options.interval_us * 1000)) for variant in variants]
-    rounds = max(2, round(options.duration_s / _ROUND_S))
+    rounds = max(2, round(options.duration_s / max(_ROUND_S, _SLOTS_A_ROUND * options.interval_us / 1e6)))
     order = [each for number in range(rounds) for each in (measured[::-1] if number % 2 else measured)]
     round_s = options.duration_s / rounds
-    with Interrupt() as interrupt, _Lab(options) as lab:
+    with Interrupt() as interrupt, _Lab(options, interrupt) as lab:
         rehearsal = _Measured(variants[0], Total(0))
-        going = lab.measure(rehearsal, _WARM_UP_S, interrupt)
+        going = lab.measure(rehearsal, _WARM_UP_S)
         for done, each in enumerate(order):
             progress(done / len(order), each.variant.name)
-            going = going and lab.measure(each, round_s, interrupt)
+            going = going and lab.measure(each, round_s)
         progress(1.0, "")
     if not all(each.rises for each in measured):
-        raise SnatRaceError("interrupted before every variant was measured once; nothing to report")
+        raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
     results = [each.result() for each in measured]
     return LabResult(
         tool=Tool(version=__version__),
@@ -171,7 +182,7 @@ def run(options: LabOptions, progress: Progress) -> LabResult:
         environment=environment,
         spec=options.spec(),
         variants=results,
-        verdict=judge(results),
+        verdict=judge(results, len(environment["usable_cpus"])),
     )
 
 
@@ -200,4 +211,4 @@ def _berths(options: LabOptions, topology: Topology) -> list[Berth]:
 
 
 def _risen(reading: counters.Reading) -> dict[str, int]:
-    return {name: values[0] for name, values in reading.items() if values[0]}
+    return {name: values[0] for name, values in reading.items() if values[0] > 0}

@@ -2,6 +2,7 @@
 checked where it is used.
 """
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -14,9 +15,10 @@ MOST_WORKERS = 4096
 LONGEST_TIMEOUT_MS = 1_000_000  # a sample's latency has 40 bits of ns
 MOST_CONTAINERS = 64
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h)?$")
+_DURATION = re.compile(r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?$")
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
-_COUNT = re.compile(r"^(\d+)([kKmM]?)$")
+_COUNT = re.compile(r"^([0-9]{1,18})([kKmM]?)$")
+_PORTS = re.compile(r"^([0-9]{1,5})-([0-9]{1,5})$")
 _TIMES = {"": 1, "k": 1000, "m": 1_000_000}
 
 
@@ -62,6 +64,8 @@ class ClientOptions:
         _within("--dial-interval-us", self.dial_interval_us, 0, 3_600_000_000)
         _within("--summary-interval-sec", self.summary_interval_sec, 1, 86_400)
         _within("--lanes", self.lanes, 1, 65535)
+        if len(set(self.local_ips)) < len(self.local_ips):
+            raise UsageError("--local-ip: the same address twice; give each only once")
         if self.mode is Mode.rendezvous:
             self._check_rendezvous()
 
@@ -155,12 +159,13 @@ def parse_rate(text: str, option: str) -> float:
 
 def parse_ports(text: str, option: str) -> tuple[int, int]:
     """Parse ``LOW-HIGH``, both inclusive."""
-    low, dash, high = text.partition("-")
-    if not (dash and low.isascii() and low.isdigit() and high.isascii() and high.isdigit()):
+    shape = _PORTS.match(text.strip())
+    if not shape:
         raise UsageError(f"{option}: {text!r} is not LOW-HIGH; write 20000-29999")
-    if not 1 <= int(low) <= int(high) <= 65535:
+    low, high = int(shape[1]), int(shape[2])
+    if not 1 <= low <= high <= 65535:
         raise UsageError(f"{option}: {text!r} must rise and lie within 1-65535")
-    return int(low), int(high)
+    return low, high
 
 
 def _within(option: str, value: int, low: int, high: int) -> None:
@@ -170,5 +175,6 @@ def _within(option: str, value: int, low: int, high: int) -> None:
 
 def _plain(options: ClientOptions | LabOptions) -> dict[str, Any]:
     return {
-        name: str(value) if isinstance(value, Path) else value for name, value in asdict(options).items()
+        name: os.fsencode(value).decode(errors="replace") if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
     }

@@ -1,10 +1,13 @@
 """Result files: checked before the run, written whole or not at all."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks, UsageError
+
+_PREFIX = ".snat_race-"
 
 
 def require_writable(path: Path, option: str = "--output") -> None:
@@ -14,39 +17,59 @@ def require_writable(path: Path, option: str = "--output") -> None:
         UsageError: it cannot.
 
     """
-    if path.is_dir():
-        raise UsageError(f"{option}: {path} is a directory; name a file in it")
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as failed:
-        raise UsageError(
-            f"{option}: cannot write {path} ({failed.strerror}); choose another place"
-        ) from failed
-    os.close(handle)
-    Path(name).unlink()
+        target = path.resolve()
+        if target.is_dir():
+            raise UsageError(f"{option}: {path} is a directory; name a file in it")
+        if target.exists():
+            with target.open("a"):
+                pass
+        if _replaceable(target):
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=_PREFIX)
+            os.close(handle)
+            Path(name).unlink()
+    except (OSError, RuntimeError) as failed:  # resolve() raises RuntimeError for a loop of links
+        why = getattr(failed, "strerror", None) or failed
+        raise UsageError(f"{option}: cannot write {path} ({why}); choose another place") from failed
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace ``path`` by ``text``; a reader sees the old file or the new one, whole.
 
+    A link is followed; a device or a pipe is written to, not replaced.
+
     Raises:
         EnvironmentLacks: disk full, say; the old file is untouched.
 
     """
-    temporary = None
+    target, temporary = path.resolve(), None
     try:
+        if not _replaceable(target):
+            target.write_text(text, encoding="utf-8")
+            return
         with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+            "w", dir=target.parent, prefix=_PREFIX, delete=False, encoding="utf-8"
         ) as file:
             temporary = Path(file.name)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        temporary.chmod(_mode(target))
+        temporary.replace(target)
     except OSError as failed:
         if temporary:
             temporary.unlink(missing_ok=True)
         raise EnvironmentLacks(f"--output: cannot write {path}: {failed.strerror}") from failed
+
+
+def _replaceable(target: Path) -> bool:
+    return target.is_file() or not target.exists()
+
+
+def _mode(target: Path) -> int:
+    """Return the permissions of the file to be replaced, or those a new file would get."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import host
 from snat_race.load.endpoint import Endpoint
@@ -22,13 +21,11 @@ def run(options: ServerOptions, listening: Callable[[Endpoint], None]) -> int:
         SnatRaceError: an acceptor died.
 
     """
-    endpoint, cpus = Endpoint.parse(options.local_addr, "--local-addr"), host.usable_cpus()
+    endpoint, cpus = Endpoint.parse(options.local_addr, "--local-addr", "0.0.0.0"), host.usable_cpus()
     pins = [cpus[index % len(cpus)] for index in range(options.workers)]
     with Interrupt() as interrupt, Server(endpoint, pins) as server:
         listening(endpoint)
         while not interrupt.requested:
-            dead = server.dead()
-            if dead:
-                raise SnatRaceError(f"{dead[0]}; {server.stop():,} connections had been accepted")
+            server.require_alive()
             time.sleep(_CHECK_S)
         return server.stop()

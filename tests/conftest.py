@@ -31,6 +31,7 @@ COMMAND = [sys.executable, "-m", "snat_race"]
 def clean_environment(**extra: str) -> dict[str, str]:
     """The environment without any variable that our options read."""
     ours = ("REMOTE_ADDR", "LOCAL_ADDR", "LOCAL_IP", "WORKERS", "GO_ROUTINES", "TIMEOUT_MS")
+    ours += ("DIAL_INTERVAL_US", "SUMMARY_INTERVAL_S")
     kept = {k: v for k, v in os.environ.items() if k not in ours}
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"} | extra
 

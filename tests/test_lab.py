@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,16 @@ from snat_race import cli
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel import counters, nat
 from snat_race.kernel.topology import SUBNET, build_bridge
-from tests.conftest import eventually, gone, in_fork, in_sandbox, run_cli, start_cli
+from tests.conftest import (
+    COMMAND,
+    clean_environment,
+    eventually,
+    gone,
+    in_fork,
+    in_sandbox,
+    run_cli,
+    start_cli,
+)
 
 PRIVATE = pytest.mark.usefixtures("namespaces")
 TWO_CPUS = pytest.mark.skipif(
@@ -61,7 +71,8 @@ def host_state() -> dict[str, Any]:
     for tool in (["nft", "list", "ruleset"], ["iptables-save"], ["ip", "-o", "link"]):
         if shutil.which(tool[0]) and os.geteuid() == 0:
             done = subprocess.run(tool, capture_output=True, text=True, check=False)
-            state[tool[0]] = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+            uncounted = re.sub(r"\[\d+:\d+\]|packets \d+ bytes \d+", "", done.stdout)
+            state[tool[0]] = [line for line in uncounted.splitlines() if not line.startswith("#")]
     return state
 
 
@@ -173,6 +184,29 @@ def test_a_killed_dialer_is_reported() -> None:
     assert "killed by SIGKILL" in err
     assert err.count("\n") == 1
     assert all(gone(worker) for worker in workers)
+
+
+@PRIVATE
+def test_a_killed_acceptor_is_reported_and_blamed_on_nobody() -> None:
+    lab = start_cli("lab", "--duration", "30s")
+    acceptor, *_ = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
+    acceptor.kill()
+    out, err = lab.communicate(timeout=5)
+    assert lab.returncode == 1
+    assert "acceptor 0" in err
+    assert "race" not in out
+
+
+@PRIVATE
+def test_one_cpu_proves_nothing() -> None:
+    pinned = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    command = [*pinned, *COMMAND, "lab", "--workers", "1", "--duration", "1s"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=clean_environment(), timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    assert "inconclusive" in done.stdout
+    assert "no race seen" not in done.stdout
 
 
 @PRIVATE

@@ -32,13 +32,13 @@ def test_rates(text: str, rate: float) -> None:
     [
         ("10.0.0.1:80", Endpoint("10.0.0.1", 80, 80)),
         ("[::1]:80", Endpoint("::1", 80, 80)),
-        (":8080-8087", Endpoint("", 8080, 8087)),
+        (":8080-8087", Endpoint("0.0.0.0", 8080, 8087)),
         ("host.example:1", Endpoint("host.example", 1, 1)),
     ],
 )
 def test_endpoints(text: str, endpoint: Endpoint) -> None:
-    assert Endpoint.parse(text, "--remote-addr") == endpoint
-    assert str(endpoint) == text
+    assert Endpoint.parse(text, "--remote-addr", "0.0.0.0") == endpoint
+    assert str(endpoint).removeprefix("0.0.0.0") == text
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_endpoints(text: str, endpoint: Endpoint) -> None:
 )
 def test_endpoints_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="--remote-addr"):
-        Endpoint.parse(text, "--remote-addr")
+        Endpoint.parse(text, "--remote-addr", "")
 
 
 BAD = [
@@ -54,6 +54,11 @@ BAD = [
     (["client", "-r", "127.0.0.1"], "--remote-addr"),
     (["client", "-r", "127.0.0.1:http"], "--remote-addr"),
     (["client", "-r", "127.0.0.1:99999"], "--remote-addr"),
+    (["client", "-r", "127.0.0.1:80-90"], "--remote-addr"),
+    (["client", "-r", "127.0.0.1:" + "9" * 5000], "--remote-addr"),
+    (["client", "--count", "9" * 5000], "--count"),
+    (["client", "-l", "127.0.0.1", "-l", "127.0.0.1"], "--local-ip"),
+    (["client", "--output", "/tmp/" + "x" * 300], "--output"),
     (["client", "-l", "999.1.1.1"], "--local-ip"),
     (["client", "-l", "192.0.2.77"], "--local-ip"),
     (["client", "-c", "0"], "--workers"),
@@ -91,7 +96,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("args", "named"), BAD, ids=lambda value: " ".join(value) if value else "")
+@pytest.mark.parametrize(("args", "named"), BAD, ids=lambda value: " ".join(value)[:60] if value else "")
 def test_bad_input_is_one_line_and_exit_2(args: list[str], named: str) -> None:
     done = run_cli(*args, timeout=20)
     assert done.returncode == 2, done.stderr

@@ -30,8 +30,8 @@ def test_it_listens_on_ipv6(port: int) -> None:
 
 
 def test_it_listens_on_a_range_of_ports() -> None:
-    server = RunningServer("127.0.0.1:38080-38083", "-c", "2")
-    for port in range(38080, 38084):
+    server = RunningServer("127.0.0.1:18080-18083", "-c", "2")
+    for port in range(18080, 18084):
         connect("127.0.0.1", port)
     assert server.stop() == 4
 

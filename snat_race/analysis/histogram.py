@@ -1,6 +1,4 @@
-"""A latency histogram with 3 significant digits that merges exactly: HdrHistogram, fed by numpy."""
-
-from typing import Self
+"""A latency histogram with 3 significant digits: HdrHistogram, fed by numpy."""
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
@@ -49,10 +47,6 @@ class Histogram:
             waited = (long - k * stride * np.uint64(interval_ns))[within]
             self.record(np.maximum(waited, 1), stride[within])
 
-    def add(self, other: "Histogram") -> None:
-        """Merge another histogram into this one."""
-        self._hdr.add(other._hdr)  # noqa: SLF001
-
     @property
     def count(self) -> int:
         """The number of latencies recorded."""
@@ -73,10 +67,3 @@ class Histogram:
         """Return the histogram in HdrHistogram's V2 encoding, base64."""
         encoded: bytes = self._hdr.encode()
         return encoded.decode()
-
-    @classmethod
-    def decode(cls, text: str) -> Self:
-        """Return the histogram that ``encode`` wrote."""
-        made = cls()
-        made._hdr = HdrHistogram.decode(text.encode())
-        return made

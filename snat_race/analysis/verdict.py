@@ -8,6 +8,7 @@ from snat_race.analysis.result import Mitigation, VariantResult, Verdict
 Outcome = Literal["reproduced", "not_seen", "inconclusive"]
 
 FEWEST_PAIRS = 100
+_MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates
 ADVERSARIAL = "These rates are adversarial: every dial was timed to collide; production sees far fewer."
 MEANING: dict[Outcome, str] = {
     "reproduced": (
@@ -19,10 +20,10 @@ MEANING: dict[Outcome, str] = {
 }
 
 
-def judge(variants: list[VariantResult]) -> Verdict:
-    """Judge the first variant, and every other one against it."""
+def judge(variants: list[VariantResult], cpus: int) -> Verdict:
+    """Judge the first variant, and every other one against it, as measured on so many CPUs."""
     base = variants[0]
-    outcome, text = _outcome(base)
+    outcome, text = _outcome(base, cpus)
     mitigations = [_mitigation(base, other) for other in variants[1:]]
     return Verdict(outcome=outcome, text=text, mitigations=mitigations)
 
@@ -32,20 +33,23 @@ def race_losses(variant: VariantResult) -> int:
     return sum(cause.losses for cause in variant.diagnosis if cause.cause == "snat_race")
 
 
-def _outcome(base: VariantResult) -> tuple[Outcome, str]:
+def _outcome(base: VariantResult, cpus: int) -> tuple[Outcome, str]:
     summary, lost = base.summary, race_losses(base)
     collisions, paired = _pairs(base)
     low, high = wilson(collisions, paired)
+    others = summary.failed - lost
+    if others > lost * _MOST_OTHERS:
+        return "inconclusive", (
+            f"inconclusive: of {summary.failed:,} dials that failed under '{base.name}', {others:,} did "
+            "for other reasons than the race; see the causes, mend them, and measure again"
+        )
     if lost:
         return "reproduced", (
             f"race reproduced: '{base.name}' lost {lost:,} SYNs to it; {collisions / max(paired, 1):.1%} "
             f"of {paired:,} paired dials collided (95 % interval {low:.1%} to {high:.1%})"
         )
-    if summary.failed:
-        return "inconclusive", (
-            f"inconclusive: {summary.failed:,} dials failed under '{base.name}', none by the race; "
-            "see the causes, mend them, and measure again"
-        )
+    if cpus < 2:
+        return "inconclusive", "inconclusive: the race needs two CPUs, and this process may use only one"
     if paired < FEWEST_PAIRS:
         return "inconclusive", (
             f"inconclusive: only {paired:,} paired dials under '{base.name}'; raise --duration until "

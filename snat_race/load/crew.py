@@ -13,10 +13,12 @@ from typing import Self
 
 import psutil
 
-from snat_race.errors import EnvironmentLacks, SnatRaceError
+from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29  # prctl(2)
+_READY = "ready"
 _READY_TIMEOUT_S = 30.0
+_REAP_POLL_S = 0.005
 _HANDLED_BY_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -28,19 +30,18 @@ class Member:
     pid: int
     status: int | None = None
 
-    def obituary(self) -> str:
-        """Say how it ended, in words."""
-        code = os.waitstatus_to_exitcode(self.status or 0)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        return f"{self.name} (pid {self.pid}) {how}"
-
 
 class Crew:
-    """The workers of one kind. A context manager: on leaving, all of them are dead."""
+    """The workers of one kind. A context manager: on leaving, all of them are dead.
 
-    def __init__(self) -> None:
+    Once ``cancelled()``, no more are started or waited for.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        self._cancelled = cancelled
         self.members: list[Member] = []
         self._report_r, self._report_w = os.pipe()
+        self._heard: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +63,7 @@ class Crew:
 
         ``work`` must wait for its first order by itself.
         """
+        self._require_wanted()
         parent = os.getpid()
         try:
             pid = os.fork()
@@ -75,11 +77,11 @@ class Crew:
         status = 1
         try:
             self._become_worker(parent, cpu, prepare)
-            os.write(self._report_w, b"ready\n")
+            os.write(self._report_w, f"{_READY}\n".encode())
             work()
             status = 0
         except BaseException as failed:  # noqa: BLE001 - nothing may escape into the parent's code
-            line = f"{name}: {type(failed).__name__}: {failed}".replace("\n", " ")
+            line = f"{name}: {type(failed).__name__}: {failed}".replace("\n", " ")[:500]
             os.write(self._report_w, line.encode() + b"\n")
         finally:
             os._exit(status)
@@ -105,19 +107,46 @@ class Crew:
 
         Raises:
             SnatRaceError: a worker failed to start; its message says why.
+            Interrupted: cancelled meanwhile.
 
         """
-        awaited, deadline, heard = len(self.members), time.monotonic() + _READY_TIMEOUT_S, b""
-        while awaited > heard.count(b"\n"):
-            if not select.select([self._report_r], [], [], 0.2)[0]:
-                dead = self.reap()
-                if dead or time.monotonic() > deadline:
-                    raise SnatRaceError(dead[0].obituary() if dead else "workers did not start")
-                continue
-            heard += os.read(self._report_r, 65536)
-        failures = [line for line in heard.decode().splitlines() if line != "ready"]
-        if failures:
-            raise SnatRaceError(failures[0])
+        deadline = time.monotonic() + _READY_TIMEOUT_S
+        while self._heard.count(_READY) < len(self.members):
+            self._hear(wait_s=0.1)
+            self.require_alive()
+            self._require_wanted()
+            if time.monotonic() > deadline:
+                raise SnatRaceError(f"workers did not start within {_READY_TIMEOUT_S:.0f} s; use fewer")
+
+    def _require_wanted(self) -> None:
+        if self._cancelled():
+            raise Interrupted("interrupted while the workers were starting")
+
+    def require_alive(self) -> None:
+        """Check that no worker has ended.
+
+        Raises:
+            SnatRaceError: with the worker's own last words, or how it was killed.
+
+        """
+        dead = self.reap()
+        if dead:
+            self._hear(wait_s=0)
+            raise SnatRaceError(self._obituary(dead[0]))
+
+    def _hear(self, wait_s: float) -> None:
+        """Read the reports that have come in; each is a line, written whole."""
+        while select.select([self._report_r], [], [], wait_s)[0]:
+            self._heard += os.read(self._report_r, 65536).decode().splitlines()
+            wait_s = 0
+
+    def _obituary(self, member: Member) -> str:
+        for line in self._heard:
+            if line.startswith(f"{member.name}: "):
+                return line
+        code = os.waitstatus_to_exitcode(member.status or 0)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        return f"{member.name} (pid {member.pid}) {how}"
 
     def reap(self) -> list[Member]:
         """Collect the workers that have ended; return all that have, so far."""
@@ -132,7 +161,7 @@ class Crew:
         """Give workers ``grace_s`` to end by themselves, then kill and reap the rest."""
         deadline = time.monotonic() + grace_s
         while len(self.reap()) < len(self.members) and time.monotonic() < deadline:
-            time.sleep(0.002)
+            time.sleep(_REAP_POLL_S)
         for member in self.members:
             if member.status is None:
                 with contextlib.suppress(ProcessLookupError):

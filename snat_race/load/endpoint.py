@@ -21,7 +21,7 @@ class Endpoint:
     high: int
 
     @classmethod
-    def parse(cls, text: str, option: str) -> "Endpoint":
+    def parse(cls, text: str, option: str, default_host: str) -> "Endpoint":
         """Parse ``host:port``, ``[v6]:port``, ``:port`` or ``host:low-high``.
 
         Raises:
@@ -35,7 +35,7 @@ class Endpoint:
         high = _port(shape["high"], text, option) if shape["high"] is not None else low
         if low > high:
             raise UsageError(f"{option}: port range {low}-{high} is empty; write the lower port first")
-        return cls(shape["v6"] or shape["host"], low, high)
+        return cls(shape["v6"] or shape["host"] or default_host, low, high)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -43,7 +43,7 @@ class Endpoint:
 
 
 def _port(text: str, whole: str, option: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65535:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
         raise UsageError(f"{option}: {whole!r} has no port from 1 to 65535; write HOST:PORT")
     return int(text)
 

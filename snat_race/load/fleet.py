@@ -1,5 +1,7 @@
 """The dialers of one run: fork, start together, drain, stop. Sole owner of their shared memory."""
 
+import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
 
 _TOTAL_SLOTS = 1 << 22  # 64 MiB for all rings together
 _LARGEST_RING, _SMALLEST_RING = 1 << 16, 1 << 10
-_HEAD_START_NS = 2_000_000
+_PARKED_POLL_S = 0.0005
+_STRAGGLING_S = 2.0
 _UNLIMITED = (1 << 63) - 1
 _POLL_S = 0.02
 _STOP_GRACE_S = 0.3
@@ -62,17 +65,22 @@ NO_DIALS = Tally(0, 0, 0, 0, 0)
 
 
 class Fleet:
-    """Dialers, from fork to reaping. A context manager."""
+    """Dialers, from fork to reaping. A context manager; ``cancelled`` ends what it waits for."""
 
-    def __init__(self, berths: list[Berth]) -> None:
+    def __init__(
+        self, berths: list[Berth], cancelled: Callable[[], bool], largest_ring: int = _LARGEST_RING
+    ) -> None:
         share = _TOTAL_SLOTS // len(berths)
         fitting = 1 << (share.bit_length() - 1)
-        capacity = max(_SMALLEST_RING, min(_LARGEST_RING, fitting))
-        self._berths = berths
-        self._rounds = Rounds()
+        capacity = max(_SMALLEST_RING, min(largest_ring, fitting))
+        self._berths, self._cancelled = berths, cancelled
+        # However many workers share a CPU, those parked take the same small part of it.
+        crowding = max(1.0, len(berths) / len(os.sched_getaffinity(0)))
+        self._rounds = Rounds(_PARKED_POLL_S * crowding)
+        self._patience_s = max(berth.plan.timeout_ms for berth in berths) / 1000 + _STRAGGLING_S
         self._rings = [Ring(capacity) for _ in berths]
         self._drains = [Drain(ring) for ring in self._rings]
-        self._crew = Crew()
+        self._crew = Crew(cancelled)
 
     def __enter__(self) -> Self:
         try:
@@ -94,35 +102,34 @@ class Fleet:
         self._crew.__exit__()
 
     def round(
-        self,
-        duration_s: float | None,
-        count: int | None = None,
-        *,
-        every_s: float,
-        cancelled: Callable[[], bool],
+        self, duration_s: float | None, count: int | None = None, *, every_s: float
     ) -> "Iterator[list[Samples]]":
         """Let all workers dial, from one instant on, for a time or (and) a total number of dials.
 
         Yields each worker's new samples, oldest first, every ``every_s`` and, all that are left,
-        when every worker is done. Ends early, with workers still dialling, once ``cancelled()``.
+        when every worker is done. Ends early, with workers still dialling, once cancelled.
         ``count`` is shared out evenly; the first workers take the remainder.
 
         Raises:
-            SnatRaceError: a worker died.
+            SnatRaceError: a worker died, or did not come back from connect().
 
         """
         for index, ring in enumerate(self._rings):
             ring.words[QUOTA] = _share(count, len(self._rings), index) if count else _UNLIMITED
-        begin_ns = time.time_ns() + _HEAD_START_NS
+        head_start_s = 4 * self._rounds.parked_poll_s
+        begin_ns = time.time_ns() + int(head_start_s * 1e9)
         end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
         number = self._rounds.announce(begin_ns, end_ns)
-        due_s = time.monotonic() + every_s
+        due_s = time.monotonic() + head_start_s + every_s
+        over_s = due_s + duration_s + self._patience_s if duration_s else math.inf
         while not all(ring.words[PARKED] == number for ring in self._rings):
-            if cancelled():
+            if self._cancelled():
                 return
             time.sleep(min(_POLL_S, every_s))
+            if time.monotonic() > over_s:
+                raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
             if time.monotonic() >= due_s:
-                self._require_alive()
+                self._crew.require_alive()
                 yield [drain.take() for drain in self._drains]
                 due_s += every_s
         yield self.rest()
@@ -130,11 +137,6 @@ class Fleet:
     def rest(self) -> "list[Samples]":
         """Return each worker's last samples, once it has parked or is gone."""
         return [np.concatenate((drain.take(), drain.take())) for drain in self._drains]
-
-    def _require_alive(self) -> None:
-        dead = self._crew.reap()
-        if dead:
-            raise SnatRaceError(f"{dead[0].obituary()}; the totals up to then are right")
 
     def stop(self) -> None:
         """Stop all workers, cutting short what blocks."""

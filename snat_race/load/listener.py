@@ -32,11 +32,10 @@ class Server:
         endpoint: Endpoint,
         cpus: Sequence[int | None],
         *,
-        backlog: int = BACKLOG,
         batch_ms: int = 0,
     ) -> None:
         self._endpoint, self._cpus = endpoint, cpus
-        self._backlog, self._batch_ms = backlog, batch_ms
+        self._batch_ms = batch_ms
         self._family, address = resolve(endpoint, "--local-addr")
         self._host = address[0]
         self._words = memoryview(mmap(-1, len(cpus) * _WORDS_EACH * 8)).cast("Q")
@@ -45,18 +44,16 @@ class Server:
 
     def __enter__(self) -> Self:
         self._require_free()
-        sockets: list[list[socket.socket]] = []
         try:
             for index, cpu in enumerate(self._cpus):
-                sockets.append(self._listen())
-                self._crew.fork(f"acceptor {index}", partial(self._accept, index, sockets[-1]), cpu=cpu)
+                sockets = self._listen()
+                self._crew.fork(f"acceptor {index}", partial(self._accept, index, sockets), cpu=cpu)
+                for sock in sockets:
+                    sock.close()
             self._crew.wait_ready()
         except BaseException:
             self.__exit__()
             raise
-        finally:
-            for sock in (sock for mine in sockets for sock in mine):
-                sock.close()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,13 +78,19 @@ class Server:
         """How often accept() failed for want of files or memory."""
         return self._sum(_SHORT)
 
-    def dead(self) -> list[str]:
-        """Say which acceptors have died."""
-        return [member.obituary() for member in self._crew.reap()]
+    def require_alive(self) -> None:
+        """Check that every acceptor is running.
+
+        Raises:
+            SnatRaceError: one has died.
+
+        """
+        self._crew.require_alive()
 
     def stop(self) -> int:
         """Accept what is queued, stop, and return how many connections were accepted."""
         if self._stop_w >= 0:
+            os.write(self._stop_w, b"stop")  # nobody reads it, so every acceptor sees it
             os.close(self._stop_w)
             self._stop_w = -1
         self._crew.stop(grace_s=1.0)
@@ -102,7 +105,7 @@ class Server:
         try:
             for port in range(self._endpoint.low, self._endpoint.high + 1):
                 opened.append(self._bound(port))
-                opened[-1].listen(self._backlog)
+                opened[-1].listen(BACKLOG)
         except OSError as failed:
             for sock in opened:
                 sock.close()
@@ -122,8 +125,7 @@ class Server:
         return sock
 
     def _accept(self, index: int, sockets: list[socket.socket]) -> None:
-        """Accept and close until the parent closes its end of the stop pipe, then once more."""
-        os.close(self._stop_w)
+        """Accept and close until the parent writes into the stop pipe, then once more."""
         words, base = self._words, index * _WORDS_EACH
         stop, wake = select.poll(), select.poll()
         stop.register(self._stop_r, select.POLLIN)

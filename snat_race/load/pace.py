@@ -1,8 +1,8 @@
 """How a worker waits for its next dial. A pace yields the source port to bind (0: the kernel's
 choice), and ``wait()`` then returns at the instant to connect.
 
-All of them skip the slots that began while an earlier dial was still in flight, and count them
-as late.
+A slot that passes while a dial is in flight, or is too close to prepare for, is not dialled but
+counted as late. A ticker, like Go's, makes up for the last one it missed.
 """
 
 import time

@@ -11,14 +11,17 @@ from mmap import mmap
 from snat_race.load.ring import PARKED, Ring
 
 _ROUND, _BEGIN_NS, _END_NS, _STOP = range(4)
-_PARKED_POLL_S = 0.0005
 _LONGEST_NAP_NS = 20_000_000
 
 
 class Rounds:
-    """Shared control words. The parent announces and stops; workers attend."""
+    """Shared control words. The parent announces and stops; workers attend.
 
-    def __init__(self) -> None:
+    ``parked_poll_s``: how often a parked worker looks for the next round.
+    """
+
+    def __init__(self, parked_poll_s: float) -> None:
+        self.parked_poll_s = parked_poll_s
         self._memory = mmap(-1, 4096)
         self._words = memoryview(self._memory).cast("Q")
 
@@ -47,7 +50,7 @@ class Rounds:
                 seen = words[_ROUND]
                 yield words[_BEGIN_NS]
             ring.words[PARKED] = seen
-            time.sleep(_PARKED_POLL_S)
+            time.sleep(self.parked_poll_s)
 
     def sleep_until(self, instant_ns: int) -> bool:
         """Sleep until CLOCK_REALTIME reaches ``instant_ns``; False if the round ended before."""

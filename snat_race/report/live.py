@@ -1,5 +1,6 @@
 """A progress line on a terminal; nothing at all when the output is piped."""
 
+import sys
 from types import TracebackType
 from typing import Self
 
@@ -11,17 +12,18 @@ class ProgressLine:
     """A context manager; call it with the share done and what is being measured."""
 
     def __init__(self) -> None:
-        console = Console(stderr=True)
+        # Not whether rich would colour it: FORCE_COLOR must not put a live line into a file.
+        on_terminal = sys.stderr.isatty()
         # No auto-refresh: it would start a thread in a process that forks.
         self._progress = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
-            console=console,
+            console=Console(stderr=True),
             auto_refresh=False,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not on_terminal,
         )
         self._task = self._progress.add_task("setting up", total=1.0)
 

@@ -44,13 +44,14 @@ def period_block(now_ns: int, summary: Summary, seconds: int, failed: int, total
     every = summary.latency_all_ns
     if not every:
         return f"{stamp(now_ns)} No request completed in the current time frame"
+    recorded = summary.attempted - summary.overruns
     return (
         f"{stamp(now_ns)} Summary of the last {seconds} seconds:\n"
         f"             Max response time: {every.max / _MS:5.1f}ms\n"
         f"                 99 percentile: {every.p99 / _MS:5.1f}ms\n"
         f"                 95 percentile: {every.p95 / _MS:5.1f}ms\n"
         f"                        median: {every.p50 / _MS:5.1f}ms\n"
-        f"                  Request Rate: {(summary.attempted - summary.overruns) // seconds:5d}req/s\n"
+        f"                  Request Rate: {round(recorded / summary.elapsed_s):5d}req/s\n"
         "\n"
         f"Requests since start (error/total): {failed:5d}/{total}\n"
     )
@@ -76,7 +77,7 @@ def client_summary(result: ClientResult) -> str:
         f"  connected   {summary.connected:>12,}",
         f"  failed      {summary.failed:>12,}   {rate}",
         f"  errors      {causes}",
-        f"  late slots  {summary.late:>12,}   began while an earlier dial was in flight; not dialled",
+        f"  late slots  {summary.late:>12,}   not dialled: a dial was in flight, or being prepared",
         f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
         f"  cut short   {summary.cut_short:>12,}   in flight at the stop; not counted above",
         "  latency          p50       p90       p95       p99     p99.9       max",
@@ -105,20 +106,18 @@ def percent(share: float) -> str:
 
 def human(duration_ns: float) -> str:
     """Return a duration with three digits and a fitting unit."""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if duration_ns >= size:
-            return (
-                f"{duration_ns / size:.3g}{unit}"
-                if duration_ns < 1000 * size
-                else f"{duration_ns / size:.0f}{unit}"
-            )
-    return f"{duration_ns:.0f}ns"
+    value, unit = float(duration_ns), "ns"
+    for bigger in ("us", "ms", "s"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, bigger
+    return f"{value:.0f}{unit}" if value >= 999.5 else f"{value:.3g}{unit}"
 
 
 def lab_report(result: LabResult) -> str:
     """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
     causes = [
-        f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}"
+        f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}; {cause.advice}"
         for variant in result.variants
         for cause in variant.diagnosis
     ]
@@ -145,24 +144,23 @@ def _conditions(result: LabResult) -> list[str]:
     spec, machine = result.spec, result.environment
     each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
     timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
-    length = f"{spec['duration_s']:g} s a rule"
+    length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
     return [
         f"snat_race lab: {spec['containers']} containers of {each}, {timing}, {length}",
-        f"kernel {machine['kernel']}, {len(machine['usable_cpus'])} CPUs, {result.elapsed_s:.1f} s in all",
+        f"kernel {machine['kernel']}, CPUs: {len(machine['usable_cpus'])}, {result.elapsed_s:.1f} s in all",
     ]
 
 
 def _variant_row(variant: VariantResult) -> str:
     summary, per_cpu = variant.summary, variant.kernel.source.insert_failed
     paired = summary.paired or 0
-    unexplained = sum(each.losses for each in variant.diagnosis if each.cause == "unexplained")
-    explained = f"{1 - unexplained / summary.failed:.0%}" if summary.failed else "-"
+    explained = sum(each.losses for each in variant.diagnosis if each.cause != "unexplained")
     collided = percent((summary.collisions or 0) / paired) if paired else "-"
     rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
     latency = summary.latency_ns
     p50, p99 = (human(latency.p50), human(latency.p99)) if latency else ("-", "-")
     return (
-        f"{variant.name:<24}{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11}"
+        f"{variant.name:<24}{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
         f"{paired:>8,}{collided:>10}{summary.late:>7,}{p50:>8}{p99:>8}"
     )
 
@@ -171,6 +169,8 @@ def _mitigation_line(mitigation: Mitigation) -> str:
     if mitigation.loss_reduction is None or mitigation.ci95 is None:
         return f"'{mitigation.name}': no effect can be computed, for want of losses or of pairs."
     low, high = mitigation.ci95
+    if mitigation.loss_reduction < 0:
+        return f"'{mitigation.name}' collides {1 - mitigation.loss_reduction:.3g} times as often: no cure."
     return (
         f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
         f"(95 % interval {percent(low)} to {percent(high)})."
