@@ -24,8 +24,8 @@ from snat_race.load.fleet import Berth, Fleet
 from snat_race.load.listener import Server
 
 PORT = 8080
-ROUNDS = 7
-ROUND_S = 1.5
+ROUNDS = 15
+ROUND_S = 1.0
 LAB_RUNS = 10
 
 

@@ -67,7 +67,9 @@ class _Measured:
             accepted=self.accepted,
             summary=summary,
             kernel=kernel,
-            diagnosis=diagnose(summary.attempted, summary.errors, kernel),
+            diagnosis=diagnose(
+                summary.attempted, summary.errors, kernel, randomised=bool(self.variant.flags)
+            ),
         )
 
 

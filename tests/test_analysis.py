@@ -175,6 +175,14 @@ def test_losses_go_to_their_causes(
     assert all(cause.evidence and cause.advice for cause in causes)
 
 
+def test_nobody_is_told_to_do_what_is_done() -> None:
+    lost = {"TIMEOUT": 1}
+    (plain,) = diagnose(100, lost, kernel(insert_failed=1, drop=1))
+    (chance,) = diagnose(100, lost, kernel(insert_failed=1, drop=1), randomised=True)
+    assert "--random-fully" in plain.advice
+    assert "--random-fully" not in chance.advice
+
+
 def variant(name: str, *, lost: int, others: int, paired: int, collisions: int) -> VariantResult:
     failed = lost + others
     errors = {"TIMEOUT": failed} if failed else {}

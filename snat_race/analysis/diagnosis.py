@@ -11,6 +11,9 @@ from snat_race.analysis.result import Cause, Kernel
 # A dial that meets taken ports raises `found` by 3 to 5 (measured); an exhausted search by over 100.
 _FOUND_PER_DIAL, _FOUND_PER_EXHAUSTED = 5, 100
 
+_RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule"
+_BY_CHANCE = "nothing: two SYNs at once draw the same of 64,512 ports now and then"
+
 _BY_ERROR = {
     "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
     "ECONNRESET": ("reset", "the destination, or a firewall, resets connections"),
@@ -22,8 +25,13 @@ _BY_ERROR = {
 }
 
 
-def diagnose(attempted: int, errors: dict[str, int], kernel: Kernel) -> list[Cause]:
-    """Return the causes of the failed dials, most losses first; what is left is "unexplained"."""
+def diagnose(
+    attempted: int, errors: dict[str, int], kernel: Kernel, *, randomised: bool = False
+) -> list[Cause]:
+    """Return the causes of the failed dials, most losses first; what is left is "unexplained".
+
+    ``randomised``: the NAT draws its ports at random already.
+    """
     causes = [
         Cause(
             cause=_BY_ERROR.get(name, (name.lower(), ""))[0],
@@ -35,7 +43,12 @@ def diagnose(attempted: int, errors: dict[str, int], kernel: Kernel) -> list[Cau
         if name != "TIMEOUT"
     ]
     left = errors.get("TIMEOUT", 0)
-    for found in (_clash(attempted, kernel), _chain(kernel), _table_full(kernel), _backlog(kernel)):
+    for found in (
+        _clash(attempted, kernel, randomised=randomised),
+        _chain(kernel),
+        _table_full(kernel),
+        _backlog(kernel),
+    ):
         explained = min(left, found.losses)
         if explained:
             causes.append(found.model_copy(update={"losses": explained}))
@@ -52,7 +65,7 @@ def diagnose(attempted: int, errors: dict[str, int], kernel: Kernel) -> list[Cau
     return sorted(causes, key=lambda cause: -cause.losses)
 
 
-def _clash(attempted: int, kernel: Kernel) -> Cause:
+def _clash(attempted: int, kernel: Kernel, *, randomised: bool) -> Cause:
     source = kernel.source
     clashes = min(sum(source.insert_failed) - sum(source.chain_toolong), sum(source.drop))
     found = sum(source.found)
@@ -68,7 +81,7 @@ def _clash(attempted: int, kernel: Kernel) -> Cause:
         cause="snat_race",
         losses=clashes,
         evidence=evidence,
-        advice="add --random-fully (nftables: fully-random) to the SNAT rule",
+        advice=_BY_CHANCE if randomised else _RANDOMISE,
     )
 
 

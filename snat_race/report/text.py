@@ -117,7 +117,7 @@ def human(duration_ns: float) -> str:
 def lab_report(result: LabResult) -> str:
     """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
     causes = [
-        f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}; {cause.advice}"
+        f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}. To do: {cause.advice}."
         for variant in result.variants
         for cause in variant.diagnosis
     ]
@@ -127,7 +127,7 @@ def lab_report(result: LabResult) -> str:
         _HEADINGS,
         *(_variant_row(variant) for variant in result.variants),
         "",
-        *causes,
+        *(line for cause in causes for line in _wrapped(cause)),
         *_wrapped(f"Verdict: {result.verdict.text}."),
         *(_mitigation_line(each) for each in result.verdict.mitigations),
         "",
