@@ -65,6 +65,7 @@ def client(
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
     from snat_race import client as runner
+    from snat_race import plan
     from snat_race.kernel import host
     from snat_race.report.events import ClientPrinter
 
@@ -88,7 +89,7 @@ def client(
         json=json,
         pin=not no_pin,
     )
-    target = runner.locate(options)
+    target = plan.locate(options)
     if output:
         require_writable(output)
     printer = ClientPrinter(summary_interval_sec, as_json=json)

@@ -145,9 +145,15 @@ def _conditions(result: LabResult) -> list[str]:
     each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
     timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
     length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
+    dialers, cpus = spec["containers"] * spec["workers"], len(machine["usable_cpus"])
     return [
         f"snat_race lab: {spec['containers']} containers of {each}, {timing}, {length}",
-        f"kernel {machine['kernel']}, CPUs: {len(machine['usable_cpus'])}, {result.elapsed_s:.1f} s in all",
+        f"kernel {machine['kernel']}, CPUs: {cpus}, {result.elapsed_s:.1f} s in all",
+        *(
+            [f"doubt: {dialers} workers share {cpus} CPUs, so fewer meet; use as many as there are CPUs"]
+            if dialers > cpus
+            else []
+        ),
     ]
 
 

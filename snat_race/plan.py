@@ -1,0 +1,105 @@
+"""The plan of a client's run: where it dials, from where, and which worker sits on which CPU."""
+
+import socket
+from dataclasses import dataclass
+
+from snat_race.errors import UsageError
+from snat_race.kernel import host
+from snat_race.load.dialer import DialPlan
+from snat_race.load.endpoint import (
+    Endpoint,
+    SocketAddress,
+    behind_router,
+    require_local,
+    resolve,
+    source_ip,
+)
+from snat_race.load.fleet import Berth
+from snat_race.load.pace import AS_IT_IS, Readiness
+from snat_race.load.schedule import Schedule
+from snat_race.options import ClientOptions, Close, Mode
+
+_LONGEST_SPIN_NS = 2_000_000
+_SPIN_SHARE = 4  # workers that share a CPU spin for at most a quarter of its time
+_DITHER_NS = 1000
+_REHEARSALS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the client dials, from where, on which CPUs."""
+
+    family: int
+    remote: SocketAddress
+    remote_text: str
+    source_ips: tuple[str, ...]
+    cpus: tuple[int, ...]
+    routed: bool
+
+
+def locate(options: ClientOptions) -> Target:
+    """Resolve and check the addresses.
+
+    Raises:
+        UsageError: unknown host, or a local IP that is not ours.
+
+    """
+    endpoint = Endpoint.parse(options.remote_addr, "--remote-addr", "127.0.0.1")
+    if endpoint.high > endpoint.low:
+        raise UsageError(f"--remote-addr: {endpoint} is a range; dial one port")
+    family, remote = resolve(endpoint, "--remote-addr")
+    for ip in options.local_ips:
+        require_local(ip, family, "--local-ip")
+    return Target(
+        family=family,
+        remote=remote,
+        remote_text=str(Endpoint(remote[0], remote[1], remote[1])),
+        source_ips=options.local_ips or (source_ip(family, remote),),
+        cpus=tuple(host.usable_cpus()),
+        routed=behind_router(family, remote),
+    )
+
+
+def berths(options: ClientOptions, target: Target) -> list[Berth]:
+    """Plan every worker: its address and lane, its CPU, how long it stays awake for a slot.
+
+    Worker *i* gets the *i*-th usable CPU. Two containers must not put the same lane on the same
+    CPU, where the two dials could never be simultaneous, so beyond a router each begins to count
+    at a CPU that its address selects.
+    """
+    cpus = target.cpus
+    first = _number(target.family, target.source_ips[0]) if target.routed else 0
+    return [
+        Berth(_plan(options, target, i), cpus[(first + i) % len(cpus)] if options.pin else None)
+        for i in range(options.workers)
+    ]
+
+
+def _plan(options: ClientOptions, target: Target, worker: int) -> DialPlan:
+    interval_ns = options.dial_interval_us * 1000
+    sharing = -(-options.workers // len(target.cpus))
+    schedule, readiness = None, AS_IT_IS
+    if options.mode is Mode.rendezvous:
+        ip = target.source_ips[worker % len(target.source_ips)]
+        lane = worker // len(target.source_ips)
+        seed = _number(target.family, ip) + (lane << 32)
+        low, high = options.source_ports
+        schedule = Schedule(interval_ns, low, high, options.lanes, lane, seed, _DITHER_NS)
+        rehearsals = (_REHEARSALS if sharing == 1 else 1) if target.routed else 0
+        spin_ns = min(_LONGEST_SPIN_NS, interval_ns // (_SPIN_SHARE * sharing))
+        readiness = Readiness(spin_ns, rehearsals)
+    return DialPlan(
+        family=target.family,
+        remote=target.remote,
+        local_ip=options.local_ips[worker % len(options.local_ips)] if options.local_ips else None,
+        timeout_ms=options.timeout_ms,
+        reset=options.close is Close.rst,
+        interval_us=options.dial_interval_us,
+        schedule=schedule,
+        readiness=readiness,
+    )
+
+
+def _number(family: int, ip: str) -> int:
+    """Return the source address as a number: what tells two containers apart."""
+    return 0 if ip == "*" else int.from_bytes(socket.inet_pton(family, ip))
