@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Options go through ARGS, as in: make client ARGS='--workers 16 -r 10.0.0.1:8080'"
+	@echo "  Options go through ARGS, as in: make client ARGS='-r 10.0.0.1:8080'"
 
 setup: $(VENV)/.ready ## Make the virtual environment in .venv
 

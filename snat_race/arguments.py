@@ -40,7 +40,7 @@ Lanes = Annotated[
     int | None,
     Option("--lanes", help="Ports used in a slot; all parties must agree. By default the host's CPUs."),
 ]
-CloseBy = Annotated[Close, Option("--close", help="End dials by RST, or by FIN as the ancestor did.")]
+CloseBy = Annotated[Close, Option("--close", help="End dials by RST, or by FIN as the Go tool did.")]
 RunFor = Annotated[str | None, Option("--duration", metavar="TIME", help="Stop after 10s, 2m, ...")]
 Count = Annotated[str | None, Option("--count", metavar="N", help="Stop after N dials: 1000, 50k, ...")]
 WarmUp = Annotated[str | None, Option("--warmup", metavar="TIME", help="Dial this long first, uncounted.")]
@@ -73,5 +73,9 @@ IntervalUs = Annotated[int, Option("--interval-us", help="From one dial of a wor
 LabTimeoutMs = Annotated[int, Option("--timeout-ms", help="A SYN unanswered for this long is lost.")]
 Variants = Annotated[
     list[str] | None,
-    Option("--variant", metavar="RULE", help="SNAT rule to measure, the baseline first; repeatable."),
+    Option(
+        "--variant",
+        metavar="RULE",
+        help="'masquerade' or 'masquerade fully-random', the baseline first; repeatable.",
+    ),
 ]

@@ -5,8 +5,10 @@ Heavy imports stand inside the commands, so that ``--help`` answers at once.
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
+from json import dumps
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -159,7 +161,7 @@ def lab(
         write_atomically(output, result.model_dump_json(indent=1) + "\n")
     print(lab_report(result), file=sys.stderr if json else sys.stdout)
     if json:
-        print(result.model_dump_json())
+        print(dumps({"event": "result"} | result.model_dump(mode="json")))
 
 
 def _parsed(parse: Callable[[str, str], Value], text: str | None, option: str) -> Value | None:
@@ -218,6 +220,8 @@ def _complain(failed: SnatRaceError | TyperException) -> int:
         if not message:  # help was shown for want of a command
             return failed.exit_code
         if not message.startswith("Invalid value"):
-            message += " See 'python -m snat_race --help'."
+            path = getattr(getattr(failed, "ctx", None), "command_path", "snat_race")
+            message = f"{message.rstrip('.')}; see '{path} --help'"
+        message = re.sub(r"Input should be a valid integer.*", "not a whole number", message)
     print(f"snat_race: {message}", file=sys.stderr)
     return failed.exit_code

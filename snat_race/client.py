@@ -147,7 +147,7 @@ def _opening(options: ClientOptions, target: Target) -> list[str]:
         )
     if options.mode is Mode.rendezvous and target.family == socket.AF_INET and not target.routed:
         lines.append(
-            f"no router lies between this host and {target.remote_text}, so no NAT but this host's own; "
-            "dial a server beyond the NAT"
+            f"no router lies between this host and {target.remote_text}, so its SYNs pass no "
+            "NAT and none is lost to the race; dial a server beyond the NAT"
         )
     return lines

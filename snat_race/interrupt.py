@@ -1,18 +1,20 @@
 """SIGINT, SIGTERM and SIGHUP end a run as an order, not as an accident."""
 
 import signal
+import time
 from types import FrameType
 from typing import Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SAME_ORDER_S = 1.0  # timeout(1), make and terminals may deliver one order twice
 _NOHUP = {signal.SIGHUP: signal.SIG_IGN}
 
 
 class Interrupt:
-    """A context manager; ``requested`` turns true on the first signal. A second one interrupts."""
+    """A context manager; ``requested`` turns true on the first signal. A later one interrupts."""
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self._first_s = False, 0.0
 
     def __enter__(self) -> Self:
         # nohup has SIGHUP ignored, and means it.
@@ -29,6 +31,8 @@ class Interrupt:
         return self.requested
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.requested:
+        now_s = time.monotonic()
+        if not self.requested:
+            self.requested, self._first_s = True, now_s
+        elif now_s - self._first_s > _SAME_ORDER_S:
             raise KeyboardInterrupt
-        self.requested = True

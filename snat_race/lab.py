@@ -171,9 +171,10 @@ def run(options: LabOptions, progress: Progress) -> LabResult:
         rehearsal = _Measured(variants[0], Total(0))
         going = lab.measure(rehearsal, _WARM_UP_S)
         for done, each in enumerate(order):
+            if not going:
+                break
             progress(done / len(order), each.variant.name)
-            going = going and lab.measure(each, round_s)
-        progress(1.0, "")
+            going = lab.measure(each, round_s)
     if not all(each.rises for each in measured):
         raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
     results = [each.result() for each in measured]
@@ -181,6 +182,7 @@ def run(options: LabOptions, progress: Progress) -> LabResult:
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         elapsed_s=round(time.monotonic() - began_s, 3),
+        interrupted=not going,
         environment=environment,
         spec=options.spec(),
         variants=results,

@@ -132,7 +132,7 @@ def parse_duration_s(text: str, option: str) -> float:
     shape = _DURATION.match(text.strip())
     seconds = float(shape[1]) * _SECONDS[shape[2]] if shape else 0.0
     if not 0 < seconds < 1e7:
-        raise UsageError(f"{option}: {text!r} is not a duration; write 10s, 2m or 500ms")
+        raise UsageError(f"{option}: {text!r} is no duration above 0; write 10s, 2m or 500ms")
     return seconds
 
 
@@ -141,7 +141,7 @@ def parse_count(text: str, option: str) -> int:
     shape = _COUNT.match(text.strip())
     count = int(shape[1]) * _TIMES[shape[2].lower()] if shape else 0
     if not 0 < count < 1 << 62:
-        raise UsageError(f"{option}: {text!r} is not a count; write 1000 or 50k")
+        raise UsageError(f"{option}: {text!r} is no count above 0; write 1000 or 50k")
     return count
 
 

@@ -154,6 +154,7 @@ def test_an_interrupt_prints_what_there_is() -> None:
     assert lab.returncode == 0, err
     result = json.loads(out)
     assert result["elapsed_s"] < 10
+    assert result["interrupted"] is True
     assert {variant["name"] for variant in result["variants"]} == set(nat.VARIANTS)
     assert all(gone(worker) for worker in workers)
     assert host_state() == before

@@ -134,6 +134,7 @@ class LabResult(Result):
     """A run of ``lab``."""
 
     kind: Literal["lab"] = "lab"
+    interrupted: bool
     variants: list[VariantResult]
     verdict: Verdict
 

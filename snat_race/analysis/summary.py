@@ -129,6 +129,7 @@ def failures(
     packed = samples["packed"]
     errors = sample.errors(packed)
     failed = np.flatnonzero(errors)
+    failed = failed[np.argsort(samples["start_ns"][failed])]
     told = []
     for at in failed[:most]:
         word, start_ns = int(packed[at]), int(samples["start_ns"][at])

@@ -165,5 +165,7 @@ def _cannot_listen(endpoint: Endpoint, failed: OSError) -> SnatRaceError:
     if failed.errno == errno.EACCES:
         return EnvironmentLacks(f"--local-addr: no privilege for {endpoint}; take a port above 1023")
     if failed.errno == errno.EADDRNOTAVAIL:
-        return UsageError(f"--local-addr: {endpoint.host} is not an address of this machine")
+        return UsageError(
+            f"--local-addr: {endpoint.host} is not an address of this machine; 'ip address' lists them"
+        )
     return EnvironmentLacks(f"--local-addr: cannot listen on {endpoint}: {failed.strerror}")

@@ -85,6 +85,8 @@ def client_summary(result: ClientResult) -> str:
         _latency_line("all", summary.latency_all_ns),
         _latency_line("from slot", summary.latency_from_slot_ns),
     ]
+    if summary.errors.get("ECONNREFUSED") == summary.attempted:
+        lines.append("  Every dial was refused: is 'snat_race server' running there? This is not the race.")
     if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
         lines.append(f"  {ADVERSARIAL}")
     return "\n".join(lines)
@@ -145,6 +147,8 @@ def _conditions(result: LabResult) -> list[str]:
     each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
     timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
     length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
+    if result.interrupted:
+        length += f", interrupted (of {spec['duration_s']:g} s)"
     dialers, cpus = spec["containers"] * spec["workers"], len(machine["usable_cpus"])
     return [
         f"snat_race lab: {spec['containers']} containers of {each}, {timing}, {length}",
