@@ -222,6 +222,6 @@ def _complain(failed: SnatRaceError | TyperException) -> int:
         if not message.startswith("Invalid value"):
             path = getattr(getattr(failed, "ctx", None), "command_path", "snat_race")
             message = f"{message.rstrip('.')}; see '{path} --help'"
-        message = re.sub(r"Input should be a valid integer.*", "not a whole number", message)
+        message = re.sub(r"Input should be a valid integer.*", "give a whole number", message)
     print(f"snat_race: {message}", file=sys.stderr)
     return failed.exit_code
