@@ -21,6 +21,8 @@ def require_writable(path: Path, option: str = "--output") -> None:
         target = path.resolve()
         if target.is_dir():
             raise UsageError(f"{option}: {path} is a directory; name a file in it")
+        if target.is_symlink():  # still: Python 3.13 resolves a loop of links to itself
+            raise UsageError(f"{option}: {path} is a loop of links; name a file")
         if target.exists():
             with target.open("a"):
                 pass
