@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from json import dumps
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -16,6 +17,7 @@ from typer.exceptions import TyperException
 
 from snat_race import arguments
 from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError, ThresholdExceeded
+from snat_race.kernel import host
 from snat_race.options import (
     ClientOptions,
     Close,
@@ -30,7 +32,7 @@ from snat_race.options import (
 from snat_race.output import require_writable, write_atomically
 
 if TYPE_CHECKING:
-    from snat_race.analysis.result import Summary
+    from snat_race.analysis.result import Result, Summary
 
 Value = TypeVar("Value")
 
@@ -66,11 +68,6 @@ def client(
     no_pin: arguments.NoPin = False,
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
-    from snat_race import client as runner
-    from snat_race import plan
-    from snat_race.kernel import host
-    from snat_race.report.events import ClientPrinter
-
     wanted = _first(workers, go_routines, len(host.usable_cpus()))
     options = ClientOptions(
         remote_addr=remote_addr,
@@ -86,22 +83,25 @@ def client(
         duration_s=_parsed(parse_duration_s, duration, "--duration"),
         count=_parsed(parse_count, count, "--count"),
         warmup_s=_parsed(parse_duration_s, warmup, "--warmup"),
-        max_error_rate=_parsed(parse_rate, max_error_rate, "--max-error-rate"),
-        output=output,
-        json=json,
         pin=not no_pin,
     )
+    _dial(options, output, _parsed(parse_rate, max_error_rate, "--max-error-rate"), as_json=json)
+
+
+def _dial(options: ClientOptions, output: Path | None, limit: float | None, *, as_json: bool) -> None:
+    from snat_race import client, plan
+    from snat_race.report.events import ClientPrinter
+
     target = plan.locate(options)
     if output:
         require_writable(output)
-    printer = ClientPrinter(summary_interval_sec, as_json=json)
-    result, fault = runner.run(options, target, printer)
-    if output:
-        write_atomically(output, result.model_dump_json(indent=1) + "\n")
+    printer = ClientPrinter(options.summary_interval_sec, as_json=as_json)
+    result, fault = client.run(options, target, printer)
+    _save(result, output)
     printer.finished(result)
     if fault:
         raise SnatRaceError(fault)
-    _check_error_rate(result.summary, options.max_error_rate)
+    _check_error_rate(result.summary, limit)
 
 
 @app.command("server")
@@ -113,7 +113,6 @@ def server(
 ) -> None:
     """Accept connections and close them at once."""
     from snat_race import server as runner
-    from snat_race.kernel import host
 
     options = ServerOptions(local_addr, _first(workers, go_routines, len(host.usable_cpus())))
     accepted = runner.run(
@@ -139,7 +138,7 @@ def lab(
 ) -> None:
     """Race the kernel on this machine, in private network namespaces, and show what cures it."""
     from snat_race import lab as runner
-    from snat_race.kernel import host, nat
+    from snat_race.kernel import nat
     from snat_race.report.live import ProgressLine
     from snat_race.report.text import lab_report
 
@@ -150,18 +149,20 @@ def lab(
         interval_us=interval_us,
         timeout_ms=timeout_ms,
         variants=nat.require_known(variant),
-        output=output,
-        json=json,
     )
     if output:
         require_writable(output)
     with ProgressLine() as progress:
         result = runner.run(options, progress)
-    if output:
-        write_atomically(output, result.model_dump_json(indent=1) + "\n")
+    _save(result, output)
     print(lab_report(result), file=sys.stderr if json else sys.stdout)
     if json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")))
+
+
+def _save(result: "Result", output: Path | None) -> None:
+    if output:
+        write_atomically(output, result.model_dump_json(indent=1) + "\n")
 
 
 def _parsed(parse: Callable[[str, str], Value], text: str | None, option: str) -> Value | None:

@@ -2,11 +2,9 @@
 checked where it is used.
 """
 
-import os
 import re
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 from snat_race.errors import UsageError
@@ -53,9 +51,6 @@ class ClientOptions:
     duration_s: float | None
     count: int | None
     warmup_s: float | None
-    max_error_rate: float | None
-    output: Path | None
-    json: bool
     pin: bool
 
     def __post_init__(self) -> None:
@@ -66,6 +61,11 @@ class ClientOptions:
         _within("--lanes", self.lanes, 1, 65535)
         if len(set(self.local_ips)) < len(self.local_ips):
             raise UsageError("--local-ip: the same address twice; give each only once")
+        if len(self.local_ips) > self.workers:
+            raise UsageError(
+                f"--workers: {self.workers} cannot dial from {len(self.local_ips)} addresses; "
+                f"give at least {len(self.local_ips)}"
+            )
         if self.mode is Mode.rendezvous:
             self._check_rendezvous()
 
@@ -85,7 +85,7 @@ class ClientOptions:
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
-        return _plain(self)
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,6 @@ class LabOptions:
     interval_us: int
     timeout_ms: int
     variants: tuple[str, ...]
-    output: Path | None
-    json: bool
 
     def __post_init__(self) -> None:
         _within("--containers", self.containers, 2, MOST_CONTAINERS)
@@ -124,7 +122,7 @@ class LabOptions:
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
-        return _plain(self)
+        return asdict(self)
 
 
 def parse_duration_s(text: str, option: str) -> float:
@@ -171,10 +169,3 @@ def parse_ports(text: str, option: str) -> tuple[int, int]:
 def _within(option: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise UsageError(f"{option}: {value} is out of range; give {low} to {high}")
-
-
-def _plain(options: ClientOptions | LabOptions) -> dict[str, Any]:
-    return {
-        name: os.fsencode(value).decode(errors="replace") if isinstance(value, Path) else value
-        for name, value in asdict(options).items()
-    }

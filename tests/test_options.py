@@ -62,6 +62,7 @@ BAD = [
     (["client", "-l", "999.1.1.1"], "--local-ip"),
     (["client", "-l", "192.0.2.77"], "--local-ip"),
     (["client", "-c", "0"], "--workers"),
+    (["client", "-c", "1", "-l", "127.0.0.1", "-l", "127.0.0.2"], "--workers"),
     (["client", "-c", "-3"], "--workers"),
     (["client", "-c", "4097"], "--workers"),
     (["client", "-c", "many"], "--workers"),

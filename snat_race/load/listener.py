@@ -16,8 +16,7 @@ from snat_race.load.endpoint import Endpoint, resolve
 BACKLOG = 4096
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SHORTAGE_PAUSE_MS = 20
-_ACCEPTED, _SHORT = 0, 1
-_WORDS_EACH = 16
+_WORDS_EACH = 16  # a cache line and its neighbour for each acceptor's count
 
 
 class Server:
@@ -71,12 +70,7 @@ class Server:
     @property
     def accepted(self) -> int:
         """Connections accepted so far."""
-        return self._sum(_ACCEPTED)
-
-    @property
-    def shortages(self) -> int:
-        """How often accept() failed for want of files or memory."""
-        return self._sum(_SHORT)
+        return sum(self._words[::_WORDS_EACH])
 
     def require_alive(self) -> None:
         """Check that every acceptor is running.
@@ -95,9 +89,6 @@ class Server:
             self._stop_w = -1
         self._crew.stop(grace_s=1.0)
         return self.accepted
-
-    def _sum(self, word: int) -> int:
-        return sum(self._words[index * _WORDS_EACH + word] for index in range(len(self._cpus)))
 
     def _listen(self) -> list[socket.socket]:
         """Bind every port, once: the acceptors of one crew share them by SO_REUSEPORT."""
@@ -126,7 +117,7 @@ class Server:
 
     def _accept(self, index: int, sockets: list[socket.socket]) -> None:
         """Accept and close until the parent writes into the stop pipe, then once more."""
-        words, base = self._words, index * _WORDS_EACH
+        count, at = self._words, index * _WORDS_EACH
         stop, wake = select.poll(), select.poll()
         stop.register(self._stop_r, select.POLLIN)
         wake.register(self._stop_r, select.POLLIN)
@@ -136,12 +127,11 @@ class Server:
         running = True
         while running:
             running = self._stop_r not in dict(wake.poll(self._batch_ms or None))
-            if not all(_accept_all(sock, words, base) for sock in sockets):
-                words[base + _SHORT] += 1
+            if not all(_accept_all(sock, count, at) for sock in sockets):
                 running = running and not stop.poll(_SHORTAGE_PAUSE_MS)
 
 
-def _accept_all(sock: socket.socket, words: memoryview, base: int) -> bool:
+def _accept_all(sock: socket.socket, count: memoryview, at: int) -> bool:
     """Accept and close all that is queued; False if files or memory ran short."""
     accept, close = sock._accept, os.close  # type: ignore[attr-defined]  # noqa: SLF001
     while True:
@@ -154,7 +144,7 @@ def _accept_all(sock: socket.socket, words: memoryview, base: int) -> bool:
                 return False
             # ECONNABORTED and pending network errors concern one connection only: accept(2)
             continue
-        words[base + _ACCEPTED] += 1
+        count[at] += 1
 
 
 def _cannot_listen(endpoint: Endpoint, failed: OSError) -> SnatRaceError:
