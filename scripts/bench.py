@@ -16,10 +16,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from snat_race.kernel import counters, host, nat
+from snat_race.kernel.choices import Backend
+from snat_race.kernel.firewall import Firewall
 from snat_race.kernel.namespaces import enter_sandbox
-from snat_race.kernel.topology import DESTINATION_IP, SUBNET, Topology, build_bridge
-from snat_race.load.dialer import DialPlan
+from snat_race.kernel.topology import IPV4, Topology, build
 from snat_race.load.endpoint import Endpoint
+from snat_race.load.exchange import DialPlan, Exchange
 from snat_race.load.fleet import Berth, Fleet
 from snat_race.load.listener import Server
 
@@ -46,12 +48,12 @@ def dial_rate() -> None:
         source = Path(__file__).with_name("dial_loop.c")
         subprocess.run([compiler, "-O2", "-Wall", "-o", str(loop), str(source)], check=True)
         enter_sandbox()
-        hosts = build_bridge(1)
-        nat.install(nat.VARIANTS["masquerade"], hosts.source, SUBNET)
+        hosts = build(1)
+        Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
         cpus = host.usable_cpus()
         with ExitStack() as stack:
             with hosts.destination.entered():
-                server = Server(Endpoint(DESTINATION_IP, PORT, PORT), [cpus[-1]])
+                server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [cpus[-1]])
                 stack.enter_context(server)
             rates = _interleaved(loop, hosts, cpus[0])
     ratios = [python / c for python, c in zip(*rates, strict=True)]
@@ -63,7 +65,7 @@ def dial_rate() -> None:
 def _interleaved(loop: Path, hosts: Topology, cpu: int) -> tuple[list[float], list[float]]:
     python: list[float] = []
     c: list[float] = []
-    plan = DialPlan(socket.AF_INET, (DESTINATION_IP, PORT), None, 500, reset=True, interval_us=0)
+    plan = DialPlan(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
     container = hosts.containers[0]
     with Fleet([Berth(plan, cpu, container.enter)], lambda: False) as fleet:
         for number in range(ROUNDS):
@@ -84,7 +86,7 @@ def _c_dials(loop: Path, enter: object, cpu: int) -> int:
         enter()  # type: ignore[operator]
         os.sched_setaffinity(0, {cpu})
 
-    command = [str(loop), DESTINATION_IP, str(PORT), str(ROUND_S)]
+    command = [str(loop), IPV4.destination_ip, str(PORT), str(ROUND_S)]
     done = subprocess.run(command, preexec_fn=settle, capture_output=True, check=True, text=True)
     dials, failed, _ = map(int, done.stdout.split())
     if failed:

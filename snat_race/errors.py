@@ -6,6 +6,8 @@
     ├── UsageError            2  bad input; the message names the option and says what to do
     ├── ThresholdExceeded     3  the run worked; a limit the user set did not hold
     ├── EnvironmentLacks      4  this machine lacks something; the message says how to get it
+    │   └── Unavailable       4  one variant cannot be had here; the others can
+    ├── Inconclusive          4  the run worked, but cannot answer what ``--expect`` asks
     └── Interrupted         130  a signal came before there was anything to report
 """
 
@@ -30,6 +32,16 @@ class ThresholdExceeded(SnatRaceError):
 
 class EnvironmentLacks(SnatRaceError):
     """A privilege, a kernel feature or a free address is missing."""
+
+    exit_code = 4
+
+
+class Unavailable(EnvironmentLacks):
+    """A variant that this kernel or backend cannot load; the lab goes on without it."""
+
+
+class Inconclusive(SnatRaceError):
+    """What was measured is too little, or too blurred, to say what ``--expect`` asks."""
 
     exit_code = 4
 

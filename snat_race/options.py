@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from snat_race.errors import UsageError
+from snat_race.kernel.choices import Backend
 
 MOST_WORKERS = 4096
 LONGEST_TIMEOUT_MS = 1_000_000  # a sample's latency has 40 bits of ns
@@ -17,6 +18,7 @@ _DURATION = re.compile(r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?$")
 _SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
 _COUNT = re.compile(r"^([0-9]{1,18})([kKmM]?)$")
 _PORTS = re.compile(r"^([0-9]{1,5})-([0-9]{1,5})$")
+_CPUS = re.compile(r"^([0-9]{1,4})(?:-([0-9]{1,4}))?$")
 _TIMES = {"": 1, "k": 1000, "m": 1_000_000}
 
 
@@ -101,24 +103,65 @@ class ServerOptions:
 
 @dataclass(frozen=True, slots=True)
 class LabOptions:
-    """Settings of ``lab``; ``workers`` per container, ``duration_s`` per variant."""
+    """Settings of ``lab``; ``workers`` per container, ``duration_s`` per variant.
 
+    ``cpus`` empty: all that may be used. ``window_s`` 0: the window is not measured.
+    """
+
+    scenario: str
+    variants: tuple[str, ...]
     containers: int
     workers: int
+    topology: str
+    backend: Backend
+    cpus: tuple[int, ...]
     duration_s: float
     interval_us: int
     timeout_ms: int
-    variants: tuple[str, ...]
+    window_s: float
+    cold: bool
+    seed: int
 
     def __post_init__(self) -> None:
-        _within("--containers", self.containers, 2, MOST_CONTAINERS)
+        fewest = 1 if self.scenario == "dns" else 2
+        _within("--containers", self.containers, fewest, MOST_CONTAINERS)
         _within("--workers", self.workers, 1, MOST_WORKERS // self.containers)
         _within("--interval-us", self.interval_us, 100, 60_000_000)
         _within("--timeout-ms", self.timeout_ms, 1, 900)
+        _within("--seed", self.seed, 0, (1 << 32) - 1)
         if not 0.1 <= self.duration_s <= 3600:
             raise UsageError("--duration: give 100ms to 1h")
         if self.duration_s * 1e6 < 2 * self.interval_us:
             raise UsageError("--duration: shorter than two intervals; raise it or lower --interval-us")
+        if self.window_s and self.containers != 2:
+            raise UsageError("--window: is measured between two containers; drop --containers")
+
+    def spec(self) -> dict[str, Any]:
+        """Return the settings as JSON has them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastOptions:
+    """Settings of ``forecast``. ``cpus`` 0: many."""
+
+    window_ns: float
+    window_ns_ci95: tuple[float, float]
+    containers: int
+    rate_per_container: float
+    destinations: int
+    ports: int
+    cpus: int
+
+    def __post_init__(self) -> None:
+        _within("--containers", self.containers, 2, 1_000_000)
+        _within("--destinations", self.destinations, 1, 1_000_000_000)
+        _within("--ports", self.ports, 1, 65535)
+        _within("--cpus", self.cpus, 0, 1_000_000)
+        if not 0 < self.rate_per_container < 1e9:
+            raise UsageError("--rate-per-container: give connects a second, above 0")
+        if not 0 < self.window_ns < 1e9:
+            raise UsageError("--window-ns: give nanoseconds, above 0")
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
@@ -164,6 +207,19 @@ def parse_ports(text: str, option: str) -> tuple[int, int]:
     if not 1 <= low <= high <= 65535:
         raise UsageError(f"{option}: {text!r} must rise and lie within 1-65535")
     return low, high
+
+
+def parse_cpus(text: str, option: str) -> tuple[int, ...]:
+    """Parse ``0,2-5`` to the CPUs' numbers, in the order given."""
+    found: list[int] = []
+    for part in text.split(","):
+        shape = _CPUS.match(part.strip())
+        if not shape:
+            raise UsageError(f"{option}: {text!r} is no list of CPUs; write 0,2-5")
+        found += range(int(shape[1]), int(shape[2] or shape[1]) + 1)
+    if not found or len(set(found)) < len(found):
+        raise UsageError(f"{option}: {text!r} names no CPU, or one twice; write 0,2-5")
+    return tuple(found)
 
 
 def _within(option: str, value: int, low: int, high: int) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from snat_race.errors import UsageError
 from snat_race.kernel import host
-from snat_race.load.dialer import DialPlan
 from snat_race.load.endpoint import (
     Endpoint,
     SocketAddress,
@@ -14,6 +13,7 @@ from snat_race.load.endpoint import (
     resolve,
     source_ip,
 )
+from snat_race.load.exchange import DialPlan, Exchange
 from snat_race.load.fleet import Berth
 from snat_race.load.pace import AS_IT_IS, Readiness
 from snat_race.load.schedule import Schedule
@@ -87,13 +87,13 @@ def _plan(options: ClientOptions, target: Target, worker: int) -> DialPlan:
         schedule = Schedule(interval_ns, low, high, options.lanes, lane, seed, _DITHER_NS)
         rehearsals = (_REHEARSALS if sharing == 1 else 1) if target.routed else 0
         spin_ns = min(_LONGEST_SPIN_NS, interval_ns // (_SPIN_SHARE * sharing))
-        readiness = Readiness(spin_ns, rehearsals)
+        readiness = Readiness(spin_ns, rehearsals, options.timeout_ms * 1_000_000)
     return DialPlan(
         family=target.family,
         remote=target.remote,
         local_ip=options.local_ips[worker % len(options.local_ips)] if options.local_ips else None,
         timeout_ms=options.timeout_ms,
-        reset=options.close is Close.rst,
+        exchange=Exchange.tcp_rst if options.close is Close.rst else Exchange.tcp_fin,
         interval_us=options.dial_interval_us,
         schedule=schedule,
         readiness=readiness,

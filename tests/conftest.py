@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pickle
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +25,11 @@ from snat_race.kernel.namespaces import enter_sandbox
 # The machine may be busy, or a virtual one that is paused; pytest-timeout bounds every test.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+PRIVATE = pytest.mark.usefixtures("namespaces")
+TWO_CPUS = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs; this process may use one"
+)
 
 ROOT = Path(snat_race.__file__).parents[1]
 COMMAND = [sys.executable, "-m", "snat_race"]
@@ -163,3 +170,31 @@ def reaped() -> Iterator[list[subprocess.Popen[str]]]:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         process.communicate()
+
+
+def host_state() -> dict[str, Any]:
+    """Everything of the host that a lab could leave something in."""
+    state: dict[str, Any] = {
+        "devices": Path("/proc/net/dev").read_text().count(":"),
+        "addresses": sorted(psutil.net_if_addrs()),
+        "routes": Path("/proc/net/route").read_text(),
+        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+        "named namespaces": sorted(Path("/run/netns").glob("*")),
+        "shared memory": sorted(Path("/dev/shm").glob("*")),
+    }
+    for tool in (["nft", "list", "ruleset"], ["iptables-save"], ["ip", "-o", "link"]):
+        if shutil.which(tool[0]) and os.geteuid() == 0:
+            done = subprocess.run(tool, capture_output=True, text=True, check=False)
+            uncounted = re.sub(r"\[\d+:\d+\]|packets \d+ bytes \d+", "", done.stdout)
+            state[tool[0]] = [line for line in uncounted.splitlines() if not line.startswith("#")]
+    return state
+
+
+def network_namespaces() -> set[int]:
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            found.add(Path(f"/proc/{process.pid}/ns/net").stat().st_ino)
+        except OSError:
+            continue
+    return found

@@ -7,10 +7,10 @@ from scipy.stats import binomtest
 
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.histogram import HIGHEST_NS, Histogram
-from snat_race.analysis.intervals import reduction, wilson
+from snat_race.analysis.intervals import dispersion, reduction, wilson
 from snat_race.analysis.result import ConntrackRise, Kernel, Summary, VariantResult
-from snat_race.analysis.summary import Pairs, Total, count_errors, order_statistic, pair_up, period
-from snat_race.analysis.verdict import judge
+from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
+from snat_race.analysis.verdict import as_expected, judge, outcome
 from snat_race.load import sample
 from snat_race.load.fleet import Tally
 
@@ -111,20 +111,24 @@ def test_pairs_are_dials_of_one_port_at_one_time() -> None:
     timed_out = sample.TIMED_OUT
     one = samples((10 * ms, 0, 5000, 9), (11 * ms, 0, 5001, 9), (12 * ms, 0, 5002, 9))
     two = samples((10 * ms + 900, timed_out, 5000, 9), (11 * ms + 50, 0, 5001, 9), (40 * ms, 0, 5002, 9))
-    assert pair_up([one, two], ms) == Pairs(paired=2, collisions=1)
+    met = meetings([one, two], ms)
+    assert met.pairs == Pairs(paired=2, collisions=1)
+    assert list(zip(met.ports.tolist(), met.losers.tolist(), strict=True)) == [(5000, 1), (5001, 0)]
 
 
-def test_three_on_one_port_are_one_pair_with_one_collision() -> None:
+def test_of_three_on_one_port_one_wins_and_two_lose() -> None:
     lost = (100, sample.TIMED_OUT, 7, 9)
-    assert pair_up([samples((90, 0, 7, 9)), samples(lost), samples(lost)], 10**6) == Pairs(1, 1)
+    met = meetings([samples((90, 0, 7, 9)), samples(lost), samples(lost)], 10**6)
+    assert met.pairs == Pairs(1, 1)
+    assert met.losers.tolist() == [2]
 
 
 def test_a_refused_dial_is_no_collision() -> None:
-    assert pair_up([samples((90, 111, 7, 9)), samples((91, 0, 7, 9))], 10**6) == Pairs(1, 0)
+    assert meetings([samples((90, 111, 7, 9)), samples((91, 0, 7, 9))], 10**6).pairs == Pairs(1, 0)
 
 
 def test_nothing_dialled_is_no_pair() -> None:
-    assert pair_up([samples(), samples()], 10**6) == Pairs(0, 0)
+    assert meetings([samples(), samples()], 10**6).pairs == Pairs(0, 0)
 
 
 def test_a_period_keeps_connected_and_failed_apart() -> None:
@@ -145,7 +149,7 @@ def test_errors_are_counted_by_name() -> None:
 def kernel(**rises: int) -> Kernel:
     names = ("insert_failed", "drop", "found", "clash_resolve", "chain_toolong", "early_drop")
     per_cpu = {name: [rises.get(name, 0), 0] for name in names}
-    destination = {"ListenDrops": rises["ListenDrops"]} if "ListenDrops" in rises else {}
+    destination = {name: count for name, count in rises.items() if name not in names}
     return Kernel(
         source=ConntrackRise(**per_cpu, count=10, max=100), destination=destination, containers={}
     )
@@ -161,6 +165,8 @@ def kernel(**rises: int) -> Kernel:
         ({"TIMEOUT": 7}, {"insert_failed": 7, "chain_toolong": 7}, {"conntrack_chain_too_long": 7}),
         ({"TIMEOUT": 7}, {"insert_failed": 7, "drop": 7, "found": 7000}, {"nat_ports_exhausted": 7}),
         ({"TIMEOUT": 7}, {"ListenDrops": 30}, {"accept_queue_full": 7}),
+        ({"TIMEOUT": 7}, {"PAWSTimewait": 9}, {"time_wait_reuse": 7}),
+        ({"TIMEOUT": 7}, {"PAWSEstab": 5}, {"time_wait_reuse": 5, "unexplained": 2}),
         ({"ECONNREFUSED": 3}, {"insert_failed": 3, "drop": 3}, {"refused": 3}),
         ({"EADDRNOTAVAIL": 4}, {}, {"client_ports_exhausted": 4}),
         ({"EPROTO": 2}, {}, {"eproto": 2}),
@@ -175,6 +181,11 @@ def test_losses_go_to_their_causes(
     assert all(cause.evidence and cause.advice for cause in causes)
 
 
+def test_an_answer_that_came_too_late_is_no_loss_of_the_network() -> None:
+    causes = diagnose(100, {"TIMEOUT": 3}, kernel(), answered_late=2)
+    assert {cause.cause: cause.losses for cause in causes} == {"answered_too_late": 2, "unexplained": 1}
+
+
 def test_nobody_is_told_to_do_what_is_done() -> None:
     lost = {"TIMEOUT": 1}
     (plain,) = diagnose(100, lost, kernel(insert_failed=1, drop=1))
@@ -183,55 +194,102 @@ def test_nobody_is_told_to_do_what_is_done() -> None:
     assert "--random-fully" not in chance.advice
 
 
-def variant(name: str, *, lost: int, others: int, paired: int, collisions: int) -> VariantResult:
+def variant(
+    name: str,
+    *,
+    lost: int,
+    others: int,
+    paired: int,
+    collisions: int,
+    drawn: int | None = None,
+    cpus: int = 2,
+) -> VariantResult:
     failed = lost + others
-    errors = {"TIMEOUT": failed} if failed else {}
     rose = kernel(insert_failed=lost, drop=lost)
     attempted = 2 * paired + failed
+    summary = Summary(
+        attempted=attempted,
+        connected=attempted - failed,
+        failed=failed,
+        late=0,
+        overruns=0,
+        cut_short=0,
+        paired=paired,
+        collisions=collisions,
+        elapsed_s=1,
+        rate_per_s=1,
+        errors={"TIMEOUT": failed} if failed else {},
+        loss_rate=0,
+        loss_rate_ci95=(0, 1),
+    )
+    diagnosis = diagnose(attempted, summary.errors, rose)
     return VariantResult(
         name=name,
         rule=name,
+        drawn_ports=drawn,
         accepted=0,
-        summary=Summary(
-            attempted=attempted,
-            connected=attempted - failed,
-            failed=failed,
-            late=0,
-            overruns=0,
-            cut_short=0,
-            paired=paired,
-            collisions=collisions,
-            elapsed_s=1,
-            rate_per_s=1,
-            errors=errors,
-            loss_rate=0,
-            loss_rate_ci95=(0, 1),
-        ),
+        summary=summary,
         kernel=rose,
-        diagnosis=diagnose(attempted, errors, rose),
+        diagnosis=diagnosis,
+        outcome=outcome(summary, diagnosis, drawn, cpus),
+        collision_rate_ci95=wilson(collisions, paired),
     )
 
 
 @pytest.mark.parametrize(
-    ("counts", "cpus", "outcome"),
+    ("counts", "cpus", "expected"),
     [
         ({"lost": 500, "others": 0, "paired": 1000, "collisions": 500}, 2, "reproduced"),
         ({"lost": 500, "others": 5, "paired": 1000, "collisions": 505}, 2, "reproduced"),
         ({"lost": 1, "others": 499, "paired": 1000, "collisions": 500}, 2, "inconclusive"),
-        ({"lost": 0, "others": 3, "paired": 1000, "collisions": 3}, 2, "inconclusive"),
+        ({"lost": 0, "others": 30, "paired": 1000, "collisions": 30}, 2, "inconclusive"),
+        ({"lost": 0, "others": 1, "paired": 1000, "collisions": 1}, 2, "not_seen"),
         ({"lost": 0, "others": 0, "paired": 1000, "collisions": 0}, 2, "not_seen"),
         ({"lost": 0, "others": 0, "paired": 1000, "collisions": 0}, 1, "inconclusive"),
         ({"lost": 0, "others": 0, "paired": 20, "collisions": 0}, 2, "inconclusive"),
     ],
 )
-def test_a_verdict_claims_no_more_than_was_seen(counts: dict[str, int], cpus: int, outcome: str) -> None:
-    base = variant("masquerade", **counts)
+def test_a_verdict_claims_no_more_than_was_seen(counts: dict[str, int], cpus: int, expected: str) -> None:
+    base = variant("masquerade", cpus=cpus, **counts)
     cured = variant("masquerade fully-random", lost=0, others=0, paired=900, collisions=0)
     verdict = judge([base, cured], cpus)
-    assert verdict.outcome == outcome
+    assert verdict.outcome == expected
     assert verdict.text.split(":")[0].split(" under")[0] in (
         "race reproduced",
         "no race seen",
+        "not the race",
         "inconclusive",
     )
     assert (verdict.mitigations[0].loss_reduction == 1.0) == (counts["collisions"] > 0)
+
+
+@pytest.mark.parametrize(
+    ("lost", "drawn", "expected"),
+    [(1, 64512, "not_seen"), (4, 64512, "reproduced"), (1, None, "reproduced"), (3, 10_000, "not_seen")],
+)
+def test_two_draws_of_the_same_port_are_no_race(lost: int, drawn: int | None, expected: str) -> None:
+    measured = variant("any", lost=lost, others=0, paired=2000, collisions=lost, drawn=drawn)
+    assert measured.outcome == expected
+    assert ("beyond chance" in judge([measured], 2).text) == (expected == "not_seen")
+
+
+def test_losses_of_other_causes_are_not_called_a_race() -> None:
+    verdict = judge([variant("masquerade", lost=0, others=400, paired=0, collisions=0)], 2)
+    assert verdict.outcome == "inconclusive"
+    assert verdict.text.startswith("not the race")
+
+
+def test_what_cannot_be_told_is_neither_as_expected_nor_not() -> None:
+    assert as_expected("reproduced", "race") is True
+    assert as_expected("reproduced", "no-race") is False
+    assert as_expected("not_seen", "no-race") is True
+    assert as_expected("inconclusive", "race") is None
+
+
+def test_rounds_that_differ_by_more_than_chance_widen_the_interval() -> None:
+    random = np.random.default_rng(3)
+    steady = [(int(random.binomial(100, 0.3)), 100) for _ in range(200)]
+    shaky = [(int(random.binomial(100, p)), 100) for p in random.uniform(0.1, 0.5, 200)]
+    assert 1.0 <= dispersion([steady]) < 1.25
+    assert dispersion([shaky]) > 4
+    assert dispersion([[(0, 100)] * 8]) == dispersion([[(3, 10)]]) == dispersion([]) == 1.0

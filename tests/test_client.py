@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from snat_race.load.dialer import DialPlan
 from snat_race.load.endpoint import Endpoint
+from snat_race.load.exchange import DialPlan, Exchange
 from snat_race.load.fleet import Berth, Fleet
 from snat_race.load.listener import Server
 from tests.conftest import RunningServer, clean_environment, eventually, gone, run_cli, start_cli
@@ -259,7 +259,7 @@ def test_workers_are_pinned_each_to_a_cpu_this_process_may_use(server: RunningSe
 
 
 def test_attempted_is_recorded_plus_overruns_even_when_the_ring_overflows(port: int) -> None:
-    plan = DialPlan(socket.AF_INET, ("127.0.0.1", port), None, 500, reset=True, interval_us=0)
+    plan = DialPlan(socket.AF_INET, ("127.0.0.1", port), None, 500, Exchange.tcp_rst, 0)
     with (
         Server(Endpoint("127.0.0.1", port, port), [None]) as server,
         Fleet([Berth(plan)], lambda: False, 1024) as fleet,

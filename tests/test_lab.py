@@ -3,7 +3,6 @@
 import ctypes
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,24 +14,26 @@ import psutil
 import pytest
 
 from snat_race import cli
-from snat_race.errors import EnvironmentLacks, UsageError
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import counters, nat
-from snat_race.kernel.topology import SUBNET, build_bridge
+from snat_race.kernel.choices import Backend
+from snat_race.kernel.firewall import Firewall
+from snat_race.kernel.topology import IPV4, build
 from tests.conftest import (
     COMMAND,
+    PRIVATE,
+    TWO_CPUS,
     clean_environment,
     eventually,
     gone,
+    host_state,
     in_fork,
     in_sandbox,
+    network_namespaces,
     run_cli,
     start_cli,
 )
 
-PRIVATE = pytest.mark.usefixtures("namespaces")
-TWO_CPUS = pytest.mark.skipif(
-    len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs; this process may use one"
-)
 _PR_SET_DUMPABLE, NOBODY = 4, 65534
 
 
@@ -56,34 +57,6 @@ def check_racing(result: dict[str, Any]) -> None:
     (mitigation,) = result["verdict"]["mitigations"]
     assert mitigation["loss_reduction"] > 0.9
     assert mitigation["ci95"][0] > 0.5
-
-
-def host_state() -> dict[str, Any]:
-    """Everything of the host that a lab could leave something in."""
-    state: dict[str, Any] = {
-        "devices": Path("/proc/net/dev").read_text().count(":"),
-        "addresses": sorted(psutil.net_if_addrs()),
-        "routes": Path("/proc/net/route").read_text(),
-        "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
-        "named namespaces": sorted(Path("/run/netns").glob("*")),
-        "shared memory": sorted(Path("/dev/shm").glob("*")),
-    }
-    for tool in (["nft", "list", "ruleset"], ["iptables-save"], ["ip", "-o", "link"]):
-        if shutil.which(tool[0]) and os.geteuid() == 0:
-            done = subprocess.run(tool, capture_output=True, text=True, check=False)
-            uncounted = re.sub(r"\[\d+:\d+\]|packets \d+ bytes \d+", "", done.stdout)
-            state[tool[0]] = [line for line in uncounted.splitlines() if not line.startswith("#")]
-    return state
-
-
-def network_namespaces() -> set[int]:
-    found = set()
-    for process in psutil.process_iter():
-        try:
-            found.add(Path(f"/proc/{process.pid}/ns/net").stat().st_ino)
-        except OSError:
-            continue
-    return found
 
 
 @PRIVATE
@@ -155,7 +128,7 @@ def test_an_interrupt_prints_what_there_is() -> None:
     result = json.loads(out)
     assert result["elapsed_s"] < 10
     assert result["interrupted"] is True
-    assert {variant["name"] for variant in result["variants"]} == set(nat.VARIANTS)
+    assert {variant["name"] for variant in result["variants"]} == set(nat.DEFAULT)
     assert all(gone(worker) for worker in workers)
     assert host_state() == before
 
@@ -236,34 +209,13 @@ def test_without_privilege_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -
         module.enter_sandbox()
 
 
-def test_rules_are_what_nft_shows() -> None:
-    if not shutil.which("nft"):
-        pytest.skip("needs the nft binary to compare with")
-
-    def rules() -> list[str]:
-        source, shown = build_bridge(2).source, []
-        for variant in nat.VARIANTS.values():
-            nat.install(variant, source, SUBNET)
-            with source.entered():
-                listed = subprocess.run(
-                    ["nft", "list", "ruleset"], capture_output=True, text=True, check=True
-                )
-            shown.append(listed.stdout)
-        return shown
-
-    for variant, shown in zip(nat.VARIANTS.values(), in_sandbox(rules), strict=True):
-        assert f"ip saddr 172.17.0.0/16 {variant.rule}\n" in shown
-        assert shown.count("masquerade") == 1
-        assert "hook postrouting priority srcnat" in shown
-
-
 def test_counters_are_what_conntrack_shows() -> None:
     if not shutil.which("conntrack"):
         pytest.skip("needs the conntrack binary to compare with")
 
     def both() -> tuple[counters.Reading, str, tuple[int, int]]:
-        hosts = build_bridge(2)
-        nat.install(nat.VARIANTS["masquerade"], hosts.source, SUBNET)
+        hosts = build(2)
+        Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
         with hosts.containers[0].entered():
             subprocess.run([sys.executable, "-c", PROBE], check=True)
         ours = counters.read_conntrack(hosts.source)
@@ -295,10 +247,3 @@ def test_netstat_sections_are_parsed_by_name() -> None:
 def test_rises_add_up_per_cpu() -> None:
     first = counters.rise({"drop": [5, 9]}, {"drop": [4, 2]})
     assert counters.total([first, {"drop": [1, 1]}, {}]) == {"drop": [2, 8]}
-
-
-def test_unknown_variants_get_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match="did you mean 'masquerade'"):
-        nat.require_known(["masqerade"])
-    with pytest.raises(UsageError, match="once"):
-        nat.require_known(["masquerade", "masquerade"])

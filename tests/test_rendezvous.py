@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from snat_race.kernel import counters, nat
-from snat_race.kernel.topology import DESTINATION_IP, SUBNET, build_bridge
+from snat_race.kernel.choices import Backend
+from snat_race.kernel.firewall import Firewall
+from snat_race.kernel.topology import IPV4, build
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.listener import Server
 from tests.conftest import COMMAND, clean_environment, in_sandbox
@@ -19,16 +21,16 @@ PORT = 8080
 
 def race(rule: str, folder: Path, *options: str) -> tuple[list[dict[str, Any]], counters.Reading, int]:
     """Run a client in each of two containers; return summaries, conntrack's rise, and accepts."""
-    hosts = build_bridge(2)
-    nat.install(nat.VARIANTS[rule], hosts.source, SUBNET)
+    hosts = build(2)
+    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS[rule])
     with hosts.destination.entered():
-        server = Server(Endpoint(DESTINATION_IP, PORT, PORT), [None])
+        server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None])
         server.__enter__()
     before = counters.read_conntrack(hosts.source)
     clients = []
     for number, container in enumerate(hosts.containers):
         out = ["--output", str(folder / f"{number}.json")]
-        command = [*COMMAND, "client", "-r", f"{DESTINATION_IP}:{PORT}", *options, *out]
+        command = [*COMMAND, "client", "-r", f"{IPV4.destination_ip}:{PORT}", *options, *out]
         with container.entered():
             clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=clean_environment()))
     codes = [client.wait(timeout=20) for client in clients]

@@ -67,6 +67,30 @@ def test_dither_is_bounded_and_repeatable(schedule: Schedule, slot: int) -> None
     assert offset == schedule.offset_ns(slot)
 
 
+@given(schedules(), st.integers(1, 1 << 20), st.integers(1, 10**5), st.integers(0, 1 << 30))
+def test_the_offset_of_a_sweep_is_known_from_the_port(
+    schedule: Schedule, number: int, sweep_ns: int, place: int
+) -> None:
+    moving = dataclasses.replace(schedule, by_round=True, sweeps=True)
+    slot = (number << 32) + place % max(1, (moving.high - moving.low + 1) // moving.lanes)
+    offset = moving.offset_ns(slot, sweep_ns)
+    assert abs(offset) <= sweep_ns
+    assert moving.swept_ns(moving.source_port(slot), number, sweep_ns) == offset
+    assert dataclasses.replace(moving, sweeps=False).offset_ns(slot, sweep_ns) == 0
+
+
+@given(schedules(), st.integers(0, 1 << 60), st.integers(0, 1 << 60), st.integers(1, 99))
+def test_rounds_repeat_whatever_the_clock_says(
+    schedule: Schedule, begin_ns: int, other_ns: int, number: int
+) -> None:
+    repeating = dataclasses.replace(schedule, by_round=True)
+    first, other = (
+        repeating.first_slot(each) + repeating.shift(each, number) for each in (begin_ns, other_ns)
+    )
+    assert first == other
+    assert schedule.shift(begin_ns, number) == 0
+
+
 @given(SLOTS, st.integers(0, 1 << 32), st.integers(0, 1 << 32))
 def test_dithers_of_two_workers_are_not_correlated(slot: int, one: int, other: int) -> None:
     assume(one != other)

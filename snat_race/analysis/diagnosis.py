@@ -11,6 +11,8 @@ from snat_race.analysis.result import Cause, Kernel
 # A dial that meets taken ports raises `found` by 3 to 5 (measured); an exhausted search by over 100.
 _FOUND_PER_DIAL, _FOUND_PER_EXHAUSTED = 5, 100
 
+_PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
+
 _RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule"
 _BY_CHANCE = "nothing: two SYNs at once draw the same of 64,512 ports now and then"
 
@@ -26,11 +28,17 @@ _BY_ERROR = {
 
 
 def diagnose(
-    attempted: int, errors: dict[str, int], kernel: Kernel, *, randomised: bool = False
+    attempted: int,
+    errors: dict[str, int],
+    kernel: Kernel,
+    *,
+    randomised: bool = False,
+    answered_late: int = 0,
 ) -> list[Cause]:
     """Return the causes of the failed dials, most losses first; what is left is "unexplained".
 
-    ``randomised``: the NAT draws its ports at random already.
+    ``randomised``: the NAT draws its ports at random already. ``answered_late``: requests that
+    the server answered beyond those that connected.
     """
     causes = [
         Cause(
@@ -48,6 +56,8 @@ def diagnose(
         _chain(kernel),
         _table_full(kernel),
         _backlog(kernel),
+        _time_wait(kernel),
+        _late(answered_late),
     ):
         explained = min(left, found.losses)
         if explained:
@@ -112,4 +122,27 @@ def _backlog(kernel: Kernel) -> Cause:
         losses=drops,
         evidence=f"ListenDrops +{drops} at the destination",
         advice="accept faster, or raise the backlog and net.core.somaxconn",
+    )
+
+
+def _time_wait(kernel: Kernel) -> Cause:
+    """Count SYNs that met a TIME_WAIT at the destination: tcp_timewait_state_process() rejects
+    those with older timestamps (PAWSTimewait on newer kernels, PAWSEstab on older ones).
+    """
+    counted = {name: kernel.destination.get(name, 0) for name in _PAWS}
+    name = max(counted, key=lambda each: counted[each])
+    return Cause(
+        cause="time_wait_reuse",
+        losses=counted[name],
+        evidence=f"{name} +{counted[name]} at the destination",
+        advice="give the NAT more ports or addresses, so that ports rest for longer",
+    )
+
+
+def _late(answered_late: int) -> Cause:
+    return Cause(
+        cause="answered_too_late",
+        losses=max(0, answered_late),
+        evidence=f"the server answered {answered_late} more than the dialers heard in time",
+        advice="raise the timeout",
     )

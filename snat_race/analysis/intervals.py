@@ -1,12 +1,13 @@
 """Confidence intervals for proportions: what a count of losses lets us say."""
 
+from collections.abc import Iterable, Sequence
 from math import sqrt
 
 Z95 = 1.959963984540054
 Interval = tuple[float, float]
 
 
-def wilson(losses: int, trials: int) -> Interval:
+def wilson(losses: float, trials: float) -> Interval:
     """Return the 95 % score interval of a proportion; (0, 1) without trials.
 
     E. B. Wilson, "Probable inference", J. Amer. Statist. Assoc. 22 (1927) 209-212.
@@ -19,7 +20,26 @@ def wilson(losses: int, trials: int) -> Interval:
     return (max(0.0, centre - half) if losses else 0.0, min(1.0, centre + half) if losses < trials else 1.0)
 
 
-def reduction(base: tuple[int, int], other: tuple[int, int]) -> tuple[float, Interval] | None:
+def dispersion(groups: Iterable[Sequence[tuple[int, int]]]) -> float:
+    """Return the variance between rounds over that of a binomial; at least 1.
+
+    Each group holds the (losses, trials) of rounds of the same kind. A machine drifts from round
+    to round by more than a coin would, so dials are not independent; losses and trials divided by
+    this give intervals that allow for it. Pearson's chi square over its degrees of freedom, pooled:
+    P. McCullagh, J. A. Nelder, "Generalized Linear Models", 2nd ed. (1989), section 4.5.
+    """
+    chi2, freedom = 0.0, 0
+    for group in groups:
+        rounds = [(losses, trials) for losses, trials in group if trials]
+        total = sum(trials for _, trials in rounds)
+        share = sum(losses for losses, _ in rounds) / total if total else 0.0
+        if 0 < share < 1:
+            chi2 += sum((k - n * share) ** 2 / (n * share * (1 - share)) for k, n in rounds)
+            freedom += len(rounds) - 1
+    return max(1.0, chi2 / freedom) if freedom else 1.0
+
+
+def reduction(base: tuple[float, float], other: tuple[float, float]) -> tuple[float, Interval] | None:
     """Return by which share ``other`` lowers the loss rate of ``base``, with its 95 % interval.
 
     Both are (losses, trials). 1.0: no loss is left; 0.0: no change; negative: more losses. None

@@ -85,15 +85,66 @@ class Cause(Model):
     advice: str
 
 
+Outcome = Literal["reproduced", "not_seen", "inconclusive"]
+
+
 class VariantResult(Model):
-    """One SNAT rule under test."""
+    """One SNAT rule under test.
+
+    ``drawn_ports``: how many ports the rule draws from; None if it tries to keep the client's.
+    ``accepted``: connections accepted, or requests answered, at the destination.
+    ``rounds``: paired slots and collisions, round by round. ``collision_rate_ci95``: collisions
+    per paired slot; None where nothing is paired.
+    """
 
     name: str
     rule: str
+    drawn_ports: int | None = None
     accepted: int
     summary: Summary
     kernel: Kernel
     diagnosis: list[Cause]
+    outcome: Outcome
+    rounds: list[tuple[int, int]] = []
+    collision_rate_ci95: tuple[float, float] | None = None
+
+
+class UnavailableVariant(Model):
+    """A rule that could not be loaded here, and why."""
+
+    name: str
+    reason: str
+
+
+class WindowPoint(Model):
+    """What became of the pairs whose second SYN was sent ``low_ns`` to ``high_ns`` after the first
+    (before it, if negative).
+    """
+
+    low_ns: int
+    high_ns: int
+    paired: int
+    collisions: int
+
+
+class Window(Model):
+    """The race window: the area under the probability of a collision against the offset.
+
+    Offsets were drawn evenly from +-``sweep_ns``. ``dispersion``: variance between rounds over
+    that of a binomial; the interval allows for it. ``tail_rate``: collisions per pair in the
+    outermost tenth of the offsets.
+    """
+
+    variant: str
+    caches: Literal["warm", "cold"]
+    sweep_ns: int
+    paired: int
+    collisions: int
+    window_ns: float
+    window_ns_ci95: tuple[float, float]
+    dispersion: float
+    tail_rate: float
+    curve: list[WindowPoint]
 
 
 class Mitigation(Model):
@@ -105,10 +156,15 @@ class Mitigation(Model):
 
 
 class Verdict(Model):
-    """The conclusion, in one word and in a sentence."""
+    """The conclusion, in one word and in a sentence.
 
-    outcome: Literal["reproduced", "not_seen", "inconclusive"]
+    ``dispersion``: variance between rounds over that of a binomial; all intervals of collision
+    rates allow for it.
+    """
+
+    outcome: Outcome
     text: str
+    dispersion: float = 1.0
     mitigations: list[Mitigation]
 
 
@@ -136,7 +192,18 @@ class LabResult(Result):
     kind: Literal["lab"] = "lab"
     interrupted: bool
     variants: list[VariantResult]
+    unavailable: list[UnavailableVariant] = []
     verdict: Verdict
+    window: Window | None = None
+
+
+class Forecast(Model):
+    """SYNs that ordinary traffic is expected to lose an hour, with the 95 % interval of the window."""
+
+    kept_ports: float
+    kept_ports_ci95: tuple[float, float]
+    drawn_ports: float
+    drawn_ports_ci95: tuple[float, float]
 
 
 class ClientResult(Result):

@@ -47,6 +47,18 @@ class Pairs(NamedTuple):
     collisions: int
 
 
+class Meetings(NamedTuple):
+    """The paired slots of a round: the source port of each, and how many of its dials lost."""
+
+    ports: NDArray[np.uint64]
+    losers: NDArray[np.int64]
+
+    @property
+    def pairs(self) -> Pairs:
+        """Count them."""
+        return Pairs(len(self.ports), int((self.losers > 0).sum()))
+
+
 def error_name(error: int) -> str:
     """Return the name of a dial's errno; a timeout has a name of its own."""
     return "TIMEOUT" if error == sample.TIMED_OUT else errorcode.get(error, f"errno {error}")
@@ -55,9 +67,6 @@ def error_name(error: int) -> str:
 def order_statistic(ordered: NDArray[Any], per_mille: int) -> int:
     """Return the exact percentile of sorted values, at index ``(n - 1) * p``, as the ancestor."""
     return int(ordered[(len(ordered) - 1) * per_mille // 1000])
-
-
-NO_PAIRS = Pairs(0, 0)
 
 
 class Total:
@@ -146,11 +155,11 @@ def failures(
     return told, count_errors(errors[failed[most:]])
 
 
-def pair_up(samples: list[Samples], interval_ns: int) -> Pairs:
+def meetings(samples: list[Samples], interval_ns: int) -> Meetings:
     """Find the dials that met: same source port, less than half an interval apart.
 
     ``samples`` are all those of a round, an array per worker; the workers of one container must
-    not share ports.
+    not share ports, unless they share the socket.
     """
     every = np.concatenate(samples)
     packed, start_ns = every["packed"], every["start_ns"]
@@ -162,7 +171,7 @@ def pair_up(samples: list[Samples], interval_ns: int) -> Pairs:
     apart[1:] = (np.diff(ports) != 0) | (np.diff(start_ns) >= interval_ns // 2)
     group = np.cumsum(apart) - 1
     met = np.bincount(group) >= 2
-    return Pairs(int(met.sum()), int((met & (np.bincount(group, weights=lost) > 0)).sum()))
+    return Meetings(ports[apart][met], np.bincount(group, weights=lost)[met].astype(np.int64))
 
 
 def _counted(counts: Counts, elapsed_s: float, errors: Counter[str]) -> dict[str, Any]:

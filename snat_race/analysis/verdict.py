@@ -1,14 +1,15 @@
 """What a lab run proves: race reproduced, no race seen, or inconclusive, and what helps."""
 
-from typing import Literal
+from collections.abc import Iterable
+from math import exp, factorial
 
-from snat_race.analysis.intervals import reduction, wilson
-from snat_race.analysis.result import Mitigation, VariantResult, Verdict
-
-Outcome = Literal["reproduced", "not_seen", "inconclusive"]
+from snat_race.analysis.intervals import dispersion, reduction
+from snat_race.analysis.result import Cause, Mitigation, Outcome, Summary, VariantResult, Verdict
 
 FEWEST_PAIRS = 100
-_MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates
+_MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates ...
+_STRAY = 0.001  # ... and for each dial
+_CHANCE = 1e-4  # as rare as this, losses are no longer put down to two draws of the same port
 ADVERSARIAL = "These rates are adversarial: every dial was timed to collide; production sees far fewer."
 MEANING: dict[Outcome, str] = {
     "reproduced": (
@@ -20,49 +21,115 @@ MEANING: dict[Outcome, str] = {
 }
 
 
+def race_losses(diagnosis: list[Cause]) -> int:
+    """Return the losses to the race, by the diagnosis."""
+    return sum(cause.losses for cause in diagnosis if cause.cause == "snat_race")
+
+
+def outcome(summary: Summary, diagnosis: list[Cause], drawn_ports: int | None, cpus: int) -> Outcome:
+    """Judge one variant as measured on so many CPUs."""
+    lost, paired = race_losses(diagnosis), summary.paired or 0
+    if _blurred(summary, lost):
+        return "inconclusive"
+    if lost and not _by_chance(lost, summary, drawn_ports):
+        return "reproduced"
+    return "inconclusive" if cpus < 2 or paired < FEWEST_PAIRS else "not_seen"
+
+
+def as_expected(found: Outcome, expected: str) -> bool | None:
+    """Whether an outcome is the expected one, "race" or "no-race"; None if it cannot tell."""
+    if found == "inconclusive":
+        return None
+    return (found == "reproduced") == (expected == "race")
+
+
 def judge(variants: list[VariantResult], cpus: int) -> Verdict:
-    """Judge the first variant, and every other one against it, as measured on so many CPUs."""
-    base = variants[0]
-    outcome, text = _outcome(base, cpus)
-    mitigations = [_mitigation(base, other) for other in variants[1:]]
-    return Verdict(outcome=outcome, text=text, mitigations=mitigations)
+    """Put the first variant's outcome into words, and compare every other one with it."""
+    base, spread = variants[0], between_rounds(each.rounds for each in variants)
+    return Verdict(
+        outcome=base.outcome,
+        text=_WORDS[base.outcome](base, cpus),
+        dispersion=round(spread, 3),
+        mitigations=[_mitigation(base, other, spread) for other in variants[1:]],
+    )
 
 
-def race_losses(variant: VariantResult) -> int:
-    """Return the SYNs that the variant lost to the race, by its diagnosis."""
-    return sum(cause.losses for cause in variant.diagnosis if cause.cause == "snat_race")
+def between_rounds(rounds: Iterable[list[tuple[int, int]]]) -> float:
+    """Return the dispersion of collisions between rounds, each given as (paired, collisions)."""
+    return dispersion([(collisions, paired) for paired, collisions in each] for each in rounds)
 
 
-def _outcome(base: VariantResult, cpus: int) -> tuple[Outcome, str]:
-    summary, lost = base.summary, race_losses(base)
+def discounted(collisions: int, paired: int, spread: float) -> tuple[float, float]:
+    """Return counts that carry as much weight as the given ones do under this dispersion.
+
+    Rounds without any collision do not drift, so they keep their weight.
+    """
+    return (collisions / spread, paired / spread) if collisions else (0, paired)
+
+
+def _blurred(summary: Summary, lost: int) -> bool:
+    return summary.failed - lost > lost * _MOST_OTHERS + summary.attempted * _STRAY
+
+
+def _by_chance(lost: int, summary: Summary, drawn_ports: int | None) -> bool:
+    """Whether pairs that drew the same port can account for the losses: a Poisson tail."""
+    if not drawn_ports:
+        return False
+    expected = summary.attempted / 2 / drawn_ports
+    fewer = sum(expected**k / factorial(k) for k in range(min(lost, 100)))
+    return 1 - exp(-expected) * fewer > _CHANCE
+
+
+def _reproduced(base: VariantResult, _cpus: int) -> str:
     collisions, paired = _pairs(base)
-    low, high = wilson(collisions, paired)
-    others = summary.failed - lost
-    if others > lost * _MOST_OTHERS:
-        return "inconclusive", (
-            f"inconclusive: of {summary.failed:,} dials that failed under '{base.name}', {others:,} did "
-            "for other reasons than the race; see the causes, mend them, and measure again"
-        )
+    low, high = base.collision_rate_ci95 or (0.0, 1.0)
+    return (
+        f"race reproduced: '{base.name}' lost {race_losses(base.diagnosis):,} SYNs to it; "
+        f"{collisions / max(paired, 1):.1%} of {paired:,} paired dials collided "
+        f"(95 % interval {low:.1%} to {high:.1%})"
+    )
+
+
+def _not_seen(base: VariantResult, _cpus: int) -> str:
+    lost, paired = race_losses(base.diagnosis), base.summary.paired or 0
     if lost:
-        return "reproduced", (
-            f"race reproduced: '{base.name}' lost {lost:,} SYNs to it; {collisions / max(paired, 1):.1%} "
-            f"of {paired:,} paired dials collided (95 % interval {low:.1%} to {high:.1%})"
+        return (
+            f"no race seen under '{base.name}' beyond chance: {lost} of {paired:,} paired dials drew the "
+            f"same one of {base.drawn_ports:,} ports at the same moment"
         )
-    if cpus < 2:
-        return "inconclusive", "inconclusive: the race needs two CPUs, and this process may use only one"
-    if paired < FEWEST_PAIRS:
-        return "inconclusive", (
-            f"inconclusive: only {paired:,} paired dials under '{base.name}'; raise --duration until "
-            f"there are {FEWEST_PAIRS:,}"
-        )
-    return "not_seen", (
+    high = (base.collision_rate_ci95 or (0.0, 1.0))[1]
+    return (
         f"no race seen under '{base.name}' in {paired:,} paired dials: at most {high:.2%} of them "
         "collide (upper end of the 95 % interval)"
     )
 
 
-def _mitigation(base: VariantResult, other: VariantResult) -> Mitigation:
-    found = reduction(_pairs(base), _pairs(other))
+def _inconclusive(base: VariantResult, cpus: int) -> str:
+    summary, lost = base.summary, race_losses(base.diagnosis)
+    if _blurred(summary, lost):
+        causes = ", ".join(f"{each.cause} {each.losses:,}" for each in base.diagnosis)
+        if not lost:
+            return (
+                f"not the race: the {summary.failed:,} losses of '{base.name}' have other causes ({causes})"
+            )
+        return (
+            f"inconclusive: of {summary.failed:,} dials that failed under '{base.name}', "
+            f"{summary.failed - lost:,} did for other reasons than the race ({causes}); mend them, and "
+            "measure again"
+        )
+    if cpus < 2:
+        return "inconclusive: the race needs two CPUs, and this process may use only one"
+    return (
+        f"inconclusive: only {summary.paired or 0:,} paired dials under '{base.name}'; raise --duration "
+        f"until there are {FEWEST_PAIRS:,}"
+    )
+
+
+_WORDS = {"reproduced": _reproduced, "not_seen": _not_seen, "inconclusive": _inconclusive}
+
+
+def _mitigation(base: VariantResult, other: VariantResult, spread: float) -> Mitigation:
+    found = reduction(discounted(*_pairs(base), spread), discounted(*_pairs(other), spread))
     return Mitigation(
         name=other.name,
         loss_reduction=found[0] if found else None,

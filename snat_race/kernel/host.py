@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def local_port_range() -> tuple[int, int]:
     """Return the kernel's range of ephemeral ports, both inclusive."""
     low, high = _PORT_RANGE.read_text().split()
     return int(low), int(high)
+
+
+def raise_open_file_limit() -> None:
+    """Let this process open as many files as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def environment() -> dict[str, Any]:

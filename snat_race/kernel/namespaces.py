@@ -37,7 +37,7 @@ class Namespace:
             back.enter()
             os.close(back.fd)
 
-    def sysctl(self, key: str, value: int) -> None:
+    def sysctl(self, key: str, value: int | str) -> None:
         """Set ``net.``-something, such as ``ipv4/ip_forward``, in this namespace.
 
         Raises:

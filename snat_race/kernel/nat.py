@@ -1,101 +1,123 @@
-"""The SNAT rules of the lab: which there are, and how one is put into a namespace."""
+"""The SNAT settings that the lab can measure: what each is called, says and draws from. Pure."""
 
 import difflib
+import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from pyroute2.netlink.nfnetlink import nfgen_msg
-from pyroute2.nftables.expressions import genex, ipv4addr
-from pyroute2.nftables.main import NFTables
+from snat_race.errors import UsageError
 
-from snat_race.errors import EnvironmentLacks, UsageError
-from snat_race.kernel.namespaces import Namespace
-
-_TABLE, _CHAIN = "snat_race", "postrouting"
-_NF_IP_PRI_NAT_SRC = 100  # linux/netfilter_ipv4.h
-_NFPROTO_IPV4, _NF_ACCEPT = 2, 1
+# get_unique_tuple() in nf_nat_core.c: from a port above 1023, it searches 1024 to 65535
+_EVERY_PORT = 64512
+_TO_PORTS = re.compile(r"^masquerade to-ports ([0-9]{1,5})-([0-9]{1,5})$")
+_ADDS_CHANCE = re.compile(r"\brandom\b|\brandom-fully\b|\bfully-random\b")
+_LOADERS = ("iptables", "iptables-nft", "iptables-legacy", "ip6tables", "ip6tables-nft", "ip6tables-legacy")
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One SNAT setting: its name, the nftables rule it stands for, and netlink's flags for it."""
+    """One SNAT setting.
+
+    ``to``: "masquerade", "source" (the uplink's address), "pool" (a range of addresses) or ""
+    for no translation. ``flags``: nftables' words. ``command`` loads a rule of the user's, in
+    place of all that.
+    """
 
     name: str
-    rule: str
-    flags: frozenset[str] = frozenset()
+    about: str
+    to: str = "masquerade"
+    flags: tuple[str, ...] = ()
+    ports: tuple[int, int] | None = None
+    tracked: bool = True
+    command: tuple[str, ...] = ()
+
+    @property
+    def drawn_ports(self) -> int | None:
+        """How many ports the kernel draws from, if it does; None if it tries to keep the client's."""
+        if self.ports:
+            return self.ports[1] - self.ports[0] + 1
+        words = " ".join(self.command or self.flags)
+        return _EVERY_PORT if _ADDS_CHANCE.search(words) else None
 
 
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("masquerade", "masquerade"),
-        Variant(
-            "masquerade fully-random",
-            "masquerade fully-random",
-            frozenset({"NF_NAT_RANGE_PROTO_RANDOM_FULLY"}),
-        ),
+        Variant("masquerade", "keeps the client's source port if it looks free: what Docker writes"),
+        Variant("masquerade random", "draws the port at random; since 5.0 the same as fully-random", flags=("random",)),
+        Variant("masquerade fully-random", "draws the port at random: the usual cure", flags=("fully-random",)),
+        Variant("masquerade persistent", "keeps a client's address, and its port as masquerade does", flags=("persistent",)),
+        Variant("masquerade to-ports 10000-19999", "draws from a range of ports, LOW-HIGH", ports=(10000, 19999)),
+        Variant("snat to-source", "translates to a fixed address, keeps the port if it looks free", to="source"),
+        Variant("snat to-source fully-random", "the same, with the port drawn at random", to="source", flags=("fully-random",)),
+        Variant("snat to-pool", "spreads clients over addresses by hash: those that share one race", to="pool"),
+        Variant("no nat", "tracks connections and translates nothing: a control, must lose nothing", to=""),
+        Variant("notrack", "neither tracks nor translates: a control, must lose nothing", to="", tracked=False),
     )
-}
+}  # fmt: skip
+DEFAULT = ("masquerade", "masquerade fully-random")
+ALL = "all"
 
 
-def require_known(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the variants asked for, or all of them.
+def chosen(
+    names: Sequence[str],
+    rules: Sequence[str] = (),
+    files: Sequence[Path] = (),
+    default: Sequence[str] = DEFAULT,
+) -> tuple[Variant, ...]:
+    """Return the variants asked for by name, then the user's own rules, then files for nft.
 
     Raises:
-        UsageError: a name is unknown or given twice.
+        UsageError: a name is unknown or given twice, a rule is no command that loads one.
 
     """
-    chosen = tuple(names or VARIANTS)
-    for name in chosen:
-        if name not in VARIANTS:
-            near = difflib.get_close_matches(name, VARIANTS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(VARIANTS)}"
-            raise UsageError(f"--variant: unknown rule {name!r}; {hint}")
-    if len(set(chosen)) < len(chosen):
+    if not (names or rules or files):
+        names = default
+    wanted = [name for each in names for name in (VARIANTS if each == ALL else (each,))]
+    made = (
+        [_named(name) for name in wanted]
+        + [_ruled(text) for text in rules]
+        + [_filed(path) for path in files]
+    )
+    if len({each.name for each in made}) < len(made):
         raise UsageError("--variant: each rule can be measured only once; drop the repeated one")
-    return chosen
+    return tuple(made)
 
 
-def install(variant: Variant, namespace: Namespace, subnet: str) -> None:
-    """Make ``variant`` the only rule for packets from ``subnet`` (IPv4), in one transaction.
+def _named(name: str) -> Variant:
+    if name in VARIANTS:
+        return VARIANTS[name]
+    if shape := _TO_PORTS.match(name):
+        low, high = int(shape[1]), int(shape[2])
+        if not 1024 <= low <= high <= 65535:
+            raise UsageError(f"--variant: {name!r}: the ports must rise and lie within 1024-65535")
+        return replace(VARIANTS["masquerade to-ports 10000-19999"], name=name, ports=(low, high))
+    near = difflib.get_close_matches(name, [*VARIANTS, ALL], n=2)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(VARIANTS)}"
+    raise UsageError(f"--variant: unknown rule {name!r}; {hint}")
 
-    Raises:
-        EnvironmentLacks: the kernel did not take the rule.
 
-    """
-    masquerade = genex("masq", {"flags": variant.flags} if variant.flags else {})
-    with namespace.entered():
-        nft = NFTables(nfgen_family=_NFPROTO_IPV4)
-        try:
-            nft.begin()
-            # Adding first makes the deletion valid whether or not the table was there.
-            for verb in ("add", "del", "add"):
-                nft.table(verb, name=_TABLE)
-            nft.chain(
-                "add",
-                table=_TABLE,
-                name=_CHAIN,
-                hook="postrouting",
-                type="nat",
-                priority=_NF_IP_PRI_NAT_SRC,
-                policy=_NF_ACCEPT,
-            )
-            nft.rule("add", table=_TABLE, chain=_CHAIN, expressions=(ipv4addr(src=subnet), [masquerade]))
-            nft.commit()
-            installed = [_flags(rule) for rule in nft.get_rules()]
-        finally:
-            nft.close()
-    # A refused transaction is silent, so what counts is what is there now.
-    if installed != [variant.flags]:
-        raise EnvironmentLacks(
-            f"the kernel did not take the rule '{variant.rule}'; it needs nftables with masquerade: "
-            "'sudo modprobe -a nf_tables nft_masq nft_chain_nat'"
+def _ruled(text: str) -> Variant:
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as failed:
+        raise UsageError(f"--rule: cannot read {text!r} ({failed}); quote it as a shell would") from failed
+    if not words or words[0] not in (*_LOADERS, "nft"):
+        raise UsageError(
+            f"--rule: {text!r} is no command of iptables or nft; write it whole, as in "
+            "--rule 'iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE'"
         )
+    return Variant(text, "your rule", command=words)
 
 
-def _flags(rule: nfgen_msg) -> frozenset[str]:
-    """Return the flags of the masquerade expression in a rule read back."""
-    for expression in rule.get_attr("NFTA_RULE_EXPRESSIONS"):
-        if expression.get_attr("NFTA_EXPR_NAME") == "masq":
-            return frozenset(expression.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_MASQ_FLAGS") or ())
-    return frozenset({"no masquerade"})
+def _filed(path: Path) -> Variant:
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as failed:
+        why = getattr(failed, "strerror", None) or "it is not text"
+        raise UsageError(f"--nft: cannot read {path}: {why}") from failed
+    return Variant(
+        f"nft -f {path.name}", f"your rules\n{text}", command=("nft", "-f", str(path.absolute()))
+    )

@@ -12,8 +12,9 @@ import numpy as np
 
 from snat_race.errors import SnatRaceError
 from snat_race.load.crew import Crew
-from snat_race.load.dialer import DialPlan, dial
+from snat_race.load.dialer import dial
 from snat_race.load.drain import Drain
+from snat_race.load.exchange import DialPlan
 from snat_race.load.ring import ATTEMPTED, HEAD, LATE, OVERRUNS, PARKED, QUOTA, Ring
 from snat_race.load.rounds import Rounds
 
@@ -102,13 +103,14 @@ class Fleet:
         self._crew.__exit__()
 
     def round(
-        self, duration_s: float | None, count: int | None = None, *, every_s: float
+        self, duration_s: float | None, count: int | None = None, *, every_s: float, sweep_ns: int = 0
     ) -> "Iterator[list[Samples]]":
         """Let all workers dial, from one instant on, for a time or (and) a total number of dials.
 
         Yields each worker's new samples, oldest first, every ``every_s`` and, all that are left,
         when every worker is done. Ends early, with workers still dialling, once cancelled.
-        ``count`` is shared out evenly; the first workers take the remainder.
+        ``count`` is shared out evenly; the first workers take the remainder. ``sweep_ns``: see
+        :meth:`Schedule.offset_ns`.
 
         Raises:
             SnatRaceError: a worker died, or did not come back from connect().
@@ -119,7 +121,7 @@ class Fleet:
         head_start_s = 4 * self._rounds.parked_poll_s
         begin_ns = time.time_ns() + int(head_start_s * 1e9)
         end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
-        number = self._rounds.announce(begin_ns, end_ns)
+        number = self._rounds.announce(begin_ns, end_ns, sweep_ns)
         due_s = time.monotonic() + head_start_s + every_s
         over_s = due_s + duration_s + self._patience_s if duration_s else math.inf
         while not all(ring.words[PARKED] == number for ring in self._rings):
@@ -133,6 +135,11 @@ class Fleet:
                 yield [drain.take() for drain in self._drains]
                 due_s += every_s
         yield self.rest()
+
+    @property
+    def round_number(self) -> int:
+        """The number of the last round, counted from 1."""
+        return self._rounds.number
 
     def rest(self) -> "list[Samples]":
         """Return each worker's last samples, once it has parked or is gone."""

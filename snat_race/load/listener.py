@@ -14,6 +14,7 @@ from snat_race.load.crew import Crew
 from snat_race.load.endpoint import Endpoint, resolve
 
 BACKLOG = 4096
+_SHORT_BACKLOG = 64
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SHORTAGE_PAUSE_MS = 20
 _WORDS_EACH = 16  # a cache line and its neighbour for each acceptor's count
@@ -129,6 +130,27 @@ class Server:
             running = self._stop_r not in dict(wake.poll(self._batch_ms or None))
             if not all(_accept_all(sock, count, at) for sock in sockets):
                 running = running and not stop.poll(_SHORTAGE_PAUSE_MS)
+
+
+class DeafServer:
+    """A server that listens with a short queue and never accepts. A context manager."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        family, address = resolve(endpoint, "--local-addr")
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        self._socket.bind(address)
+        self._socket.listen(_SHORT_BACKLOG)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    accepted = 0
+
+    def require_alive(self) -> None:
+        """Do nothing: it is no process that could die."""
 
 
 def _accept_all(sock: socket.socket, count: memoryview, at: int) -> bool:

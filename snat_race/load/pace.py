@@ -16,8 +16,10 @@ from snat_race.load.ring import LATE, Ring
 from snat_race.load.rounds import Rounds
 from snat_race.load.schedule import Schedule
 
-_BIND_NS = 40_000  # from the last rehearsal to the slot: make a socket, bind it, be early
+_BIND_NS = 30_000  # from the last rehearsal to the slot: make a socket, bind it, be early
 _MARGIN_NS = 60_000  # a slot closer than this cannot be prepared for
+_NUDGE_NS = 100.0  # after a loss, connect this much earlier ...
+_MEMORY = 64  # ... and forget it over so many dials
 
 
 class Pace(Protocol):
@@ -70,12 +72,13 @@ class Ticker:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """How a worker gets ready for a slot: how long it stays awake before, at the most, and how
-    many rehearsals it holds.
+    """How a worker gets ready for a slot: how long it stays awake before, at the most, how many
+    rehearsals it holds, and when it takes a dial for lost.
     """
 
     spin_ns: int = 0
     rehearsals: int = 0
+    lost_after_ns: int = 1 << 62
 
 
 AS_IT_IS = Readiness()
@@ -99,16 +102,19 @@ class Rendezvous:
     ) -> None:
         self._rounds, self._ring, self._schedule = rounds, ring, schedule
         self._spin_ns, self._rehearsals = readiness.spin_ns, readiness.rehearsals
-        self._rehearse = rehearse
+        self._rehearse, self._lost_after_ns = rehearse, readiness.lost_after_ns
         self._observed: deque[int] = deque(maxlen=31)
         self._syn_ns = 0  # a SYN's way to the router: the median of those observed
         self._rehearsal_ns = 30_000.0  # the whole of one rehearsal
         self._target_ns = 0
+        self._reach_ns = 0  # how much earlier than its slot a dial may be
+        self._lag_ns = 0.0  # what this worker is late by, judging by how often it loses
 
     def slots(self, begin_ns: int) -> Iterator[int]:
         """See :class:`Pace`."""
         schedule, rounds = self._schedule, self._rounds
-        slot = schedule.first_slot(begin_ns)
+        slot, self._reach_ns = schedule.first_slot(begin_ns), rounds.sweep_ns
+        shift = schedule.shift(begin_ns, rounds.number)
         while True:
             if self._observed:
                 self._syn_ns = median_low(self._observed)
@@ -122,8 +128,10 @@ class Rendezvous:
             if start_ns >= rounds.end_ns or not rounds.sleep_until(nap_end_ns):
                 return
             self._warm_up(start_ns)
-            self._target_ns = start_ns + schedule.offset_ns(slot) - self._syn_ns
-            yield schedule.source_port(slot)
+            offset_ns = schedule.offset_ns(slot + shift, self._reach_ns)
+            self._target_ns = start_ns + offset_ns - self._syn_ns - int(self._lag_ns)
+            yield schedule.source_port(slot + shift)
+            self._balance()
             slot += 1
 
     def wait(self) -> None:
@@ -132,11 +140,21 @@ class Rendezvous:
         while now() < target_ns:
             pass
 
+    def _balance(self) -> None:
+        """Of two SYNs that collide the later one is lost, so whoever loses more often is late.
+
+        Both move earlier after a loss, and so, without talking, towards each other.
+        """
+        self._lag_ns -= self._lag_ns / _MEMORY
+        lost = time.time_ns() - self._target_ns > self._lost_after_ns
+        if lost and not self._reach_ns:
+            self._lag_ns += _NUDGE_NS
+
     def _preparation_ns(self) -> int:
-        return int(self._rehearsals * self._rehearsal_ns + self._syn_ns) + _MARGIN_NS
+        return int(self._rehearsals * self._rehearsal_ns) + self._syn_ns + self._reach_ns + _MARGIN_NS
 
     def _warm_up(self, start_ns: int) -> None:
-        now, last_ns = time.time_ns, start_ns - self._syn_ns - _BIND_NS
+        now, last_ns = time.time_ns, start_ns - self._syn_ns - self._reach_ns - _BIND_NS
         first_ns = last_ns - int(self._rehearsals * self._rehearsal_ns)
         while now() < first_ns:
             pass

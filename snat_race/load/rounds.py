@@ -10,7 +10,7 @@ from mmap import mmap
 
 from snat_race.load.ring import PARKED, Ring
 
-_ROUND, _BEGIN_NS, _END_NS, _STOP = range(4)
+_ROUND, _BEGIN_NS, _END_NS, _STOP, _SWEEP_NS = range(5)
 _LONGEST_NAP_NS = 20_000_000
 
 
@@ -25,8 +25,9 @@ class Rounds:
         self._memory = mmap(-1, 4096)
         self._words = memoryview(self._memory).cast("Q")
 
-    def announce(self, begin_ns: int, end_ns: int) -> int:
+    def announce(self, begin_ns: int, end_ns: int, sweep_ns: int = 0) -> int:
         """Open a round from ``begin_ns`` to ``end_ns``; return its number, counted from 1."""
+        self._words[_SWEEP_NS] = sweep_ns
         self._words[_BEGIN_NS] = begin_ns
         self._words[_END_NS] = end_ns
         self._words[_ROUND] += 1
@@ -41,6 +42,16 @@ class Rounds:
     def end_ns(self) -> int:
         """The end of the present round; 0 once stopped."""
         return self._words[_END_NS]
+
+    @property
+    def number(self) -> int:
+        """The number of the present round."""
+        return self._words[_ROUND]
+
+    @property
+    def sweep_ns(self) -> int:
+        """How far to either side the present round sweeps; 0 if it does not."""
+        return self._words[_SWEEP_NS]
 
     def attend(self, ring: Ring) -> Iterator[int]:
         """Yield the ``begin_ns`` of each new round; park in between; return on stop."""

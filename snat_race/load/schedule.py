@@ -16,7 +16,9 @@ class Schedule:
     """The appointments of one worker.
 
     ``low`` and ``high`` bound the source ports, both inclusive. ``seed`` tells workers apart
-    that share a lane, so that their dither differs.
+    that share a lane, so that their dither differs. ``by_round``: slots are numbered within a
+    round, so that a run can be repeated; otherwise by the clock, as strangers must. ``sweeps``:
+    this is the worker of its lane that moves when a round sweeps.
     """
 
     interval_ns: int
@@ -26,6 +28,8 @@ class Schedule:
     lane: int
     seed: int = 0
     dither_ns: int = 0
+    by_round: bool = False
+    sweeps: bool = False
 
     def first_slot(self, after_ns: int) -> int:
         """Return the first slot that starts at or after ``after_ns``."""
@@ -35,21 +39,33 @@ class Schedule:
         """Return the CLOCK_REALTIME instant at which ``slot`` starts."""
         return slot * self.interval_ns
 
+    def shift(self, begin_ns: int, round_number: int) -> int:
+        """Return what to add to the slots of a round before asking for their port or offset."""
+        return (round_number << 32) - self.first_slot(begin_ns) if self.by_round else 0
+
     def source_port(self, slot: int) -> int:
         """Return the source port of this lane in ``slot``."""
         return self.low + (slot * self.lanes + self.lane) % (self.high - self.low + 1)
 
-    def offset_ns(self, slot: int) -> int:
-        """Return the dither of ``slot``: repeatable, spread evenly over +-``dither_ns``.
+    def offset_ns(self, slot: int, sweep_ns: int = 0) -> int:
+        """Return how far ``slot`` is moved: repeatable, spread evenly over +-``dither_ns``.
 
-        A constant skew between two workers would otherwise decide the yield of a whole run.
+        A constant skew between two workers would otherwise decide the yield of a whole run. In
+        a sweep one worker of each lane moves over +-``sweep_ns``, and the others stay.
         """
-        if not self.dither_ns:
+        reach_ns = (sweep_ns if self.sweeps else 0) if sweep_ns else self.dither_ns
+        if not reach_ns:
             return 0
-        return (
-            _mix((slot * 0x9E3779B97F4A7C15 + self.seed) & _MASK64) % (2 * self.dither_ns + 1)
-            - self.dither_ns
-        )
+        return _mix((slot * 0x9E3779B97F4A7C15 + self.seed) & _MASK64) % (2 * reach_ns + 1) - reach_ns
+
+    def swept_ns(self, port: int, round_number: int, sweep_ns: int) -> int:
+        """Return the offset of the slot of a round in which ``port`` was dialled.
+
+        Exact while a round has no more slots than there are ports to each lane.
+        """
+        span, first = self.high - self.low + 1, round_number << 32
+        at = (port - self.source_port(first)) % span
+        return self.offset_ns(first + at // self.lanes, sweep_ns)
 
 
 def _mix(value: int) -> int:

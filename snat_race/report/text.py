@@ -1,20 +1,15 @@
 """Results as text. The block of a period is the ancestor's, to the letter; ours stands below."""
 
 import os
-import textwrap
 from collections import Counter
 from datetime import UTC, datetime
 from errno import EINPROGRESS
 
-from snat_race.analysis.result import ClientResult, LabResult, Latency, Mitigation, Summary, VariantResult
+from snat_race.analysis.result import ClientResult, Latency, Summary
 from snat_race.analysis.summary import Failure
-from snat_race.analysis.verdict import ADVERSARIAL, MEANING
+from snat_race.analysis.verdict import ADVERSARIAL
 
 _MS = 1e6
-_HEADINGS = (
-    f"{'rule':<24}{'dials':>8}{'lost':>7}{'insert_failed':>15}{'explained':>11}{'paired':>8}"
-    f"{'collided':>10}{'late':>7}{'p50':>8}{'p99':>8}"
-)
 
 
 def stamp(instant_ns: int) -> str:
@@ -114,74 +109,3 @@ def human(duration_ns: float) -> str:
             break
         value, unit = value / 1000, bigger
     return f"{value:.0f}{unit}" if value >= 999.5 else f"{value:.3g}{unit}"
-
-
-def lab_report(result: LabResult) -> str:
-    """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
-    causes = [
-        f"{variant.name}: {cause.losses:,} x {cause.cause}: {cause.evidence}. To do: {cause.advice}."
-        for variant in result.variants
-        for cause in variant.diagnosis
-    ]
-    parts = [
-        *_conditions(result),
-        "",
-        _HEADINGS,
-        *(_variant_row(variant) for variant in result.variants),
-        "",
-        *(line for cause in causes for line in _wrapped(cause)),
-        *_wrapped(f"Verdict: {result.verdict.text}."),
-        *(_mitigation_line(each) for each in result.verdict.mitigations),
-        "",
-        *_wrapped(f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"),
-    ]
-    return "\n".join(parts)
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, width=len(_HEADINGS))
-
-
-def _conditions(result: LabResult) -> list[str]:
-    spec, machine = result.spec, result.environment
-    each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
-    timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
-    length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
-    if result.interrupted:
-        length += f", interrupted (of {spec['duration_s']:g} s)"
-    dialers, cpus = spec["containers"] * spec["workers"], len(machine["usable_cpus"])
-    return [
-        f"snat_race lab: {spec['containers']} containers of {each}, {timing}, {length}",
-        f"kernel {machine['kernel']}, CPUs: {cpus}, {result.elapsed_s:.1f} s in all",
-        *(
-            [f"doubt: {dialers} workers share {cpus} CPUs, so fewer meet; use as many as there are CPUs"]
-            if dialers > cpus
-            else []
-        ),
-    ]
-
-
-def _variant_row(variant: VariantResult) -> str:
-    summary, per_cpu = variant.summary, variant.kernel.source.insert_failed
-    paired = summary.paired or 0
-    explained = sum(each.losses for each in variant.diagnosis if each.cause != "unexplained")
-    collided = percent((summary.collisions or 0) / paired) if paired else "-"
-    rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
-    latency = summary.latency_ns
-    p50, p99 = (human(latency.p50), human(latency.p99)) if latency else ("-", "-")
-    return (
-        f"{variant.name:<24}{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
-        f"{paired:>8,}{collided:>10}{summary.late:>7,}{p50:>8}{p99:>8}"
-    )
-
-
-def _mitigation_line(mitigation: Mitigation) -> str:
-    if mitigation.loss_reduction is None or mitigation.ci95 is None:
-        return f"'{mitigation.name}': no effect can be computed, for want of losses or of pairs."
-    low, high = mitigation.ci95
-    if mitigation.loss_reduction < 0:
-        return f"'{mitigation.name}' collides {1 - mitigation.loss_reduction:.3g} times as often: no cure."
-    return (
-        f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
-        f"(95 % interval {percent(low)} to {percent(high)})."
-    )

@@ -1,0 +1,87 @@
+"""``client``: dial a server."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from snat_race.commands import arguments, first, parsed, save
+from snat_race.errors import SnatRaceError, ThresholdExceeded
+from snat_race.kernel import host
+from snat_race.options import (
+    ClientOptions,
+    Close,
+    Mode,
+    parse_count,
+    parse_duration_s,
+    parse_ports,
+    parse_rate,
+)
+from snat_race.output import require_writable
+
+if TYPE_CHECKING:
+    from snat_race.analysis.result import Summary
+
+
+def client(
+    remote_addr: arguments.RemoteAddr = "127.0.0.1:8080",
+    workers: arguments.Dialers = None,
+    go_routines: arguments.GoRoutines = None,
+    local_ip: arguments.LocalIps = None,
+    timeout_ms: arguments.TimeoutMs = 500,
+    dial_interval_us: arguments.DialIntervalUs = 100_000,
+    summary_interval_sec: arguments.SummaryIntervalSec = 5,
+    mode: arguments.DialMode = Mode.rendezvous,
+    source_ports: arguments.SourcePorts = None,
+    lanes: arguments.Lanes = None,
+    close: arguments.CloseBy = Close.rst,
+    duration: arguments.RunFor = None,
+    count: arguments.Count = None,
+    warmup: arguments.WarmUp = None,
+    max_error_rate: arguments.MaxErrorRate = None,
+    output: arguments.Output = None,
+    json: arguments.Json = False,
+    no_pin: arguments.NoPin = False,
+) -> None:
+    """Dial a server from every CPU, and summarise what became of the dials."""
+    wanted = first(workers, go_routines, len(host.usable_cpus()))
+    options = ClientOptions(
+        remote_addr=remote_addr,
+        workers=wanted,
+        local_ips=tuple(local_ip or ()),
+        timeout_ms=timeout_ms,
+        dial_interval_us=dial_interval_us,
+        summary_interval_sec=summary_interval_sec,
+        mode=mode,
+        source_ports=parsed(parse_ports, source_ports, "--source-ports") or host.local_port_range(),
+        lanes=first(lanes, max(host.online_cpus(), wanted)),
+        close=close,
+        duration_s=parsed(parse_duration_s, duration, "--duration"),
+        count=parsed(parse_count, count, "--count"),
+        warmup_s=parsed(parse_duration_s, warmup, "--warmup"),
+        pin=not no_pin,
+    )
+    _dial(options, output, parsed(parse_rate, max_error_rate, "--max-error-rate"), as_json=json)
+
+
+def _dial(options: ClientOptions, output: Path | None, limit: float | None, *, as_json: bool) -> None:
+    from snat_race import client, plan
+    from snat_race.report.events import ClientPrinter
+
+    target = plan.locate(options)
+    if output:
+        require_writable(output)
+    printer = ClientPrinter(options.summary_interval_sec, as_json=as_json)
+    result, fault = client.run(options, target, printer)
+    save(result, output)
+    printer.finished(result)
+    if fault:
+        raise SnatRaceError(fault)
+    _check_error_rate(result.summary, limit)
+
+
+def _check_error_rate(summary: "Summary", limit: float | None) -> None:
+    if limit is None:
+        return
+    if not summary.attempted:
+        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: nothing was dialled, so nothing is known")
+    if summary.loss_rate > limit:
+        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: observed {summary.loss_rate:.3%}")

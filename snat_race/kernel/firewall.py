@@ -1,0 +1,161 @@
+"""Loads one variant at a time into a namespace, by netlink or with the tools that people use."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from pyroute2.nftables.main import NFTables
+
+from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
+from snat_race.kernel import rules
+from snat_race.kernel.choices import Backend
+from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel.nat import Variant
+from snat_race.kernel.topology import Network
+
+_SERVICE_TABLE = "snat_race_service"
+_NF_ACCEPT, _EVERY_FAMILY = 1, 0
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
+_SLOWEST_S = 20.0
+
+
+def require_binaries(variants: Sequence[Variant], backend: Backend) -> None:
+    """Check that the tools are there which the variants and the backend call for.
+
+    Raises:
+        EnvironmentLacks: one is not; the message names its package.
+
+    """
+    needed = {variant.command[0] for variant in variants if variant.command}
+    if backend is not Backend.netlink:
+        needed.add(backend.value)
+    for name in sorted(needed):
+        if not shutil.which(name, path=_PATH):
+            package = "nftables" if name == "nft" else "iptables"
+            raise EnvironmentLacks(f"there is no {name} here: 'sudo apt-get install {package}'")
+
+
+class Firewall:
+    """The rules of ``namespace``; those of one variant at a time, for one transport protocol."""
+
+    def __init__(self, namespace: Namespace, network: Network, protocol: str, backend: Backend) -> None:
+        self._namespace, self._network = namespace, network
+        self._protocol, self._backend = protocol, backend
+        self._legacy: set[str] = set()
+        self._loaded: Variant | None = None
+
+    def install(self, variant: Variant) -> None:
+        """Make ``variant`` the only rule.
+
+        Raises:
+            Unavailable: the kernel, or the backend, cannot do it.
+            UsageError: the user's own rule was refused, in the tool's words.
+
+        """
+        if variant is self._loaded:
+            return
+        self.clear()
+        if variant.command:
+            self._run(list(variant.command), variant)
+        elif self._backend is Backend.netlink:
+            chain = rules.NAT_CHAIN if variant.tracked else rules.RAW_CHAIN
+            self._commit(rules.TABLE, chain, [rules.expressions(variant, self._network)])
+        elif self._backend is Backend.nft:
+            script = rules.nft_script(variant, self._network, self._protocol)
+            self._run(["nft", "-f", "-"], variant, script)
+        else:
+            self._run(
+                [self._iptables(), *rules.iptables_arguments(variant, self._network, self._protocol)],
+                variant,
+            )
+
+    def install_service(self) -> None:
+        """Offer the service address, translated to one of two backends by chance.
+
+        Raises:
+            Unavailable: the kernel cannot do it.
+
+        """
+        self._commit(_SERVICE_TABLE, rules.SERVICE_CHAIN, rules.service_rules(self._network))
+
+    def clear(self) -> None:
+        """Remove every rule but the service's."""
+        self._loaded = None
+        with self._namespace.entered():
+            with NFTables(nfgen_family=_EVERY_FAMILY) as nft:
+                tables = [
+                    (table["nfgen_family"], table.get_attr("NFTA_TABLE_NAME")) for table in nft.get_tables()
+                ]
+            for family, name in tables:
+                if name != _SERVICE_TABLE:
+                    with NFTables(nfgen_family=family) as nft:
+                        nft.begin()
+                        nft.table("del", name=name)
+                        nft.commit()
+        for command in self._legacy:
+            for table in ("nat", "raw"):
+                self._execute([command, "-t", table, "-F"])
+
+    def _iptables(self) -> str:
+        return self._backend.replace("ip", "ip6", 1) if ":" in self._network.subnet else self._backend.value
+
+    def _commit(self, table: str, chain: rules.Chain, wanted: list[rules.Expressions]) -> None:
+        with self._namespace.entered(), NFTables(nfgen_family=rules.nfproto(self._network)) as nft:
+            nft.begin()
+            nft.table("add", name=table)
+            nft.chain(
+                "add", table=table, name="c", hook=chain.hook, type=chain.kind,
+                priority=chain.priority, policy=_NF_ACCEPT,
+            )  # fmt: skip
+            for expressions in wanted:
+                nft.rule("add", table=table, chain="c", expressions=(expressions,))
+            nft.commit()
+            # A refused transaction is silent, so what counts is what is there now.
+            there = [rule for rule in nft.get_rules() if rule.get_attr("NFTA_RULE_TABLE") == table]
+        if [_essence(rule) for rule in there] != [_last(expressions) for expressions in wanted]:
+            raise Unavailable(
+                "the kernel did not take the rule; it may lack a module: "
+                "'sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_numgen'"
+            )
+
+    def _run(self, command: list[str], variant: Variant, script: str = "") -> None:
+        if "legacy" in command[0]:
+            self._legacy.add(command[0])
+        done = self._execute(command, script)
+        if done.returncode:
+            said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+            if variant.command:
+                raise UsageError(f"{command[0]} refused the rule: {said}")
+            raise Unavailable(f"{command[0]}: {said}")
+
+    def _execute(self, command: list[str], script: str = "") -> "subprocess.CompletedProcess[str]":
+        path = shutil.which(command[0], path=_PATH) or command[0]
+        with self._namespace.entered(), tempfile.NamedTemporaryFile() as lock:
+            # Not the host's lock: it may not be ours to open, and the rules are not the host's.
+            environment = os.environ | {"XTABLES_LOCKFILE": lock.name}
+            try:
+                return subprocess.run(  # noqa: S603 - the user's own command, in a namespace of ours
+                    [path, *command[1:]], input=script, capture_output=True, text=True,
+                    timeout=_SLOWEST_S, check=False, env=environment,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise UsageError(f"{command[0]} did not end within {_SLOWEST_S:.0f} s") from None
+
+
+def _last(expressions: rules.Expressions) -> tuple[str, frozenset[str]]:
+    """Return the name and the flags of a rule's last expression: what it does to a packet."""
+    attributes: dict[str, Any] = dict(expressions[-1]["attrs"])
+    name = attributes["NFTA_EXPR_NAME"]
+    data = dict(attributes.get("NFTA_EXPR_DATA", {"attrs": ()})["attrs"])
+    return name, frozenset(data.get(f"NFTA_{name.upper()}_FLAGS", ()))
+
+
+def _essence(rule: Any) -> tuple[str, frozenset[str]]:  # noqa: ANN401 - pyroute2 is not typed
+    """Return the same of a rule read back."""
+    last = rule.get_attr("NFTA_RULE_EXPRESSIONS")[-1]
+    name, data = last.get_attr("NFTA_EXPR_NAME"), last.get_attr("NFTA_EXPR_DATA")
+    flags = data.get_attr(f"NFTA_{name.upper()}_FLAGS") if data and name in {"masq", "nat"} else ()
+    return name, frozenset(flags or ())

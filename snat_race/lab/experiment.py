@@ -1,0 +1,241 @@
+"""One experiment: every variant in turns, on one rig -> a result."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from snat_race import __version__
+from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.intervals import wilson
+from snat_race.analysis.result import (
+    ConntrackRise,
+    Kernel,
+    LabResult,
+    Tool,
+    UnavailableVariant,
+    VariantResult,
+)
+from snat_race.analysis.summary import Meetings, Pairs, Total, meetings
+from snat_race.analysis.verdict import between_rounds, discounted, judge, outcome
+from snat_race.analysis.window import Sweep
+from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
+from snat_race.interrupt import Interrupt
+from snat_race.kernel import counters, host, rules
+from snat_race.kernel.nat import Variant
+from snat_race.lab.rig import Rig
+from snat_race.lab.scenario import Scenario
+from snat_race.load.fleet import NO_DIALS, Tally
+from snat_race.options import LabOptions
+
+_LONGEST_ROUND_S = 0.5
+_SLOTS_A_ROUND = 20
+_WARM_UP_S = 0.15
+_DRAIN_S = 0.1
+_CATCH_UP_S = 0.5
+_CATCH_UP_POLL_S = 0.005
+_SWEEP_WARM_NS, _SWEEP_COLD_NS = 10_000, 50_000
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(slots=True)
+class _Measured:
+    """What the rounds of one variant have added up to; with a ``sweep``, also at which offsets."""
+
+    variant: Variant
+    total: Total
+    sweep: Sweep | None = None
+    sweep_ns: int = 0
+    tally: Tally = NO_DIALS
+    rounds: list[Pairs] = field(default_factory=list)
+    accepted: int = 0
+    elapsed_s: float = 0.0
+    rises: dict[str, counters.Reading] = field(default_factory=dict)
+    fill: tuple[int, int] = (0, 0)
+
+    def result(self, rule: str, scenario: Scenario, spread: float, cpus: int) -> VariantResult:
+        """Derive the variant's part of the result; ``spread`` widens its interval."""
+        pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
+        summary = self.total.summary(self.tally, self.elapsed_s, pairs)
+        kernel = Kernel(
+            source=ConntrackRise(**self.rises["source"], count=self.fill[0], max=self.fill[1]),
+            destination=_risen(self.rises["destination"]),
+            containers=_risen(self.rises["containers"]),
+        )
+        drawn = self.variant.drawn_ports
+        diagnosis = diagnose(
+            summary.attempted,
+            summary.errors,
+            kernel,
+            randomised=drawn is not None,
+            answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
+        )
+        return VariantResult(
+            name=self.variant.name,
+            rule=rule,
+            drawn_ports=drawn,
+            accepted=self.accepted,
+            summary=summary,
+            kernel=kernel,
+            diagnosis=diagnosis,
+            outcome=outcome(summary, diagnosis, drawn, cpus),
+            rounds=[(met.paired, met.collisions) for met in self.rounds],
+            collision_rate_ci95=wilson(*discounted(pairs.collisions, pairs.paired, spread))
+            if pairs
+            else None,
+        )
+
+
+class _Bench:
+    """Runs rounds on a rig and adds them up."""
+
+    def __init__(self, options: LabOptions, rig: Rig, interrupt: Interrupt) -> None:
+        self._options, self._rig, self._interrupt = options, rig, interrupt
+
+    def measure(self, into: _Measured, duration_s: float) -> bool:
+        """Run one round and add it up; False, and nothing added, if it was interrupted."""
+        rig, fleet, source = self._rig, self._rig.fleet, self._rig.topology.source
+        rig.firewall.install(into.variant)
+        rig.forget()
+        before, tally, accepted = rig.read(), fleet.tally(), rig.server.accepted
+        began_s = time.monotonic()
+        drained = fleet.round(duration_s, every_s=_DRAIN_S, sweep_ns=into.sweep_ns)
+        samples = [taken for each in drained for taken in each]
+        rig.server.require_alive()
+        if self._interrupt.requested:
+            return False
+        into.elapsed_s += time.monotonic() - began_s
+        met = meetings(samples, self._options.interval_us * 1000)
+        into.rounds.append(met.pairs)
+        if into.sweep:
+            into.sweep.add(self._offsets_ns(met, into.sweep_ns), met.losers > 0)
+        connected = into.total.recorded - into.total.failed
+        for taken in samples:
+            into.total.add(taken)
+        connected = into.total.recorded - into.total.failed - connected
+        into.accepted += self._accepted_since(accepted, connected)
+        into.tally = into.tally.plus(fleet.tally().since(tally))
+        into.fill = counters.read_fill(source)
+        after = rig.read()
+        for name, reading in after.items():
+            risen = counters.rise(reading, before[name])
+            into.rises[name] = counters.total([into.rises.get(name, {}), risen])
+        return True
+
+    def _offsets_ns(self, met: Meetings, sweep_ns: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Return the offset between the two dials of each pair."""
+        schedules = [berth.plan.schedule for berth in self._rig.berths]
+        moving = {each.lane: each for each in schedules if each and each.sweeps}
+        number = self._rig.fleet.round_number
+        still = next(each for each in schedules if each)
+        lanes = ((met.ports.astype(np.int64) - still.source_port(number << 32)) % still.lanes).tolist()
+        offsets = [
+            moving[lane].swept_ns(port, number, sweep_ns)
+            for lane, port in zip(lanes, met.ports.tolist(), strict=True)
+        ]
+        return np.array(offsets, np.int64)
+
+    def _accepted_since(self, earlier: int, expected: int) -> int:
+        """Return how many connections were accepted; the acceptor works in batches, so give it
+        time to catch up.
+        """
+        server, deadline = self._rig.server, time.monotonic() + _CATCH_UP_S
+        while server.accepted - earlier < expected and time.monotonic() < deadline:
+            time.sleep(_CATCH_UP_POLL_S)
+        return server.accepted - earlier
+
+
+def run(
+    options: LabOptions, scenario: Scenario, variants: Sequence[Variant], progress: Progress
+) -> LabResult:
+    """Measure every variant in interleaved rounds: A B B A A B B A.
+
+    Drift of the machine then hits all variants alike. An interrupt ends the run after the rounds
+    that are complete.
+
+    Raises:
+        EnvironmentLacks: no privilege, or a kernel feature is missing.
+        Interrupted: a signal came before every rule had had a round.
+        SnatRaceError: a worker died.
+        UsageError: a rule of the user's was refused.
+
+    """
+    started_at, began_s = datetime.now(UTC), time.monotonic()
+    environment = host.environment()
+    with Interrupt() as interrupt, Rig(options, scenario, interrupt) as rig:
+        available, unavailable = _loadable(rig, variants)
+        rig.set_up_source()
+        measured = [_Measured(variant, Total(options.interval_us * 1000)) for variant in available]
+        going = _run_rounds(_Bench(options, rig, interrupt), options, measured, progress)
+        network = rig.topology.network
+    swept = measured.pop() if measured[-1].sweep else None
+    if not all(each.rises for each in measured):
+        raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
+    cpus = len(options.cpus or environment["usable_cpus"])
+    spread = between_rounds([(met.paired, met.collisions) for met in each.rounds] for each in measured)
+    results = [
+        each.result(rules.describe(each.variant, network), scenario, spread, cpus) for each in measured
+    ]
+    return LabResult(
+        tool=Tool(version=__version__),
+        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        elapsed_s=round(time.monotonic() - began_s, 3),
+        interrupted=not going,
+        environment=environment,
+        spec=options.spec(),
+        variants=results,
+        unavailable=unavailable,
+        verdict=judge(results, cpus),
+        window=swept.sweep.window(swept.variant.name, cold=options.cold) if swept and swept.sweep else None,
+    )
+
+
+def _loadable(rig: Rig, variants: Sequence[Variant]) -> tuple[list[Variant], list[UnavailableVariant]]:
+    """Load every variant once; return those that can be, and why the others cannot."""
+    available, unavailable = [], []
+    for variant in variants:
+        try:
+            rig.firewall.install(variant)
+            available.append(variant)
+        except Unavailable as refused:
+            unavailable.append(UnavailableVariant(name=variant.name, reason=str(refused)))
+    if not available:
+        raise EnvironmentLacks("no rule can be measured here: " + unavailable[0].reason)
+    return available, unavailable
+
+
+def _run_rounds(bench: _Bench, options: LabOptions, measured: list[_Measured], progress: Progress) -> bool:
+    """Warm up, then run all rounds; whether they were all run. A sweep is put last in the list."""
+    rounds = _rounds(options, len(measured))
+    turns = [
+        (each, options.duration_s / rounds) for n in range(rounds) for each in measured[:: 1 - n % 2 * 2]
+    ]
+    first = measured[0].variant
+    if options.window_s:
+        sweep_ns = _SWEEP_COLD_NS if options.cold else _SWEEP_WARM_NS
+        measured.append(_Measured(first, Total(0), Sweep(sweep_ns), sweep_ns))
+        sweeps = max(8, round(options.window_s / _LONGEST_ROUND_S))
+        turns += [(measured[-1], options.window_s / sweeps)] * sweeps
+    total_s = sum(duration_s for _, duration_s in turns)
+    going, done_s = bench.measure(_Measured(first, Total(0)), _WARM_UP_S), 0.0
+    for each, duration_s in turns:
+        if not going:
+            break
+        progress(done_s / total_s, f"{each.variant.name}{', swept' if each.sweep else ''}")
+        going = bench.measure(each, duration_s)
+        done_s += duration_s
+    return going
+
+
+def _rounds(options: LabOptions, variants: int) -> int:
+    """Return how many rounds each variant has: enough of all to see how far they drift."""
+    wanted = max(round(options.duration_s / _LONGEST_ROUND_S), min(8, 16 // variants), 4)
+    possible = options.duration_s * 1e6 / (_SLOTS_A_ROUND * options.interval_us)
+    return max(2, min(wanted, int(possible)))
+
+
+def _risen(reading: counters.Reading) -> dict[str, int]:
+    return {name: values[0] for name, values in reading.items() if values[0] > 0}

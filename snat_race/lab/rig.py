@@ -1,0 +1,168 @@
+"""A scenario set up: hosts, rules, a server and a fleet of dialers, waiting for rounds."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Self
+
+from snat_race.errors import EnvironmentLacks
+from snat_race.interrupt import Interrupt
+from snat_race.kernel import counters, host
+from snat_race.kernel.choices import Wiring
+from snat_race.kernel.firewall import Firewall
+from snat_race.kernel.namespaces import enter_sandbox
+from snat_race.kernel.topology import IPV4, IPV6, Topology, build
+from snat_race.lab.scenario import Scenario, Serving
+from snat_race.load.endpoint import Endpoint
+from snat_race.load.exchange import DialPlan, Shared, share
+from snat_race.load.fleet import Berth, Fleet
+from snat_race.load.listener import DeafServer, Server
+from snat_race.load.pace import Readiness
+from snat_race.load.responder import Responder
+from snat_race.load.schedule import Schedule
+from snat_race.options import LabOptions
+
+_PORT, _DNS_PORT = 8080, 53
+_SOURCE_PORTS = (20000, 59999)
+_RESOLVER_PORTS = (20000, 20511)  # a file each
+_BATCH_MS = 20
+_DITHER_NS = 400
+_REHEARSALS = 4
+_COLD = Readiness(200_000, 0)  # awake by the slot, but the last SYN was an interval ago
+_SEED_SHIFT = 16
+
+
+class Rig:
+    """Everything of one experiment that is not a result. A context manager."""
+
+    def __init__(self, options: LabOptions, scenario: Scenario, interrupt: Interrupt) -> None:
+        self._options, self.scenario, self._interrupt = options, scenario, interrupt
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            enter_sandbox()
+            self.topology = self._build()
+            self.firewall = Firewall(
+                self.topology.source, self.topology.network, self.scenario.protocol, self._options.backend
+            )
+            with self.topology.destination.entered():
+                self.server = self._server()
+                stack.enter_context(self.server)
+            self.berths = self._berths()
+            self.fleet = stack.enter_context(Fleet(self.berths, self._interrupt))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def read(self) -> dict[str, counters.Reading]:
+        """Read the counters of all hosts."""
+        hosts = self.topology
+        return {
+            "source": counters.read_conntrack(hosts.source),
+            "destination": counters.read_tcp(hosts.destination),
+            "containers": counters.total(counters.read_tcp(each) for each in hosts.containers),
+        }
+
+    def forget(self) -> None:
+        """Forget what connections and answers of the last round are still about."""
+        if self.scenario.forgets:
+            counters.flush_conntrack(self.topology.source)
+        for berth in self.berths:
+            for sock in berth.plan.shared:
+                sock.forget()
+
+    def _build(self) -> Topology:
+        options, scenario = self._options, self.scenario
+        try:
+            topology = build(options.containers, Wiring(options.topology), IPV6 if scenario.ipv6 else IPV4)
+        except OSError as failed:
+            raise EnvironmentLacks(
+                f"cannot make the lab's namespaces ({failed.strerror}); use fewer --containers, "
+                "or raise ulimit -n and user.max_net_namespaces"
+            ) from failed
+        return topology
+
+    def set_up_source(self) -> None:
+        """Set what the scenario wants of the source, once conntrack is at work there."""
+        for key, value in self.scenario.sysctls.items():
+            self.topology.source.sysctl(key, value)
+        if self.scenario.resolver:
+            self.firewall.install_service()
+
+    def _server(self) -> Server | DeafServer | Responder:
+        net, serving = self.topology.network, self.scenario.serving
+        endpoint = Endpoint(net.destination_ip, _PORT, _PORT)
+        if serving is Serving.answering:
+            addresses = net.backends if self.scenario.resolver else (net.destination_ip,)
+            return Responder(net.family, addresses, self._port)
+        if serving is Serving.never:
+            return DeafServer(endpoint)
+        return Server(endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.in_batches else 0)
+
+    @property
+    def _port(self) -> int:
+        return _DNS_PORT if self.scenario.resolver else _PORT
+
+    def _berths(self) -> list[Berth]:
+        """Spread the workers over the CPUs, those of one lane on neighbouring ones."""
+        options, cpus = self._options, self._options.cpus or tuple(host.usable_cpus())
+        shared = (
+            [self._share(index) for index in range(options.containers)] if self.scenario.resolver else []
+        )
+        # The two workers of a resolver ask on one socket, so they are of one lane.
+        lanes, together = (1, options.workers) if shared else (options.workers, 1)
+        berths = []
+        for lane in range(lanes):
+            for place in range(options.containers * together):
+                container, worker = place // together, lane * options.containers * together + place
+                plan = self._plan(container, worker, lane, lanes, shared[container] if shared else ())
+                enter = self.topology.containers[container].enter
+                berths.append(Berth(plan, cpus[worker % len(cpus)], enter))
+        return berths
+
+    def _plan(
+        self, container: int, worker: int, lane: int, lanes: int, shared: Sequence[Shared]
+    ) -> DialPlan:
+        options, scenario, net = self._options, self.scenario, self.topology.network
+        crowded = options.workers * options.containers > len(options.cpus or host.usable_cpus())
+        interval_ns = options.interval_us * 1000
+        readiness = Readiness(0, 1)
+        if not crowded:
+            readiness = Readiness(interval_ns, _REHEARSALS, options.timeout_ms * 1_000_000)
+        schedule = None
+        if scenario.meets:
+            schedule = Schedule(
+                interval_ns,
+                *(_RESOLVER_PORTS if shared else _SOURCE_PORTS),
+                lanes,
+                lane,
+                (options.seed << _SEED_SHIFT) + worker,
+                _DITHER_NS,
+                by_round=True,
+                sweeps=worker % 2 == 1,
+            )
+        return DialPlan(
+            family=net.family,
+            remote=(net.service_ip if shared else net.destination_ip, self._port),
+            local_ip=net.container_ip(container),
+            timeout_ms=options.timeout_ms,
+            exchange=scenario.exchange,
+            interval_us=options.interval_us,
+            schedule=schedule,
+            readiness=_COLD if options.cold else readiness,
+            shared=shared,
+        )
+
+    def _share(self, container: int) -> list[Shared]:
+        net, low, high = self.topology.network, *_RESOLVER_PORTS
+        host.raise_open_file_limit()
+        with self.topology.containers[container].entered():
+            return share(
+                net.family,
+                net.container_ip(container),
+                (net.service_ip, self._port),
+                range(low, high + 1),
+                self._options.timeout_ms,
+            )

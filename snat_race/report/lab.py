@@ -1,0 +1,212 @@
+"""A lab run as text."""
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from snat_race.analysis.result import Forecast, LabResult, Mitigation, VariantResult, Window
+from snat_race.analysis.verdict import ADVERSARIAL, MEANING
+from snat_race.report.text import percent
+
+_WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60
+_HEADINGS = (
+    f"{'dials':>8}{'lost':>7}{'insert_failed':>15}{'explained':>11}{'paired':>8}"
+    f"{'collided':>10}{'95 % interval':>16}{'late':>7}  verdict"
+)
+_ASSUMED = (
+    "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
+    "together lose more. An idle NAT's window is longer: 'snat_race lab --window --cold' measures it."
+)
+_WORDS = {"reproduced": "race", "not_seen": "no race", "inconclusive": "cannot tell"}
+_NOT_THE_RACE = (
+    "A rule that draws ports at random would not have helped here: mend the cause that is named above."
+)
+
+
+class _Explained(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def about(self) -> str: ...
+
+
+def listing(variants: Iterable[_Explained], scenarios: Iterable[_Explained]) -> str:
+    """Name and explain what ``--variant`` and ``--scenario`` take."""
+    parts = ["--variant:", *_explained(variants), "", "--scenario:", *_explained(scenarios)]
+    return "\n".join(parts)
+
+
+def _explained(things: Iterable[_Explained]) -> list[str]:
+    return [f"  {each.name:<33}{each.about}" for each in things]
+
+
+def lab_report(result: LabResult) -> str:
+    """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
+    width = max(10, *(len(_shortened(variant.name)) for variant in result.variants)) + 1
+    parts = [
+        *_conditions(result),
+        "",
+        f"{'rule':<{width}}{_HEADINGS}",
+        *(f"{_shortened(each.name):<{width}}{_variant_row(each)}" for each in result.variants),
+        *(
+            line
+            for each in result.unavailable
+            for line in _wrapped(f"{each.name}: unavailable: {each.reason}")
+        ),
+        "",
+        *_wrapped_all(_causes(result)),
+        *_wrapped(f"Verdict: {result.verdict.text}."),
+        *_wrapped_all(map(_mitigation_line, result.verdict.mitigations)),
+        *(["", *_window(result.window)] if result.window else []),
+        "",
+        *_wrapped(_meaning(result)),
+    ]
+    return "\n".join(parts)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else f"...{name[3 - _NAME_WIDTH :]}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, width=_WIDTH)
+
+
+def _wrapped_all(texts: Iterable[str]) -> list[str]:
+    return [line for text in texts for line in _wrapped(text)]
+
+
+def _conditions(result: LabResult) -> list[str]:
+    spec, machine = result.spec, result.environment
+    each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
+    hosts = "1 container" if spec["containers"] == 1 else f"{spec['containers']} containers"
+    timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
+    length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
+    if result.interrupted:
+        length += f", interrupted (of {spec['duration_s']:g} s)"
+    dialers, cpus = spec["containers"] * spec["workers"], len(spec["cpus"] or machine["usable_cpus"])
+    seed = f"seed {spec['seed']}, {result.elapsed_s:.1f} s in all"
+    crowded = f"doubt: {dialers} workers share {cpus} CPUs, so fewer meet; use as many as there are CPUs"
+    return [
+        f"snat_race lab, {spec['scenario']}: {hosts} of {each}, {timing}, {length}",
+        f"kernel {machine['kernel']}, CPUs: {cpus}, {spec['topology']}, rules by {spec['backend']}, {seed}",
+        *([crowded] if dialers > cpus else []),
+    ]
+
+
+def _variant_row(variant: VariantResult) -> str:
+    summary, per_cpu = variant.summary, variant.kernel.source.insert_failed
+    explained = sum(each.losses for each in variant.diagnosis if each.cause != "unexplained")
+    paired, collided, interval = "-", "-", "-"
+    if summary.paired and variant.collision_rate_ci95:
+        low, high = variant.collision_rate_ci95
+        paired, collided = f"{summary.paired:,}", percent((summary.collisions or 0) / summary.paired)
+        interval = f"{low:.1%} - {high:.1%}"
+    rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
+    return (
+        f"{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
+        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {_WORDS[variant.outcome]}"
+    )
+
+
+def _causes(result: LabResult) -> list[str]:
+    """Return each variant's causes with their evidence, then each advice once."""
+    found = [(each.name, cause) for each in result.variants for cause in each.diagnosis]
+    resolved = {each.name: sum(each.kernel.source.clash_resolve) for each in result.variants}
+    advice = {f"To do about {cause.cause}: {cause.advice}." for _, cause in found if cause.advice}
+    return [
+        *(f"{name}: {cause.losses:,} x {cause.cause}: {cause.evidence}." for name, cause in found),
+        *(
+            f"{name}: clash_resolve +{count:,}: so often did packets of one flow clash, and both pass."
+            for name, count in resolved.items()
+            if count
+        ),
+        *sorted(advice),
+    ]
+
+
+def _mitigation_line(mitigation: Mitigation) -> str:
+    if mitigation.loss_reduction is None or mitigation.ci95 is None:
+        return f"'{mitigation.name}': no effect can be computed, for want of losses or of pairs."
+    low, high = mitigation.ci95
+    if low <= 0 <= high:
+        return (
+            f"'{mitigation.name}': no difference detected; it collides {1 - mitigation.loss_reduction:.3g} "
+            f"times as often (95 % interval {1 - high:.3g} to {1 - low:.3g})."
+        )
+    if mitigation.loss_reduction < 0:
+        return f"'{mitigation.name}' collides {1 - mitigation.loss_reduction:.3g} times as often: no cure."
+    return (
+        f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
+        f"(95 % interval {percent(low)} to {percent(high)})."
+    )
+
+
+def _meaning(result: LabResult) -> str:
+    if result.verdict.text.startswith("not the race"):
+        return _NOT_THE_RACE
+    return f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"
+
+
+def _window(window: Window) -> list[str]:
+    """Return the window, its interval, and the curve it is the area of."""
+    low, high = window.window_ns_ci95
+    half = (high - low) / 2 / window.window_ns if window.window_ns else 1.0
+    lines = _wrapped(
+        f"Race window of '{window.variant}', {window.caches} caches: {window.window_ns:,.0f} ns "
+        f"(95 % interval {low:,.0f} to {high:,.0f}, +-{half:.0%}), the area under this curve: collisions "
+        f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
+    )
+    if window.tail_rate * 2 * window.sweep_ns > 0.1 * window.window_ns:
+        lines += _wrapped(
+            f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
+        )
+    return [*lines, "", f"{'offset, us':>14}{'pairs':>8}{'collided':>10}", *_curve(window)]
+
+
+def _curve(window: Window) -> list[str]:
+    """Return a bar for every two points."""
+    points = list(zip(window.curve[::2], window.curve[1::2], strict=True))
+    paired = [first.paired + second.paired for first, second in points]
+    lost = [first.collisions + second.collisions for first, second in points]
+    shares = [each / of if of else 0.0 for each, of in zip(lost, paired, strict=True)]
+    highest = max(shares) or 1.0
+    return [
+        f"{first.low_ns / 1000:>+6.4g} .. {second.high_ns / 1000:<+5.4g}{of:>7,}{percent(share):>10} "
+        + _bar(share / highest)
+        for (first, second), of, share in zip(points, paired, shares, strict=True)
+    ]
+
+
+def _bar(share: float) -> str:
+    eighths = round(share * _BAR_WIDTH * 8)
+    return str("█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8])
+
+
+def forecast_text(spec: dict[str, Any], found: Forecast) -> str:
+    """Return a forecast, with what it assumes."""
+    apart = f", spread over {spec['cpus']} CPUs" if spec["cpus"] else ""
+    each = f"each opening {spec['rate_per_container']:g} connections a second"
+    to = "one destination" if spec["destinations"] == 1 else f"{spec['destinations']:,} destinations"
+    conditions = (
+        f"{spec['containers']} containers behind one address, {each} to {to} from {spec['ports']:,} "
+        f"ephemeral ports{apart}; race window {spec['window_ns']:,.0f} ns."
+    )
+    return "\n".join(
+        (
+            *_wrapped(conditions),
+            "",
+            f"{'SYNs lost an hour':<46}{'expected':>10}   95 % interval of the window",
+            _expected(
+                "the NAT keeps source ports (plain masquerade)", found.kept_ports, found.kept_ports_ci95
+            ),
+            _expected("the NAT draws ports (--random-fully)", found.drawn_ports, found.drawn_ports_ci95),
+            "",
+            *_wrapped(_ASSUMED),
+        )
+    )
+
+
+def _expected(name: str, value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{name:<46}{value:>8.3g}   {low:.3g} to {high:.3g}"

@@ -1,0 +1,357 @@
+"""Every variant, scenario, topology and backend, for real: its verdict and its counters."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
+from snat_race.kernel import nat, rules
+from snat_race.kernel.choices import Backend, Wiring
+from snat_race.kernel.firewall import Firewall
+from snat_race.kernel.topology import IPV4, IPV6, Network, build
+from snat_race.lab.scenario import SCENARIOS, scenario_named
+from tests.conftest import PRIVATE, TWO_CPUS, host_state, in_sandbox, run_cli
+
+RACING = {"masquerade", "masquerade persistent", "snat to-source"}
+CONTROLS = {"no nat", "notrack"}
+NEEDS = pytest.mark.skipif
+IPTABLES = NEEDS(
+    not shutil.which("iptables", path="/usr/sbin:/sbin:/usr/bin"), reason="there is no iptables"
+)
+NFT = NEEDS(
+    not shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin"), reason="there is no nft to compare with"
+)
+
+
+def measured(tmp_path: Path, *args: str, code: int = 0) -> dict[str, Any]:
+    """Run a lab; check that it leaves the host as it was, and return its result."""
+    before, out = host_state(), tmp_path / "lab.json"
+    done = run_cli("lab", *args, "--output", str(out))
+    assert done.returncode == code, done.stderr
+    assert host_state() == before
+    result: dict[str, Any] = json.loads(out.read_text())
+    return result
+
+
+def causes(variant: dict[str, Any]) -> set[str]:
+    return {cause["cause"] for cause in variant["diagnosis"]}
+
+
+def race_lost(variant: dict[str, Any]) -> int:
+    return sum(cause["losses"] for cause in variant["diagnosis"] if cause["cause"] == "snat_race")
+
+
+@PRIVATE
+@TWO_CPUS
+def test_every_variant_has_its_verdict(tmp_path: Path) -> None:
+    result = measured(tmp_path, "--variant", "all", "--duration", "500ms")
+    by_name = {variant["name"]: variant for variant in result["variants"]}
+    assert set(by_name) == set(nat.VARIANTS)
+    assert result["unavailable"] == []
+    for name, variant in by_name.items():
+        summary, source = variant["summary"], variant["kernel"]["source"]
+        assert summary["failed"] == sum(source["insert_failed"]) == sum(source["drop"]), name
+        assert causes(variant) <= {"snat_race"}, name
+        assert variant["accepted"] == summary["connected"], name
+        assert variant["collision_rate_ci95"][0] <= summary["collisions"] / summary["paired"]
+        if name in RACING:
+            assert variant["outcome"] == "reproduced", name
+            assert summary["failed"] >= 5, name
+        elif name in CONTROLS:
+            assert (variant["outcome"], summary["failed"]) == ("not_seen", 0), name
+        elif name != "snat to-pool":  # there it depends on the addresses that the clients hash to
+            assert variant["outcome"] == "not_seen", name
+    window = result["window"]
+    low, high = window["window_ns_ci95"]
+    assert 100 < low < window["window_ns"] < high < 20_000
+    assert sum(point["paired"] for point in window["curve"]) == window["paired"]
+
+
+@PRIVATE
+@TWO_CPUS
+@pytest.mark.parametrize("scenario", ["udp-snat", "ipv6"])
+def test_other_protocols_race_alike(tmp_path: Path, scenario: str) -> None:
+    racing, cured = measured(tmp_path, "--scenario", scenario, "--duration", "1s")["variants"]
+    for variant in (racing, cured):
+        explained = sum(cause["losses"] for cause in variant["diagnosis"])
+        assert explained == variant["summary"]["failed"]
+        assert "unexplained" not in causes(variant)
+    assert race_lost(racing) == sum(racing["kernel"]["source"]["insert_failed"]) >= 5
+    assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
+
+
+@PRIVATE
+@TWO_CPUS
+def test_two_queries_of_one_socket_clash_and_both_arrive(tmp_path: Path) -> None:
+    result = measured(tmp_path, "--scenario", "dns", "--duration", "1s")
+    assert [variant["name"] for variant in result["variants"]] == list(SCENARIOS["dns"].variants)
+    for variant in result["variants"]:
+        assert race_lost(variant) == 0
+        assert sum(variant["kernel"]["source"]["clash_resolve"]) > 20
+        assert variant["summary"]["failed"] <= variant["summary"]["attempted"] / 100
+        assert variant["outcome"] == "not_seen"
+
+
+@PRIVATE
+@pytest.mark.parametrize("scenario", ["exhaustion", "backlog", "time-wait"])
+def test_other_causes_are_named_and_never_called_the_race(tmp_path: Path, scenario: str) -> None:
+    result = measured(tmp_path, "--scenario", scenario, "--duration", "1s", "--expect", "race", code=4)
+    (variant,) = result["variants"]
+    summary = variant["summary"]
+    named = sum(
+        each["losses"] for each in variant["diagnosis"] if each["cause"] == SCENARIOS[scenario].cause
+    )
+    assert summary["failed"] >= 20
+    assert named >= 0.95 * summary["failed"]
+    assert summary["paired"] is None
+    assert result["verdict"]["outcome"] == "inconclusive"
+    assert result["verdict"]["text"].startswith("not the race")
+
+
+@PRIVATE
+@TWO_CPUS
+@pytest.mark.parametrize("topology", ["routed", "macvlan", "ipvlan"])
+def test_every_topology_races(tmp_path: Path, topology: str) -> None:
+    try:
+        in_sandbox(lambda: build(2, Wiring(topology)) and None)
+    except EnvironmentLacks as refused:
+        pytest.skip(str(refused))
+    racing, cured = measured(tmp_path, "--topology", topology, "--duration", "1s")["variants"]
+    assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
+    assert race_lost(racing) == racing["summary"]["failed"]
+
+
+def test_a_topology_that_the_kernel_lacks_is_an_answer_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from snat_race.kernel import topology
+
+    def refused() -> str:
+        monkeypatch.setitem(
+            topology._WIRINGS, Wiring.ipvlan, topology._wire_sharing("snat_race_no_such_kind")
+        )
+        with pytest.raises(EnvironmentLacks, match="modprobe -a veth ipvlan"):
+            build(2, Wiring.ipvlan)
+        return "refused"
+
+    assert in_sandbox(refused) == "refused"
+
+
+@PRIVATE
+@TWO_CPUS
+@pytest.mark.parametrize("backend", ["nft", "iptables", "iptables-legacy"])
+def test_a_rule_races_whoever_loads_it(tmp_path: Path, backend: str) -> None:
+    if not shutil.which(backend, path="/usr/sbin:/sbin:/usr/bin"):
+        pytest.skip(f"there is no {backend}")
+    racing, cured = measured(tmp_path, "--backend", backend, "--duration", "1s")["variants"]
+    assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
+
+
+@IPTABLES
+@NFT
+@PRIVATE
+@TWO_CPUS
+def test_rules_of_ones_own_are_measured_beside_ours(tmp_path: Path) -> None:
+    script = tmp_path / "mine.nft"
+    script.write_text(
+        "table ip mine {\n chain c {\n type nat hook postrouting priority 100;\n"
+        ' oifname "eth0" masquerade fully-random\n }\n}\n'
+    )
+    mine = "iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE"
+    args = ["--rule", mine, "--nft", str(script), "--duration", "1s"]
+    racing, cured = measured(tmp_path, *args)["variants"]
+    assert (racing["name"], racing["rule"], racing["outcome"]) == (mine, mine, "reproduced")
+    assert (cured["name"], cured["outcome"]) == ("nft -f mine.nft", "not_seen")
+
+
+@IPTABLES
+@PRIVATE
+def test_a_refused_rule_is_told_in_the_tools_own_words() -> None:
+    before = host_state()
+    done = run_cli("lab", "--rule", "iptables -t nat -A POSTROUTING -j NO_SUCH_TARGET")
+    assert done.returncode == 2
+    assert done.stderr.startswith("snat_race: iptables refused the rule: ")
+    assert "NO_SUCH_TARGET" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert host_state() == before
+
+
+@IPTABLES
+@PRIVATE
+@TWO_CPUS
+def test_a_variant_that_cannot_be_said_is_unavailable_and_the_others_run(tmp_path: Path) -> None:
+    chosen = ["--variant", "masquerade", "--variant", "masquerade persistent"]
+    result = measured(tmp_path, "--backend", "iptables", *chosen, "--duration", "500ms")
+    assert [variant["name"] for variant in result["variants"]] == ["masquerade"]
+    (missing,) = result["unavailable"]
+    assert missing["name"] == "masquerade persistent"
+    assert "no --persistent" in missing["reason"]
+    alone = run_cli("lab", "--backend", "iptables", "--variant", "masquerade persistent")
+    assert alone.returncode == 4
+    assert "no --persistent" in alone.stderr
+
+
+@NFT
+@pytest.mark.parametrize("network", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_netlink_loads_what_nft_says(network: Network) -> None:
+    """nft prints the same ruleset, whether netlink or nft itself loaded it."""
+
+    def shown() -> dict[str, list[str]]:
+        source = build(1, network=network).source
+        listed: dict[str, list[str]] = {name: [] for name in nat.VARIANTS}
+        for backend in (Backend.netlink, Backend.nft):
+            firewall = Firewall(source, network, "tcp", backend)
+            for variant in nat.VARIANTS.values():
+                firewall.install(variant)
+                listed[variant.name].append(firewall._execute(["nft", "list", "ruleset"]).stdout)
+        return listed
+
+    for name, (ours, theirs) in in_sandbox(shown).items():
+        if name == "no nat":  # one line each, to have conntrack at work
+            continue
+        # nft writes a single address as a range of one when netlink gave both ends.
+        ranges = ours.replace("/128", "").replace("/32", "")
+        assert ranges == theirs.replace("meta l4proto tcp ", ""), name
+        assert rules.nft_statement(nat.VARIANTS[name], network) in ranges
+
+
+@PRIVATE
+@TWO_CPUS
+def test_expectations_are_answered_by_the_exit_code() -> None:
+    race = ["lab", "--duration", "500ms", "--expect", "race"]
+    assert run_cli(*race).returncode == 0
+    contrary = run_cli(*race, "--variant", "masquerade fully-random")
+    assert contrary.returncode == 3
+    assert "not so under 'masquerade fully-random'" in contrary.stderr
+    assert run_cli("lab", "--duration", "500ms", "--expect", "no-race").returncode == 3
+    cured = ["--variant", "masquerade fully-random", "--variant", "notrack"]
+    assert run_cli("lab", "--duration", "500ms", "--expect", "no-race", *cured).returncode == 0
+    few = run_cli(
+        "lab",
+        "--duration",
+        "100ms",
+        "--interval-us",
+        "10000",
+        "--expect",
+        "no-race",
+        "--variant",
+        "notrack",
+    )
+    assert few.returncode == 4
+    assert "cannot tell" in few.stderr
+
+
+@PRIVATE
+@TWO_CPUS
+def test_ktap_has_a_test_point_for_each_rule() -> None:
+    chosen = ["--variant", "masquerade", "--variant", "notrack"]
+    done = run_cli("lab", "--ktap", *chosen, "--duration", "800ms")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert lines == ["KTAP version 1", "1..2", "not ok 1 masquerade", "ok 2 notrack"]
+    assert done.returncode == 3
+
+
+@PRIVATE
+@TWO_CPUS
+def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -> None:
+    out = tmp_path / "lab.json"
+    args = ["--containers", "16", "--workers", "1", "--duration", "2s", "--variant", "masquerade"]
+    done = run_cli("lab", *args, "--output", str(out))
+    assert done.returncode == 0, done.stderr
+    (variant,) = json.loads(out.read_text())["variants"]
+    assert variant["outcome"] == "reproduced"
+    assert (
+        race_lost(variant)
+        == variant["summary"]["failed"]
+        == sum(variant["kernel"]["source"]["insert_failed"])
+    )
+    assert "doubt: 16 workers share" in done.stdout
+
+
+@PRIVATE
+@TWO_CPUS
+def test_a_seed_repeats_ports_and_offsets(tmp_path: Path) -> None:
+    result = measured(tmp_path, "--seed", "7", "--duration", "300ms", "--variant", "notrack")
+    assert result["spec"]["seed"] == 7
+
+
+@PRIVATE
+def test_cpus_are_those_asked_for(tmp_path: Path) -> None:
+    result = measured(tmp_path, "--cpus", "0", "--duration", "300ms", "--variant", "notrack")
+    assert result["spec"]["cpus"] == [0]
+    assert result["verdict"]["outcome"] == "inconclusive"
+    refused = run_cli("lab", "--cpus", "0,4095")
+    assert refused.returncode == 2
+    assert "may not run on CPU 4095" in refused.stderr
+
+
+@PRIVATE
+@TWO_CPUS
+def test_the_forecast_reads_the_window_of_a_lab(tmp_path: Path) -> None:
+    out = tmp_path / "lab.json"
+    assert run_cli("lab", "--window", "--duration", "300ms", "--output", str(out)).returncode == 0
+    asked = ["--containers", "40", "--rate-per-container", "500"]
+    done = run_cli("forecast", "--from", str(out), *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    window = json.loads(out.read_text())["window"]
+    assert found["spec"]["window_ns"] == window["window_ns"]
+    assert found["kept_ports"] > found["drawn_ports"] > 0
+    assert "SYNs lost an hour" in run_cli("forecast", "--window-ns", "1300", *asked).stdout
+
+
+def test_forecasts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
+    asked = ["--containers", "40", "--rate-per-container", "500"]
+    foreign = tmp_path / "foreign.json"
+    foreign.write_text('{"kind": "other"}')
+    for args, said in (
+        ([], "--from"),
+        (["--from", str(foreign)], "is no result"),
+        (["--from", str(tmp_path)], "cannot read"),
+        (["--from", str(tmp_path / "absent")], "cannot read"),
+        (["--window-ns", "-5"], "--window-ns"),
+        (["--window-ns", "5", "--ports", "0"], "--ports"),
+    ):
+        done = run_cli("forecast", *args, *asked)
+        assert done.returncode == 2, args
+        assert said in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_unknown_names_get_the_nearest_ones() -> None:
+    with pytest.raises(UsageError, match="did you mean 'masquerade'"):
+        nat.chosen(["masqerade"])
+    with pytest.raises(UsageError, match="once"):
+        nat.chosen(["masquerade", "masquerade"])
+    with pytest.raises(UsageError, match="did you mean 'udp-snat'"):
+        scenario_named("upd-snat")
+    with pytest.raises(UsageError, match="rise"):
+        nat.chosen(["masquerade to-ports 2000-1000"])
+    with pytest.raises(UsageError, match="no command"):
+        nat.chosen([], ["rm -rf /"])
+    with pytest.raises(UsageError, match="cannot read"):
+        nat.chosen([], [], [Path("/no/such/file")])
+
+
+def test_variants_know_what_they_draw_from() -> None:
+    (ports,) = nat.chosen(["masquerade to-ports 30000-30999"])
+    (mine,) = nat.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE --random-fully"])
+    (plain,) = nat.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE"])
+    assert (ports.drawn_ports, mine.drawn_ports, plain.drawn_ports) == (1000, 64512, None)
+    assert nat.VARIANTS["snat to-source fully-random"].drawn_ports == 64512
+    assert {name for name in RACING if nat.VARIANTS[name].drawn_ports} == set()
+
+
+def test_iptables_cannot_say_everything() -> None:
+    with pytest.raises(Unavailable, match="persistent"):
+        rules.iptables_arguments(nat.VARIANTS["masquerade persistent"], IPV4, "tcp")
+    said = rules.iptables_arguments(nat.VARIANTS["snat to-source fully-random"], IPV6, "tcp")
+    assert said[-4:] == ["SNAT", "--to-source", "fd00:18::136", "--random-fully"]
+
+
+def test_list_explains_everything() -> None:
+    done = run_cli("lab", "--list")
+    assert done.returncode == 0
+    for name in (*nat.VARIANTS, *SCENARIOS):
+        assert f"\n  {name} " in done.stdout

@@ -1,0 +1,128 @@
+"""The window on synthetic data with a known answer, and the forecast against a simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snat_race.analysis.forecast import DRAWN_PORTS, Traffic, forecast, lost_per_s
+from snat_race.analysis.window import Sweep
+
+SWEEP_NS = 10_000
+
+
+def swept(
+    random: np.random.Generator,
+    window_ns: float,
+    *,
+    skew_ns: float = 0,
+    jitter_ns: float = 0,
+    rounds: int = 20,
+) -> Sweep:
+    """Pairs of a NAT whose window is known: they collide if they arrive less than half of it apart."""
+    sweep = Sweep(SWEEP_NS)
+    for _ in range(rounds):
+        offsets = random.integers(-SWEEP_NS, SWEEP_NS + 1, 400)
+        arrivals = offsets + skew_ns + random.normal(0, jitter_ns, 400)
+        sweep.add(offsets, np.abs(arrivals) < window_ns / 2)
+    return sweep
+
+
+@pytest.mark.parametrize(("skew_ns", "jitter_ns"), [(0, 0), (2500, 0), (0, 1500), (-2000, 1000)])
+def test_neither_skew_nor_jitter_changes_the_window(skew_ns: float, jitter_ns: float) -> None:
+    random, covered = np.random.default_rng(11), 0
+    for _ in range(200):
+        found = swept(random, 1300, skew_ns=skew_ns, jitter_ns=jitter_ns).window("masquerade", cold=False)
+        assert found
+        assert found.window_ns == pytest.approx(1300, rel=0.3)
+        covered += found.window_ns_ci95[0] <= 1300 <= found.window_ns_ci95[1]
+    assert covered >= 184  # 95 % of 200 are 190
+
+
+def test_a_drifting_machine_widens_the_interval() -> None:
+    random = np.random.default_rng(5)
+    sweep = Sweep(SWEEP_NS)
+    for window_ns in random.uniform(500, 4000, 20):
+        offsets = random.integers(-SWEEP_NS, SWEEP_NS + 1, 400)
+        sweep.add(offsets, np.abs(offsets) < window_ns / 2)
+    drifting = sweep.window("masquerade", cold=False)
+    steady = swept(random, 2250).window("masquerade", cold=False)
+    assert drifting
+    assert steady
+    assert drifting.dispersion > 2
+    low, high = drifting.window_ns_ci95
+    assert high - low > 1.4 * (steady.window_ns_ci95[1] - steady.window_ns_ci95[0])
+
+
+def test_the_curve_holds_every_pair_once() -> None:
+    found = swept(np.random.default_rng(1), 3000, skew_ns=1000).window("masquerade", cold=True)
+    assert found
+    assert found.caches == "cold"
+    assert sum(point.paired for point in found.curve) == found.paired == 8000
+    assert sum(point.collisions for point in found.curve) == found.collisions
+    assert found.curve[0].low_ns == -SWEEP_NS
+    assert found.curve[-1].high_ns == SWEEP_NS
+    inside = [point for point in found.curve if point.low_ns >= -2500 and point.high_ns <= 500]
+    assert all(point.collisions == point.paired for point in inside)
+    assert found.tail_rate == 0.0
+
+
+def test_a_sweep_that_is_too_narrow_says_so() -> None:
+    found = swept(np.random.default_rng(1), 3 * SWEEP_NS).window("masquerade", cold=False)
+    assert found
+    assert found.tail_rate == 1.0
+
+
+def test_no_pairs_give_no_window() -> None:
+    assert Sweep(SWEEP_NS).window("masquerade", cold=False) is None
+
+
+def simulated_losses(
+    random: np.random.Generator, window_ns: float, traffic: Traffic, ports: int, seconds: float
+) -> int:
+    """Draw every connect of every container, and count those that collide."""
+    arrivals = [
+        np.sort(random.uniform(0, seconds, random.poisson(traffic.rate_per_s * seconds)))
+        for _ in range(traffic.containers)
+    ]
+    at = np.concatenate(arrivals)
+    who = np.repeat(np.arange(traffic.containers), [len(each) for each in arrivals])
+    order = np.argsort(at)
+    at, who = at[order], who[order]
+    port, to = random.integers(0, ports, len(at)), random.integers(0, traffic.destinations, len(at))
+    cpu = random.integers(0, traffic.cpus, len(at)) if traffic.cpus else np.arange(len(at))
+    lost = 0
+    for ahead in range(1, 6):
+        close = np.flatnonzero(at[ahead:] - at[:-ahead] < window_ns * 1e-9 / 2)
+        other = close + ahead
+        same = (port[close] == port[other]) & (to[close] == to[other])
+        lost += int((same & (who[close] != who[other]) & (cpu[close] != cpu[other])).sum())
+    return lost
+
+
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        Traffic(2, 20_000, ports=64),
+        Traffic(8, 3_000, ports=128),
+        Traffic(5, 8_000, destinations=3, ports=32),
+        Traffic(4, 8_000, ports=64, cpus=2),
+    ],
+)
+def test_the_forecast_is_what_a_simulation_loses(traffic: Traffic) -> None:
+    seconds, window_ns = 30.0, 20_000.0
+    expected = seconds * lost_per_s(window_ns, traffic, traffic.same_ephemeral_port)
+    observed = simulated_losses(np.random.default_rng(2), window_ns, traffic, traffic.ports // 2, seconds)
+    assert expected > 200
+    assert abs(observed - expected) < 5 * expected**0.5 + 0.05 * expected
+
+
+@given(st.floats(1, 1e5), st.integers(2, 500), st.floats(0.1, 1e4), st.integers(2, 65535))
+def test_forecasts_scale_as_the_formula_says(
+    window_ns: float, containers: int, rate: float, ports: int
+) -> None:
+    one = forecast(window_ns, (window_ns / 2, window_ns * 2), Traffic(containers, rate, ports=ports))
+    twice = forecast(window_ns, (window_ns, window_ns), Traffic(containers, 2 * rate, ports=ports))
+    assert twice.kept_ports == pytest.approx(4 * one.kept_ports)
+    assert one.kept_ports_ci95 == pytest.approx((one.kept_ports / 2, one.kept_ports * 2))
+    assert one.drawn_ports == pytest.approx(one.kept_ports * (ports // 2) / DRAWN_PORTS)
