@@ -5,10 +5,10 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint bench clean
+.PHONY: help setup server client lab test lint bench forecast-check clean
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Options go through ARGS, as in: make client ARGS='-r 10.0.0.1:8080'"
 
 setup: $(VENV)/.ready ## Make the virtual environment in .venv
@@ -33,6 +33,9 @@ lint: $(VENV)/.ready-dev ## Run the static checks only
 
 bench: $(VENV)/.ready ## Measure the dialer against C, and how steadily the lab races
 	@$(BIN)/python scripts/bench.py
+
+forecast-check: $(VENV)/.ready-dev ## Compare the forecast with what independent clients lose
+	@$(BIN)/python scripts/forecast_check.py
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

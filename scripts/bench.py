@@ -1,7 +1,7 @@
 """``make bench``: what the dialer costs beside C, and how steadily the lab provokes the race.
 
 Everything runs in private namespaces on this machine, side by side and interleaved; the figures
-to quote are the medians and the ratio.
+to quote are the medians and the ratio. C's part runs in a process of its own, ``--c``.
 """
 
 import json
@@ -12,7 +12,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from snat_race.kernel import counters, host, nat
@@ -29,45 +31,50 @@ PORT = 8080
 ROUNDS = 15
 ROUND_S = 1.0
 LAB_RUNS = 10
+PAIR_S, INTERVAL_US = 2.0, 1000
+REMOTE = [IPV4.destination_ip, str(PORT)]
 
 
 def main() -> None:
-    """Print the dial-rate rows, then the yield rows."""
-    dial_rate()
-    yields()
+    """Print the yield rows, then the dial-rate rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        loop = compiled(Path(folder))
+        yields(loop)
+        if loop:
+            dial_rate(loop)
 
 
-def dial_rate() -> None:
-    """Compare one worker, flat out, with a C loop of the same system calls."""
+def compiled(folder: Path) -> Path | None:
+    """Compile the yardstick; None, and a word about it, without a compiler."""
     compiler = shutil.which("cc")
     if not compiler:
-        print("dial rate: skipped, there is no C compiler: sudo apt-get install gcc")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        loop = Path(folder) / "dial_loop"
-        source = Path(__file__).with_name("dial_loop.c")
-        subprocess.run([compiler, "-O2", "-Wall", "-o", str(loop), str(source)], check=True)
-        enter_sandbox()
-        hosts = build(1)
-        Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
-        cpus = host.usable_cpus()
-        with ExitStack() as stack:
-            with hosts.destination.entered():
-                server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [cpus[-1]])
-                stack.enter_context(server)
-            rates = _interleaved(loop, hosts, cpus[0])
-    ratios = [python / c for python, c in zip(*rates, strict=True)]
-    for name, values in zip(("python", "c"), rates, strict=True):
-        print(f"dial rate {name:<7} median {statistics.median(values):>9,.0f}/s  " + _span(values, ",.0f"))
-    print(f"dial rate python/c median {statistics.median(ratios):.3f}    " + _span(ratios, ".3f"))
+        print("C: skipped, there is no compiler: sudo apt-get install gcc")
+        return None
+    loop, source = folder / "dial_loop", Path(__file__).with_name("dial_loop.c")
+    subprocess.run([compiler, "-O2", "-Wall", "-o", str(loop), str(source)], check=True)
+    return loop
 
 
-def _interleaved(loop: Path, hosts: Topology, cpu: int) -> tuple[list[float], list[float]]:
+def stage(stack: ExitStack, containers: int) -> Topology:
+    """Set up containers behind a plain masquerade, and a server beyond it."""
+    enter_sandbox()
+    hosts = build(containers)
+    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
+    with hosts.destination.entered():
+        server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
+        stack.enter_context(server)
+    return hosts
+
+
+def dial_rate(loop: Path) -> None:
+    """Compare one worker, flat out, with a C loop of the same system calls."""
     python: list[float] = []
     c: list[float] = []
-    plan = DialPlan(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
-    container = hosts.containers[0]
-    with Fleet([Berth(plan, cpu, container.enter)], lambda: False) as fleet:
+    with ExitStack() as stack:
+        hosts, cpu = stage(stack, 1), host.usable_cpus()[0]
+        container = hosts.containers[0]
+        plan = DialPlan(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
+        fleet = stack.enter_context(Fleet([Berth(plan, cpu, container.enter)], lambda: False))
         for number in range(ROUNDS):
             for turn in (python, c) if number % 2 else (c, python):
                 counters.flush_conntrack(hosts.source)
@@ -77,30 +84,35 @@ def _interleaved(loop: Path, hosts: Topology, cpu: int) -> tuple[list[float], li
                         pass
                     python.append(fleet.tally().since(before).attempted / ROUND_S)
                 else:
-                    c.append(_c_dials(loop, container.enter, cpu) / ROUND_S)
-    return python, c
+                    c.append(c_dials(loop, container.enter, cpu) / ROUND_S)
+    ratios = [ours / theirs for ours, theirs in zip(python, c, strict=True)]
+    row("dial rate, python, /s", python, ",.0f")
+    row("dial rate, c, /s", c, ",.0f")
+    row("dial rate, python/c", ratios, ".3f")
 
 
-def _c_dials(loop: Path, enter: object, cpu: int) -> int:
-    def settle() -> None:
-        enter()  # type: ignore[operator]
-        os.sched_setaffinity(0, {cpu})
-
-    command = [str(loop), IPV4.destination_ip, str(PORT), str(ROUND_S)]
-    done = subprocess.run(command, preexec_fn=settle, capture_output=True, check=True, text=True)
+def c_dials(loop: Path, enter: Callable[[], None], cpu: int) -> int:
+    """Return how many dials the C loop made in a round."""
+    command = [str(loop), *REMOTE, str(ROUND_S)]
+    settled = partial(settle, enter, cpu)
+    done = subprocess.run(command, preexec_fn=settled, capture_output=True, check=True, text=True)
     dials, failed, _ = map(int, done.stdout.split())
     if failed:
         sys.exit(f"{failed} of the C loop's dials failed; the comparison is void")
     return dials
 
 
-def yields() -> None:
-    """Run the lab as a user would, several times, and show collisions per paired dial."""
-    shares, lost, wall = [], [], []
+def settle(enter: Callable[[], None], cpu: int) -> None:
+    """Move this process to a container and a CPU."""
+    enter()
+    os.sched_setaffinity(0, {cpu})
+
+
+def yields(loop: Path | None) -> None:
+    """Run the lab as a user would, several times, and a C pair of the same slots after each."""
+    shares, c_shares, lost, wall = [], [], [], []
     for _ in range(LAB_RUNS):
-        command = [sys.executable, "-m", "snat_race", "lab", "--json"]
-        done = subprocess.run(command, capture_output=True, check=True, text=True)
-        result = json.loads(done.stdout)
+        result = json.loads(run("-m", "snat_race", "lab", "--json"))
         racing = result["variants"][0]["summary"]
         shares.append(racing["collisions"] / max(1, racing["paired"]))
         lost.append(racing["failed"] / racing["elapsed_s"])
@@ -109,14 +121,55 @@ def yields() -> None:
             rose = sum(variant["kernel"]["source"]["insert_failed"])
             if variant["summary"]["failed"] != rose or (rose and variant["summary"] is not racing):
                 print(f"{variant['name']}: {variant['summary']['failed']} lost, insert_failed +{rose}")
-    print(f"collisions/paired  median {statistics.median(shares):.3f}  " + _span(shares, ".3f"))
-    print(f"SYNs lost a second median {statistics.median(lost):.0f}  " + _span(lost, ".0f"))
-    print(f"lab, seconds       median {statistics.median(wall):.2f}  " + _span(wall, ".2f"))
+        if loop:
+            c_shares.append(float(run(__file__, "--c", str(loop))))
+    row("collisions/paired", shares, ".3f")
+    if c_shares:
+        row("collisions/paired, c", c_shares, ".3f")
+    row("SYNs lost a second", lost, ".0f")
+    row("lab, seconds", wall, ".2f")
 
 
-def _span(values: list[float], form: str) -> str:
-    return f"min {min(values):{form}}  max {max(values):{form}}  n {len(values)}"
+def run(*arguments: str) -> str:
+    """Run Python in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def c_pair(loop: Path) -> float:
+    """Return the collisions per paired slot of two C dialers that spin until the slot."""
+    command = [str(loop), *REMOTE, str(PAIR_S), str(INTERVAL_US)]
+    with ExitStack() as stack:
+        hosts = stage(stack, 2)
+        dialers = [
+            subprocess.Popen(
+                command, preexec_fn=partial(settle, container.enter, cpu), stdout=subprocess.PIPE, text=True
+            )
+            for container, cpu in zip(hosts.containers, host.usable_cpus(), strict=False)
+        ]
+        one, other = (
+            dict(line.split() for line in dialer.communicate()[0].splitlines()) for dialer in dialers
+        )
+    paired = one.keys() & other.keys()
+    return sum(one[slot] != "0" or other[slot] != "0" for slot in paired) / max(1, len(paired))
+
+
+def row(name: str, values: list[float], form: str) -> None:
+    """Print the median, the extremes and the number of values."""
+    median, lowest, highest = statistics.median(values), min(values), max(values)
+    print(
+        f"{name:<22} median {median:>8{form}}  min {lowest:{form}}  max {highest:{form}}  n {len(values)}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    if "--c" in sys.argv:
+        print(c_pair(Path(sys.argv[-1])))
+    else:
+        main()

@@ -1,7 +1,8 @@
-"""``make forecast-check``: does the forecast hold? Predicted against observed losses.
+"""``make forecast-check``: does the forecast hold? Predicted losses beside those observed.
 
-Two containers dial flat out and independently, from so few ephemeral ports that they agree often
-enough by chance. The window is measured before and after; the rates are those observed.
+Two containers dial independently, ``client --mode independent`` with ``-d 190`` and ``-d 210`` so
+that they drift past each other, from so few ephemeral ports that they agree often enough by chance.
+Such clients sleep before each dial, so the window is measured, in between, with cold caches.
 """
 
 import json
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from scipy.stats import poisson
 
-from snat_race.analysis.forecast import lost_per_s, same_ephemeral_port
+from snat_race.analysis.forecast import Traffic, lost_per_s
 from snat_race.kernel import counters, host, nat
 from snat_race.kernel.choices import Backend
 from snat_race.kernel.firewall import Firewall
@@ -21,118 +23,116 @@ from snat_race.kernel.topology import IPV4, Topology, build
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.listener import Server
 
-PORT = 8080
-SIZES = (32, 64, 128)
-DURATION_S = 10
+PORT, LOWEST = 8080, 32768
+SIZES = (16, 32, 64)
+TURNS = (SIZES, SIZES[::-1])
+DIAL_S = 15
+INTERVALS_US = (190, 210)
+WINDOW = ["lab", "--window", "--caches", "cold", "--duration", "3s", "--json"]
+OBSERVE = "--observe"
+# A port is free again at once, as it is in ordinary traffic by the time it comes round.
+FORGET_AT_ONCE = ("netfilter/nf_conntrack_tcp_timeout_close", 0)
 
 
 def main() -> None:
-    """Print a row for each size of the port range."""
-    before = window()
-    rows = [subprocess_row(size) for size in SIZES]
-    after = window()
-    windows = [before, after]
-    low, high = min(w["window_ns_ci95"][0] for w in windows), max(w["window_ns_ci95"][1] for w in windows)
-    window_ns = sum(w["window_ns"] for w in windows) / 2
+    """Print the windows, then a row for each size of the port range."""
+    windows = [window()]
+    observed: dict[int, list[dict[str, Any]]] = {size: [] for size in SIZES}
+    for turn in TURNS:
+        for size in turn:
+            observed[size].append(run([__file__, OBSERVE, str(size)]))
+        windows.append(window())
+    bounds = [each["window_ns_ci95"] for each in windows]
+    low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
+    window_ns = sum(each["window_ns"] for each in windows) / len(windows)
     print(
-        f"window {before['window_ns']:.0f} ns before, {after['window_ns']:.0f} ns after; used {window_ns:.0f} ns"
+        "window, ns:", ", ".join(f"{each['window_ns']:,.0f}" for each in windows), f"mean {window_ns:,.0f}"
     )
-    print(
-        f"{'ports':>6}{'dials':>10}{'rate A':>9}{'rate B':>9}{'predicted':>11}{'95 % interval':>16}{'observed':>10}{'insert_failed':>15}"
-    )
-    for size, row in zip(SIZES, rows, strict=True):
-        a, b = row["rates"]
-        pair = (a * b) ** 0.5
-        expected = [
-            row["elapsed_s"] * lost_per_s(w, 2, pair, same_ephemeral_port(size))
-            for w in (low, window_ns, high)
-        ]
-        lowest, highest = poisson.ppf(0.025, expected[0]), poisson.ppf(0.975, expected[2])
+    print(f"{'ports':>5}{'dials':>11}{'predicted':>11}{'95 % interval':>16}{'observed':>10}{'ratio':>7}")
+    for size, rounds in observed.items():
+        expected = [sum(predicted(each, size, ns) for each in rounds) for ns in (low, window_ns, high)]
+        interval = poisson.ppf(0.025, expected[0]), poisson.ppf(0.975, expected[2])
+        lost = sum(each["insert_failed"] for each in rounds)
         print(
-            f"{size:>6}{row['dials']:>10,}{a:>9,.0f}{b:>9,.0f}{expected[1]:>11.1f}"
-            f"{f'{lowest:.0f} - {highest:.0f}':>16}{row['lost']:>10,}{row['insert_failed']:>15,}"
+            f"{size:>5}{sum(each['dials'] for each in rounds):>11,}{expected[1]:>11.1f}"
+            f"{f'{interval[0]:.0f} to {interval[1]:.0f}':>16}{lost:>10,}{lost / expected[1]:>7.2f}"
         )
 
 
-def window() -> dict:
+def predicted(observation: dict[str, Any], size: int, window_ns: float) -> float:
+    """Return the losses that the forecast expects of two containers at the rates observed."""
+    one, other = observation["rates_per_s"]
+    traffic = Traffic(2, (one * other) ** 0.5, ports=size)
+    return observation["elapsed_s"] * lost_per_s(window_ns, traffic, traffic.same_ephemeral_port)
+
+
+def window() -> dict[str, Any]:
     """Measure the race window."""
-    command = [sys.executable, "-m", "snat_race", "lab", "--window", "--json"]
-    done = subprocess.run(command, capture_output=True, check=True, text=True)
-    return json.loads(done.stdout)["window"]
+    found: dict[str, Any] = run(["-m", "snat_race", *WINDOW])["window"]
+    return found
 
 
-def subprocess_row(size: int) -> dict:
-    """Observe one size in a process of its own, which then leaves its namespaces."""
-    command = [sys.executable, __file__, "--observe", str(size)]
-    return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+def run(arguments: list[str]) -> dict[str, Any]:
+    """Run Python in a process of its own, which takes its namespaces with it; return its JSON."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        text=True,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
-def observe(size: int) -> dict:
-    """Dial flat out from two containers with ``size`` ephemeral ports each."""
+def observe(size: int) -> dict[str, Any]:
+    """Dial from two containers with ``size`` ephemeral ports each."""
     enter_sandbox()
     hosts = build(2)
     Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
-    # A port is free again at once, as in ordinary traffic, where it rarely comes back in time.
-    hosts.source.sysctl("netfilter/nf_conntrack_tcp_timeout_close", 0)
+    hosts.source.sysctl(*FORGET_AT_ONCE)
     for container in hosts.containers:
-        container.sysctl("ipv4/ip_local_port_range", f"32768 {32768 + size - 1}")
+        container.sysctl("ipv4/ip_local_port_range", f"{LOWEST} {LOWEST + size - 1}")
     with hosts.destination.entered():
         server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
         server.__enter__()
-    before, tcp = counters.read_conntrack(hosts.source), counters.read_tcp(hosts.destination)
+    before = counters.read_conntrack(hosts.source)
     with tempfile.TemporaryDirectory() as folder:
-        results = run_clients(hosts, Path(folder))
+        summaries = dial(hosts, Path(folder))
     rise = counters.rise(counters.read_conntrack(hosts.source), before)
     server.stop()
-    met = counters.rise(counters.read_tcp(hosts.destination), tcp)
-    print({k: v for k, v in met.items() if v[0]}, file=sys.stderr)
-    summaries = [each["summary"] for each in results]
     return {
         "dials": sum(each["attempted"] for each in summaries),
-        "rates": [each["rate_per_s"] for each in summaries],
+        "rates_per_s": [each["rate_per_s"] for each in summaries],
         "elapsed_s": min(each["elapsed_s"] for each in summaries),
-        "lost": sum(each["errors"].get("TIMEOUT", 0) for each in summaries),
-        "errors": [each["errors"] for each in summaries],
         "insert_failed": sum(rise["insert_failed"]),
     }
 
 
-def run_clients(hosts: Topology, folder: Path) -> list[dict]:
-    """Run a client in each container, each on a CPU of its own; return their results."""
+def dial(hosts: Topology, folder: Path) -> list[dict[str, Any]]:
+    """Run a client in each container, each on a CPU of its own; return their summaries."""
     clients = []
-    for number, (container, cpu) in enumerate(zip(hosts.containers, host.usable_cpus(), strict=False)):
-        command = [
-            "taskset",
-            "-c",
-            str(cpu),
-            sys.executable,
-            "-m",
-            "snat_race",
-            "client",
+    load = ["-c", "1", "--mode", "independent", "-t", "4", "--duration", f"{DIAL_S}s"]
+    places = zip(hosts.containers, host.usable_cpus(), INTERVALS_US, strict=False)
+    for number, (container, cpu, interval_us) in enumerate(places):
+        command = ["taskset", "-c", str(cpu), sys.executable, "-m", "snat_race", "client", *load]
+        command += [
             "-r",
             f"{IPV4.destination_ip}:{PORT}",
-            "-c",
-            "1",
-            "--mode",
-            "independent",
             "-d",
-            "0",
-            "-t",
-            "4",
-            "--duration",
-            f"{DURATION_S}s",
-            "--output",
-            str(folder / f"{number}.json"),
+            str(interval_us),
+            "-o",
+            str(folder / str(number)),
         ]
         with container.entered():
             clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
     for client in clients:
-        client.wait(timeout=DURATION_S + 20)
-    return [json.loads((folder / f"{number}.json").read_text()) for number in range(len(clients))]
+        client.wait(timeout=DIAL_S + 20)
+    return [json.loads((folder / str(number)).read_text())["summary"] for number in range(len(clients))]
 
 
 if __name__ == "__main__":
-    if "--observe" in sys.argv:
+    if OBSERVE in sys.argv:
         print(json.dumps(observe(int(sys.argv[-1]))))
     else:
         main()

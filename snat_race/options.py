@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from snat_race.errors import UsageError
-from snat_race.kernel.choices import Backend
+from snat_race.kernel.choices import Backend, Caches
 
 MOST_WORKERS = 4096
 LONGEST_TIMEOUT_MS = 1_000_000  # a sample's latency has 40 bits of ns
@@ -119,7 +119,7 @@ class LabOptions:
     interval_us: int
     timeout_ms: int
     window_s: float
-    cold: bool
+    caches: Caches
     seed: int
 
     def __post_init__(self) -> None:

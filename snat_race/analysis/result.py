@@ -85,6 +85,7 @@ class Cause(Model):
     advice: str
 
 
+Heat = Literal["hot", "warm", "cold"]
 Outcome = Literal["reproduced", "not_seen", "inconclusive"]
 
 
@@ -136,7 +137,7 @@ class Window(Model):
     """
 
     variant: str
-    caches: Literal["warm", "cold"]
+    caches: Heat
     sweep_ns: int
     paired: int
     collisions: int

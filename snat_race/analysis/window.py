@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snat_race.analysis.intervals import dispersion, wilson
-from snat_race.analysis.result import Window, WindowPoint
+from snat_race.analysis.result import Heat, Window, WindowPoint
 
 _BINS = 40
 
@@ -30,7 +30,7 @@ class Sweep:
         """Add a round: the offset of each pair, and whether it collided."""
         self._rounds.append((offsets_ns, collided))
 
-    def window(self, variant: str, *, cold: bool) -> Window | None:
+    def window(self, variant: str, caches: Heat) -> Window | None:
         """Derive the window; None without pairs.
 
         The interval is Wilson's for the share of collisions, widened by the dispersion between
@@ -47,7 +47,7 @@ class Sweep:
         tail = np.abs(offsets_ns) > 0.9 * self._sweep_ns
         return Window(
             variant=variant,
-            caches="cold" if cold else "warm",
+            caches=caches,
             sweep_ns=self._sweep_ns,
             paired=total,
             collisions=lost,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
-from snat_race.kernel.choices import Backend, Expect, Wiring
+from snat_race.kernel.choices import Backend, Caches, Expect, Wiring
 from snat_race.options import Close, Mode
 
 RemoteAddr = Annotated[str, Option("--remote-addr", "-r", envvar="REMOTE_ADDR", help="HOST:PORT to dial.")]
@@ -108,7 +108,12 @@ Ktap = Annotated[bool, Option("--ktap", help="Print KTAP, as kernel tests do: no
 MeasureWindow = Annotated[
     bool, Option("--window", help="Also measure the race window of the first rule, for five times as long.")
 ]
-Cold = Annotated[bool, Option("--cold", help="Let dialers sleep before each dial, as idle clients do.")]
+HowWarm = Annotated[
+    Caches,
+    Option(
+        "--caches", help="What precedes each dial: others through the NAT, others up to it, or nothing."
+    ),
+]
 Seed = Annotated[
     int | None, Option("--seed", help="Repeat the source ports and offsets of the run that had this seed.")
 ]

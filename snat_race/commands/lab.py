@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from snat_race.commands import arguments, first, save
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 from snat_race.kernel import host
-from snat_race.kernel.choices import Backend, Expect, Wiring
+from snat_race.kernel.choices import Backend, Caches, Expect, Wiring
 from snat_race.options import LabOptions, parse_cpus, parse_duration_s
 from snat_race.output import require_writable
 
@@ -34,7 +34,7 @@ def lab(
     interval_us: arguments.IntervalUs = None,
     timeout_ms: arguments.LabTimeoutMs = None,
     window: arguments.MeasureWindow = False,
-    cold: arguments.Cold = False,
+    caches: arguments.HowWarm = Caches.warm,
     seed: arguments.Seed = None,
     expect: arguments.Expected = None,
     ktap: arguments.Ktap = False,
@@ -59,7 +59,7 @@ def lab(
         scenario=scenario, variants=tuple(each.name for each in variants), backend=backend,
         containers=clients, workers=first(workers, staged.workers or max(1, share)), cpus=pinned,
         topology=topology, interval_us=first(interval_us, staged.interval_us), duration_s=duration_s,
-        timeout_ms=first(timeout_ms, staged.timeout_ms), cold=cold, seed=first(seed, _any_seed()),
+        timeout_ms=first(timeout_ms, staged.timeout_ms), caches=caches, seed=first(seed, _any_seed()),
         window_s=duration_s * (_SWEEPS_OF_ALL if every else _SWEEPS if window else 0),
     )  # fmt: skip
     if output:

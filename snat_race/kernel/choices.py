@@ -21,6 +21,14 @@ class Backend(StrEnum):
     iptables_legacy = "iptables-legacy"
 
 
+class Caches(StrEnum):
+    """How recently the way through the NAT was used when a dial takes it."""
+
+    hot = "hot"
+    warm = "warm"
+    cold = "cold"
+
+
 class Expect(StrEnum):
     """What every variant measured must show, or the lab exits with 3."""
 

@@ -24,6 +24,7 @@ from snat_race.analysis.window import Sweep
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import counters, host, rules
+from snat_race.kernel.choices import Caches
 from snat_race.kernel.nat import Variant
 from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import Scenario
@@ -36,7 +37,7 @@ _WARM_UP_S = 0.15
 _DRAIN_S = 0.1
 _CATCH_UP_S = 0.5
 _CATCH_UP_POLL_S = 0.005
-_SWEEP_WARM_NS, _SWEEP_COLD_NS = 10_000, 50_000
+_SWEEP_NS, _SWEEP_COLD_NS = 10_000, 50_000
 
 Progress = Callable[[float, str], None]
 
@@ -189,7 +190,9 @@ def run(
         variants=results,
         unavailable=unavailable,
         verdict=judge(results, cpus),
-        window=swept.sweep.window(swept.variant.name, cold=options.cold) if swept and swept.sweep else None,
+        window=swept.sweep.window(swept.variant.name, options.caches.value)
+        if swept and swept.sweep
+        else None,
     )
 
 
@@ -215,7 +218,7 @@ def _run_rounds(bench: _Bench, options: LabOptions, measured: list[_Measured], p
     ]
     first = measured[0].variant
     if options.window_s:
-        sweep_ns = _SWEEP_COLD_NS if options.cold else _SWEEP_WARM_NS
+        sweep_ns = _SWEEP_COLD_NS if options.caches is Caches.cold else _SWEEP_NS
         measured.append(_Measured(first, Total(0), Sweep(sweep_ns), sweep_ns))
         sweeps = max(8, round(options.window_s / _LONGEST_ROUND_S))
         turns += [(measured[-1], options.window_s / sweeps)] * sweeps

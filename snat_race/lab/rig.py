@@ -7,7 +7,7 @@ from typing import Self
 from snat_race.errors import EnvironmentLacks
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import counters, host
-from snat_race.kernel.choices import Wiring
+from snat_race.kernel.choices import Caches, Wiring
 from snat_race.kernel.firewall import Firewall
 from snat_race.kernel.namespaces import enter_sandbox
 from snat_race.kernel.topology import IPV4, IPV6, Topology, build
@@ -22,13 +22,13 @@ from snat_race.load.schedule import Schedule
 from snat_race.options import LabOptions
 
 _PORT, _DNS_PORT = 8080, 53
-_SOURCE_PORTS = (20000, 59999)
-_RESOLVER_PORTS = (20000, 20511)  # a file each
 _BATCH_MS = 20
 _DITHER_NS = 400
 _REHEARSALS = 4
 _COLD = Readiness(200_000, 0)  # awake by the slot, but the last SYN was an interval ago
 _SEED_SHIFT = 16
+_HOT_REHEARSALS, _REHEARSAL_US = 10, 100  # if there is time for so many
+_REHEARSAL_PORTS = range(1024, 20000)
 
 
 class Rig:
@@ -126,16 +126,12 @@ class Rig:
         self, container: int, worker: int, lane: int, lanes: int, shared: Sequence[Shared]
     ) -> DialPlan:
         options, scenario, net = self._options, self.scenario, self.topology.network
-        crowded = options.workers * options.containers > len(options.cpus or host.usable_cpus())
         interval_ns = options.interval_us * 1000
-        readiness = Readiness(0, 1)
-        if not crowded:
-            readiness = Readiness(interval_ns, _REHEARSALS, options.timeout_ms * 1_000_000)
         schedule = None
         if scenario.meets:
             schedule = Schedule(
                 interval_ns,
-                *(_RESOLVER_PORTS if shared else _SOURCE_PORTS),
+                *scenario.source_ports,
                 lanes,
                 lane,
                 (options.seed << _SEED_SHIFT) + worker,
@@ -151,12 +147,25 @@ class Rig:
             exchange=scenario.exchange,
             interval_us=options.interval_us,
             schedule=schedule,
-            readiness=_COLD if options.cold else readiness,
+            readiness=self._readiness(),
             shared=shared,
+            rehearsal_ports=_rehearsal_ports(worker) if options.caches is Caches.hot else (),
         )
 
+    def _readiness(self) -> Readiness:
+        """Return how dialers get ready: for a crowd, less, so as not to hinder each other."""
+        options = self._options
+        if options.workers * options.containers > len(options.cpus or host.usable_cpus()):
+            return Readiness(0, 1)
+        if options.caches is Caches.cold:
+            return _COLD
+        rehearsals = _REHEARSALS
+        if options.caches is Caches.hot:
+            rehearsals = max(1, min(_HOT_REHEARSALS, options.interval_us // _REHEARSAL_US))
+        return Readiness(options.interval_us * 1000, rehearsals, options.timeout_ms * 1_000_000)
+
     def _share(self, container: int) -> list[Shared]:
-        net, low, high = self.topology.network, *_RESOLVER_PORTS
+        net, (low, high) = self.topology.network, self.scenario.source_ports
         host.raise_open_file_limit()
         with self.topology.containers[container].entered():
             return share(
@@ -166,3 +175,9 @@ class Rig:
                 range(low, high + 1),
                 self._options.timeout_ms,
             )
+
+
+def _rehearsal_ports(worker: int) -> range:
+    """Return source ports that no other worker uses, as long as there are less than a thousand."""
+    each = len(_REHEARSAL_PORTS) // 1000
+    return _REHEARSAL_PORTS[worker % 1000 * each :][:each]

@@ -39,6 +39,7 @@ class Scenario:
     resolver: bool = False
     containers: int = 2
     workers: int | None = None
+    source_ports: tuple[int, int] = (20000, 59999)
     interval_us: int = 1000
     timeout_ms: int = 4
     sysctls: dict[str, int] = field(default_factory=dict)
@@ -70,6 +71,7 @@ SCENARIOS = {
             resolver=True,
             containers=1,
             workers=2,
+            source_ports=(20000, 20511),  # an open file each
             timeout_ms=8,
         ),
         Scenario(

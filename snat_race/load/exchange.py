@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from errno import EAGAIN, EINPROGRESS
+from itertools import cycle
 from typing import ClassVar
 
 from snat_race.load.endpoint import SocketAddress
@@ -23,6 +24,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s, so close() 
 _REQUEST = b"snat_race?"
 _LONGEST_RESPONSE = 64
 _MOST_HELD = 150
+_DISCARD_PORT = 9  # a service (RFC 863) that nobody runs: closed
 
 
 class Exchange(StrEnum):
@@ -40,6 +42,7 @@ class DialPlan:
     """What one worker dials, and how.
 
     ``schedule`` given: rendezvous mode. Otherwise a tick each ``interval_us``, 0 for flat out.
+    ``rehearsal_ports``: source ports, this worker's alone, for rehearsals that pass the NAT.
     ``shared``: UDP sockets to ask on, one a source port, which another worker uses as well.
     """
 
@@ -52,6 +55,7 @@ class DialPlan:
     schedule: Schedule | None = None
     readiness: Readiness = AS_IT_IS
     shared: "Sequence[Shared]" = ()
+    rehearsal_ports: Sequence[int] = ()
 
 
 class Polite(_socket.socket):
@@ -188,24 +192,18 @@ def rehearser(plan: DialPlan) -> Callable[[], int]:
     """Return ``rehearse()``: send a SYN, or a datagram, with a TTL of 1; return its ns.
 
     It dies at the first router, before source translation, so nobody beyond sees it. On a host
-    with veth the whole way there runs inside the system call.
+    with veth the whole way there runs inside the system call. With ``plan.rehearsal_ports`` it
+    goes on, through the NAT to a port where nobody listens, and warms the NAT too.
     """
-    family, remote, local_ip, clock = plan.family, plan.remote, plan.local_ip, time.monotonic_ns
-    udp = plan.exchange is Exchange.udp
+    udp, remote, clock = plan.exchange is Exchange.udp, plan.remote, time.monotonic_ns
     kind = (_socket.SOCK_DGRAM if udp else _socket.SOCK_STREAM) | _socket.SOCK_NONBLOCK
-    six = family == _socket.AF_INET6
-    one_hop = (
-        (_socket.IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS, 1)
-        if six
-        else (_socket.IPPROTO_IP, _socket.IP_TTL, 1)
-    )
+    prepare = _one_hop_preparer(plan)
+    if plan.rehearsal_ports:
+        prepare, remote = _beyond_preparer(plan), (remote[0], _DISCARD_PORT)
 
     def rehearse() -> int:
-        sock = _socket.socket(family, kind)
-        sock.setsockopt(*one_hop)
-        if local_ip:
-            sock.setsockopt(_socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((local_ip, 0))
+        sock = _socket.socket(plan.family, kind)
+        prepare(sock)
         if udp:
             sock.connect(remote)
         start_ns = clock()
@@ -218,3 +216,28 @@ def rehearser(plan: DialPlan) -> Callable[[], int]:
         return spent_ns
 
     return rehearse
+
+
+def _one_hop_preparer(plan: DialPlan) -> Callable[[_socket.socket], None]:
+    one_hop = (_socket.IPPROTO_IP, _socket.IP_TTL, 1)
+    if plan.family == _socket.AF_INET6:
+        one_hop = (_socket.IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS, 1)
+    local_ip = plan.local_ip
+
+    def prepare(sock: _socket.socket) -> None:
+        sock.setsockopt(*one_hop)
+        if local_ip:
+            sock.setsockopt(_socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((local_ip, 0))
+
+    return prepare
+
+
+def _beyond_preparer(plan: DialPlan) -> Callable[[_socket.socket], None]:
+    ports, local_ip = cycle(plan.rehearsal_ports), plan.local_ip or _any_ip(plan.family)
+
+    def prepare(sock: _socket.socket) -> None:
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+        sock.bind((local_ip, next(ports)))
+
+    return prepare

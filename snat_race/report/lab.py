@@ -15,7 +15,7 @@ _HEADINGS = (
 )
 _ASSUMED = (
     "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
-    "together lose more. An idle NAT's window is longer: 'snat_race lab --window --cold' measures it."
+    "together lose more. A busy NAT's window is shorter and an idle one's longer: 'lab --window --caches'."
 )
 _WORDS = {"reproduced": "race", "not_seen": "no race", "inconclusive": "cannot tell"}
 _NOT_THE_RACE = (
