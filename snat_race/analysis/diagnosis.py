@@ -14,7 +14,7 @@ _FOUND_PER_DIAL, _FOUND_PER_EXHAUSTED = 5, 100
 _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 _RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule"
-_BY_CHANCE = "nothing: two SYNs at once draw the same of 64,512 ports now and then"
+_BY_CHANCE = "nothing: two SYNs at once draw the same port now and then"
 
 _BY_ERROR = {
     "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
