@@ -231,7 +231,7 @@ def variant(
         summary=summary,
         kernel=rose,
         diagnosis=diagnosis,
-        outcome=outcome(summary, diagnosis, drawn, cpus),
+        outcome=outcome(summary, diagnosis, attempted / 2 / drawn if drawn else 0.0, cpus),
         collision_rate_ci95=wilson(collisions, paired),
     )
 

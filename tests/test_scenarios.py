@@ -2,19 +2,40 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
+from snat_race.interrupt import Interrupt
 from snat_race.kernel import nat, rules
-from snat_race.kernel.choices import Backend, Wiring
+from snat_race.kernel.choices import Backend, Caches, Wiring
 from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.topology import IPV4, IPV6, Network, build
+from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel.topology import IPV4, IPV6, Network, Topology, build
+from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import SCENARIOS, scenario_named
+from snat_race.load.schedule import Schedule
+from snat_race.options import LabOptions
 from tests.conftest import PRIVATE, TWO_CPUS, host_state, in_sandbox, run_cli
 
+OPTIONS = LabOptions(
+    scenario="tcp-snat",
+    variants=("masquerade",),
+    containers=2,
+    workers=2,
+    topology="bridge",
+    backend=Backend.netlink,
+    cpus=(),
+    duration_s=1,
+    interval_us=1000,
+    timeout_ms=4,
+    window_s=0,
+    caches=Caches.warm,
+    seed=1,
+)
 RACING = {"masquerade", "masquerade persistent", "snat to-source"}
 CONTROLS = {"no nat", "notrack"}
 NEEDS = pytest.mark.skipif
@@ -269,11 +290,15 @@ def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -
     assert "doubt: 16 workers share" in done.stdout
 
 
-@PRIVATE
-@TWO_CPUS
-def test_a_seed_repeats_ports_and_offsets(tmp_path: Path) -> None:
-    result = measured(tmp_path, "--seed", "7", "--duration", "300ms", "--variant", "notrack")
-    assert result["spec"]["seed"] == 7
+def test_a_seed_repeats_ports_and_offsets() -> None:
+    def schedules(seed: int) -> list[Schedule | None]:
+        rig = Rig(replace(OPTIONS, seed=seed), SCENARIOS["tcp-snat"], Interrupt())
+        rig.topology = Topology(IPV4, *(Namespace("none", -1),) * 2, [Namespace("none", -1)] * 2, [])
+        return [berth.plan.schedule for berth in rig._berths()]
+
+    one, again, other = schedules(7), schedules(7), schedules(8)
+    assert one == again != other
+    assert all(schedule and schedule.by_round for schedule in one)
 
 
 @PRIVATE
@@ -317,6 +342,20 @@ def test_forecasts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
         assert done.returncode == 2, args
         assert said in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("scenario", ["dns", "exhaustion"])
+def test_a_window_needs_two_dialers_that_meet(scenario: str) -> None:
+    done = run_cli("lab", "--window", "--scenario", scenario)
+    assert done.returncode == 2
+    assert "no two dialers" in done.stderr
+
+
+@PRIVATE
+def test_a_service_address_cannot_go_untracked(tmp_path: Path) -> None:
+    chosen = ["--variant", "no nat", "--variant", "notrack", "--duration", "300ms"]
+    result = measured(tmp_path, "--scenario", "dns", *chosen)
+    assert [missing["name"] for missing in result["unavailable"]] == ["notrack"]
 
 
 def test_unknown_names_get_the_nearest_ones() -> None:

@@ -1,7 +1,7 @@
 """What a lab run proves: race reproduced, no race seen, or inconclusive, and what helps."""
 
 from collections.abc import Iterable
-from math import exp, factorial
+from math import exp, lgamma, log
 
 from snat_race.analysis.intervals import dispersion, reduction
 from snat_race.analysis.result import Cause, Mitigation, Outcome, Summary, VariantResult, Verdict
@@ -26,12 +26,16 @@ def race_losses(diagnosis: list[Cause]) -> int:
     return sum(cause.losses for cause in diagnosis if cause.cause == "snat_race")
 
 
-def outcome(summary: Summary, diagnosis: list[Cause], drawn_ports: int | None, cpus: int) -> Outcome:
-    """Judge one variant as measured on so many CPUs."""
+def outcome(summary: Summary, diagnosis: list[Cause], same_draws: float, cpus: int) -> Outcome:
+    """Judge one variant as measured on so many CPUs.
+
+    ``same_draws``: how many simultaneous SYNs are expected to draw the same port, at the most; 0
+    where the NAT draws none.
+    """
     lost, paired = race_losses(diagnosis), summary.paired or 0
     if _blurred(summary, lost):
         return "inconclusive"
-    if lost and not _by_chance(lost, summary, drawn_ports):
+    if lost and not (same_draws and _by_chance(lost, same_draws)):
         return "reproduced"
     return "inconclusive" if cpus < 2 or paired < FEWEST_PAIRS else "not_seen"
 
@@ -71,13 +75,10 @@ def _blurred(summary: Summary, lost: int) -> bool:
     return summary.failed - lost > lost * _MOST_OTHERS + summary.attempted * _STRAY
 
 
-def _by_chance(lost: int, summary: Summary, drawn_ports: int | None) -> bool:
-    """Whether pairs that drew the same port can account for the losses: a Poisson tail."""
-    if not drawn_ports:
-        return False
-    expected = summary.attempted / 2 / drawn_ports
-    fewer = sum(expected**k / factorial(k) for k in range(min(lost, 100)))
-    return 1 - exp(-expected) * fewer > _CHANCE
+def _by_chance(lost: int, expected: float) -> bool:
+    """Whether so many or more are lost by chance, when so many are expected: a Poisson tail."""
+    fewer = sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(lost))
+    return 1 - fewer > _CHANCE
 
 
 def _reproduced(base: VariantResult, _cpus: int) -> str:
@@ -116,6 +117,10 @@ def _inconclusive(base: VariantResult, cpus: int) -> str:
             f"inconclusive: of {summary.failed:,} dials that failed under '{base.name}', "
             f"{summary.failed - lost:,} did for other reasons than the race ({causes}); mend them, and "
             "measure again"
+        )
+    if summary.paired is None:
+        return (
+            f"not the race: '{base.name}' lost next to nothing, and the dials of this scenario do not meet"
         )
     if cpus < 2:
         return "inconclusive: the race needs two CPUs, and this process may use only one"

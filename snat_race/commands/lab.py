@@ -50,10 +50,12 @@ def lab(
         _list()
         return
     staged, expected = scenario_named(scenario), Expect.no_race if ktap and not expect else expect
+    if window and not staged.sweepable:
+        raise UsageError(f"--window: {scenario} has no two dialers to move apart; take tcp-snat")
     default = staged.variants[:1] if expected or window else staged.variants
     variants = nat.chosen(variant or (), rule or (), nft or (), default)
     duration_s, clients = parse_duration_s(duration, "--duration"), first(containers, staged.containers)
-    pinned, every = _usable(cpus), nat.ALL in (variant or ()) and staged.meets and clients == 2
+    pinned, every = _usable(cpus), nat.ALL in (variant or ()) and staged.sweepable and clients == 2
     share = len(pinned or host.usable_cpus()) // max(1, clients)
     options = LabOptions(
         scenario=scenario, variants=tuple(each.name for each in variants), backend=backend,

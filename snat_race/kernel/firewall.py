@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from pyroute2.nftables.main import NFTables
@@ -44,7 +45,7 @@ class Firewall:
     def __init__(self, namespace: Namespace, network: Network, protocol: str, backend: Backend) -> None:
         self._namespace, self._network = namespace, network
         self._protocol, self._backend = protocol, backend
-        self._legacy: set[str] = set()
+        self._filled: set[tuple[str, str]] = set()
         self._loaded: Variant | None = None
 
     def install(self, variant: Variant) -> None:
@@ -95,9 +96,10 @@ class Firewall:
                         nft.begin()
                         nft.table("del", name=name)
                         nft.commit()
-        for command in self._legacy:
-            for table in ("nat", "raw"):
-                self._execute([command, "-t", table, "-F"])
+        for command, table in self._filled:
+            # Netlink does not see what a legacy iptables has loaded, whatever its name is here.
+            self._execute([command, "-t", table, "-F"])
+        self._filled.clear()
 
     def _iptables(self) -> str:
         return self._backend.replace("ip", "ip6", 1) if ":" in self._network.subnet else self._backend.value
@@ -122,8 +124,8 @@ class Firewall:
             )
 
     def _run(self, command: list[str], variant: Variant, script: str = "") -> None:
-        if "legacy" in command[0]:
-            self._legacy.add(command[0])
+        if command[0] != "nft":
+            self._filled.add((command[0], _table(command)))
         done = self._execute(command, script)
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
@@ -143,6 +145,14 @@ class Firewall:
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 raise UsageError(f"{command[0]} did not end within {_SLOWEST_S:.0f} s") from None
+
+
+def _table(command: list[str]) -> str:
+    """Return the table that an iptables command works on."""
+    for option, value in pairwise(command):
+        if option in {"-t", "--table"}:
+            return value
+    return "filter"
 
 
 def _last(expressions: rules.Expressions) -> tuple[str, frozenset[str]]:

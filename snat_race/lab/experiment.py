@@ -57,8 +57,9 @@ class _Measured:
     rises: dict[str, counters.Reading] = field(default_factory=dict)
     fill: tuple[int, int] = (0, 0)
 
-    def result(self, rule: str, scenario: Scenario, spread: float, cpus: int) -> VariantResult:
+    def result(self, rig: Rig, spread: float, cpus: int) -> VariantResult:
         """Derive the variant's part of the result; ``spread`` widens its interval."""
+        scenario, containers = rig.scenario, rig.topology.containers
         pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
         summary = self.total.summary(self.tally, self.elapsed_s, pairs)
         kernel = Kernel(
@@ -67,6 +68,7 @@ class _Measured:
             containers=_risen(self.rises["containers"]),
         )
         drawn = self.variant.drawn_ports
+        same_draws = summary.attempted * (len(containers) - 1) / 2 / drawn if drawn else 0.0
         diagnosis = diagnose(
             summary.attempted,
             summary.errors,
@@ -76,13 +78,13 @@ class _Measured:
         )
         return VariantResult(
             name=self.variant.name,
-            rule=rule,
+            rule=rules.describe(self.variant, rig.topology.network),
             drawn_ports=drawn,
             accepted=self.accepted,
             summary=summary,
             kernel=kernel,
             diagnosis=diagnosis,
-            outcome=outcome(summary, diagnosis, drawn, cpus),
+            outcome=outcome(summary, diagnosis, same_draws, cpus),
             rounds=[(met.paired, met.collisions) for met in self.rounds],
             collision_rate_ci95=wilson(*discounted(pairs.collisions, pairs.paired, spread))
             if pairs
@@ -171,15 +173,12 @@ def run(
         rig.set_up_source()
         measured = [_Measured(variant, Total(options.interval_us * 1000)) for variant in available]
         going = _run_rounds(_Bench(options, rig, interrupt), options, measured, progress)
-        network = rig.topology.network
     swept = measured.pop() if measured[-1].sweep else None
     if not all(each.rises for each in measured):
         raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
     cpus = len(options.cpus or environment["usable_cpus"])
     spread = between_rounds([(met.paired, met.collisions) for met in each.rounds] for each in measured)
-    results = [
-        each.result(rules.describe(each.variant, network), scenario, spread, cpus) for each in measured
-    ]
+    results = [each.result(rig, spread, cpus) for each in measured]
     return LabResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -201,6 +200,7 @@ def _loadable(rig: Rig, variants: Sequence[Variant]) -> tuple[list[Variant], lis
     available, unavailable = [], []
     for variant in variants:
         try:
+            rig.require_trackable(variant)
             rig.firewall.install(variant)
             available.append(variant)
         except Unavailable as refused:

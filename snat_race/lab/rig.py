@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Self
 
-from snat_race.errors import EnvironmentLacks
+from snat_race.errors import EnvironmentLacks, Unavailable
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import counters, host
 from snat_race.kernel.choices import Caches, Wiring
 from snat_race.kernel.firewall import Firewall
 from snat_race.kernel.namespaces import enter_sandbox
+from snat_race.kernel.nat import Variant
 from snat_race.kernel.topology import IPV4, IPV6, Topology, build
 from snat_race.lab.scenario import Scenario, Serving
 from snat_race.load.endpoint import Endpoint
@@ -64,6 +65,16 @@ class Rig:
             "destination": counters.read_tcp(hosts.destination),
             "containers": counters.total(counters.read_tcp(each) for each in hosts.containers),
         }
+
+    def require_trackable(self, variant: Variant) -> None:
+        """Check that the scenario can do with this variant.
+
+        Raises:
+            Unavailable: it cannot.
+
+        """
+        if self.scenario.resolver and not variant.tracked:
+            raise Unavailable("a service address needs connection tracking")
 
     def forget(self) -> None:
         """Forget what connections and answers of the last round are still about."""

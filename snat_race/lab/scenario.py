@@ -45,6 +45,11 @@ class Scenario:
     sysctls: dict[str, int] = field(default_factory=dict)
 
     @property
+    def sweepable(self) -> bool:
+        """Whether two dialers meet that can be moved apart."""
+        return self.meets and not self.resolver
+
+    @property
     def protocol(self) -> str:
         """The transport protocol."""
         return "udp" if self.exchange is Exchange.udp else "tcp"
