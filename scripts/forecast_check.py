@@ -2,7 +2,9 @@
 
 Two containers dial independently, ``client --mode independent`` with ``-d 190`` and ``-d 210`` so
 that they drift past each other, from so few ephemeral ports that they agree often enough by chance.
-Such clients sleep before each dial, so the window is measured, in between, with cold caches.
+Such clients sleep before each dial, so the window is measured, in between, with cold caches. The
+range is Poisson's 95 % of the lowest to the highest end of the windows' intervals: a machine's window
+changes by more from run to run than within one.
 """
 
 import json
@@ -48,7 +50,7 @@ def main() -> None:
     print(
         "window, ns:", ", ".join(f"{each['window_ns']:,.0f}" for each in windows), f"mean {window_ns:,.0f}"
     )
-    print(f"{'ports':>5}{'dials':>11}{'predicted':>11}{'95 % interval':>16}{'observed':>10}{'ratio':>7}")
+    print(f"{'ports':>5}{'dials':>11}{'predicted':>11}{'range':>16}{'observed':>10}{'ratio':>7}")
     for size, rounds in observed.items():
         expected = [sum(predicted(each, size, ns) for each in rounds) for ns in (low, window_ns, high)]
         interval = poisson.ppf(0.025, expected[0]), poisson.ppf(0.975, expected[2])

@@ -3,11 +3,11 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, poisson, t
 
-from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.diagnosis import Nat, diagnose
 from snat_race.analysis.histogram import HIGHEST_NS, Histogram
-from snat_race.analysis.intervals import dispersion, reduction, wilson
+from snat_race.analysis.intervals import Z95, by_chance, dispersion, reduction, student_widening, wilson
 from snat_race.analysis.result import ConntrackRise, Kernel, Summary, VariantResult
 from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
 from snat_race.analysis.verdict import as_expected, judge, outcome
@@ -189,9 +189,28 @@ def test_an_answer_that_came_too_late_is_no_loss_of_the_network() -> None:
 def test_nobody_is_told_to_do_what_is_done() -> None:
     lost = {"TIMEOUT": 1}
     (plain,) = diagnose(100, lost, kernel(insert_failed=1, drop=1))
-    (chance,) = diagnose(100, lost, kernel(insert_failed=1, drop=1), randomised=True)
+    (chance,) = diagnose(100, lost, kernel(insert_failed=1, drop=1), nat=Nat(same_draws=0.02))
     assert "--random-fully" in plain.advice
     assert "--random-fully" not in chance.advice
+    (broken,) = diagnose(100, {"TIMEOUT": 9}, kernel(insert_failed=9, drop=9), nat=Nat(same_draws=0.02))
+    assert broken.advice.startswith("report it")
+
+
+@pytest.mark.parametrize(("ports", "found"), [(60, 24_000), (256, 90_000), (64512, 90_000)])
+def test_exhaustion_is_told_from_the_race_however_few_ports_there_are(ports: int, found: int) -> None:
+    rises = kernel(insert_failed=400, drop=400, found=found)
+    (cause,) = diagnose(1200, {"TIMEOUT": 400}, rises, nat=Nat(ports))
+    assert cause.cause == "nat_ports_exhausted"
+
+
+@given(st.integers(0, 300), st.floats(0.001, 200))
+def test_the_chance_of_losses_is_scipys(losses: int, expected: float) -> None:
+    assert by_chance(losses, expected) == pytest.approx(poisson.sf(losses - 1, expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("freedom", [4, 7, 19, 200])
+def test_students_interval_is_scipys(freedom: int) -> None:
+    assert student_widening(freedom) * Z95 == pytest.approx(t.ppf(0.975, freedom), rel=0.01)
 
 
 def variant(
@@ -222,7 +241,8 @@ def variant(
         loss_rate=0,
         loss_rate_ci95=(0, 1),
     )
-    diagnosis = diagnose(attempted, summary.errors, rose)
+    same_draws = attempted / 2 / drawn if drawn else 0.0
+    diagnosis = diagnose(attempted, summary.errors, rose, nat=Nat(same_draws=same_draws))
     return VariantResult(
         name=name,
         rule=name,
@@ -231,7 +251,7 @@ def variant(
         summary=summary,
         kernel=rose,
         diagnosis=diagnosis,
-        outcome=outcome(summary, diagnosis, attempted / 2 / drawn if drawn else 0.0, cpus),
+        outcome=outcome(summary, diagnosis, same_draws, cpus),
         collision_rate_ci95=wilson(collisions, paired),
     )
 
@@ -293,3 +313,5 @@ def test_rounds_that_differ_by_more_than_chance_widen_the_interval() -> None:
     assert 1.0 <= dispersion([steady]) < 1.25
     assert dispersion([shaky]) > 4
     assert dispersion([[(0, 100)] * 8]) == dispersion([[(3, 10)]]) == dispersion([]) == 1.0
+    cured = [(0, 100)] * 7 + [(1, 100)]
+    assert dispersion([shaky, cured, cured]) == dispersion([shaky])

@@ -37,6 +37,11 @@ OPTIONS = LabOptions(
     seed=1,
 )
 RACING = {"masquerade", "masquerade persistent", "snat to-source"}
+CAUSES = {
+    "exhaustion": "nat_ports_exhausted",
+    "backlog": "accept_queue_full",
+    "time-wait": "time_wait_reuse",
+}
 CONTROLS = {"no nat", "notrack"}
 NEEDS = pytest.mark.skipif
 IPTABLES = NEEDS(
@@ -117,14 +122,12 @@ def test_two_queries_of_one_socket_clash_and_both_arrive(tmp_path: Path) -> None
 
 
 @PRIVATE
-@pytest.mark.parametrize("scenario", ["exhaustion", "backlog", "time-wait"])
+@pytest.mark.parametrize("scenario", CAUSES)
 def test_other_causes_are_named_and_never_called_the_race(tmp_path: Path, scenario: str) -> None:
     result = measured(tmp_path, "--scenario", scenario, "--duration", "1s", "--expect", "race", code=4)
     (variant,) = result["variants"]
     summary = variant["summary"]
-    named = sum(
-        each["losses"] for each in variant["diagnosis"] if each["cause"] == SCENARIOS[scenario].cause
-    )
+    named = sum(each["losses"] for each in variant["diagnosis"] if each["cause"] == CAUSES[scenario])
     assert summary["failed"] >= 20
     assert named >= 0.95 * summary["failed"]
     assert summary["paired"] is None
@@ -183,7 +186,31 @@ def test_rules_of_ones_own_are_measured_beside_ours(tmp_path: Path) -> None:
     args = ["--rule", mine, "--nft", str(script), "--duration", "1s"]
     racing, cured = measured(tmp_path, *args)["variants"]
     assert (racing["name"], racing["rule"], racing["outcome"]) == (mine, mine, "reproduced")
-    assert (cured["name"], cured["outcome"]) == ("nft -f mine.nft", "not_seen")
+    assert (cured["name"], cured["rule"]) == (f"nft -f {script}", script.read_text())
+    assert cured["outcome"] == "not_seen"
+    assert cured["drawn_ports"] == 64512
+    assert racing["translated"] is cured["translated"] is True
+
+
+@IPTABLES
+@PRIVATE
+def test_a_rule_that_matches_nothing_is_no_all_clear(tmp_path: Path) -> None:
+    elsewhere = "iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o ens3 -j MASQUERADE"
+    args = ["--rule", elsewhere, "--duration", "500ms", "--expect", "no-race"]
+    result = measured(tmp_path, *args, code=4)
+    assert result["verdict"]["outcome"] == "inconclusive"
+    assert "translated no connection" in result["verdict"]["text"]
+    assert "eth0" in result["verdict"]["text"]
+
+
+@PRIVATE
+@TWO_CPUS
+def test_a_range_of_ports_that_holds_the_clients_port_races(tmp_path: Path) -> None:
+    (variant,) = measured(
+        tmp_path, "--variant", "masquerade to-ports 20000-59999", "--duration", "500ms", "--expect", "race"
+    )["variants"]
+    assert variant["drawn_ports"] is None
+    assert race_lost(variant) == variant["summary"]["failed"]
 
 
 @IPTABLES
@@ -377,9 +404,13 @@ def test_variants_know_what_they_draw_from() -> None:
     (ports,) = nat.chosen(["masquerade to-ports 30000-30999"])
     (mine,) = nat.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE --random-fully"])
     (plain,) = nat.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE"])
-    assert (ports.drawn_ports, mine.drawn_ports, plain.drawn_ports) == (1000, 64512, None)
-    assert nat.VARIANTS["snat to-source fully-random"].drawn_ports == 64512
-    assert {name for name in RACING if nat.VARIANTS[name].drawn_ports} == set()
+    (inside,) = nat.chosen(["masquerade to-ports 20000-59999"])
+    lab_ports = SCENARIOS["tcp-snat"].source_ports
+    drawn = [each.drawn_ports((10_000, 29_999)) for each in (ports, mine, plain)]
+    assert drawn == [1000, 64512, None]
+    assert inside.drawn_ports(lab_ports) is None
+    assert nat.VARIANTS["snat to-source fully-random"].drawn_ports(lab_ports) == 64512
+    assert [name for name in RACING if nat.VARIANTS[name].drawn_ports(lab_ports)] == []
 
 
 def test_iptables_cannot_say_everything() -> None:

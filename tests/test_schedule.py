@@ -76,6 +76,9 @@ def test_the_offset_of_a_sweep_is_known_from_the_port(
     offset = moving.offset_ns(slot, sweep_ns)
     assert abs(offset) <= sweep_ns
     assert moving.swept_ns(moving.source_port(slot), number, sweep_ns) == offset
+    assert moving.lane_of(moving.source_port(slot), number) == moving.lane
+    other_lane = dataclasses.replace(moving, lane=0)
+    assert other_lane.lane_of(moving.source_port(slot), number) == moving.lane
     assert dataclasses.replace(moving, sweeps=False).offset_ns(slot, sweep_ns) == 0
 
 

@@ -32,7 +32,7 @@ def swept(
 def test_neither_skew_nor_jitter_changes_the_window(skew_ns: float, jitter_ns: float) -> None:
     random, covered = np.random.default_rng(11), 0
     for _ in range(200):
-        found = swept(random, 1300, skew_ns=skew_ns, jitter_ns=jitter_ns).window("masquerade", "warm")
+        found = swept(random, 1300, skew_ns=skew_ns, jitter_ns=jitter_ns).window("masquerade", "warm", 0)
         assert found
         assert found.window_ns == pytest.approx(1300, rel=0.3)
         covered += found.window_ns_ci95[0] <= 1300 <= found.window_ns_ci95[1]
@@ -45,8 +45,8 @@ def test_a_drifting_machine_widens_the_interval() -> None:
     for window_ns in random.uniform(500, 4000, 20):
         offsets = random.integers(-SWEEP_NS, SWEEP_NS + 1, 400)
         sweep.add(offsets, np.abs(offsets) < window_ns / 2)
-    drifting = sweep.window("masquerade", "warm")
-    steady = swept(random, 2250).window("masquerade", "warm")
+    drifting = sweep.window("masquerade", "warm", 0)
+    steady = swept(random, 2250).window("masquerade", "warm", 0)
     assert drifting
     assert steady
     assert drifting.dispersion > 2
@@ -55,7 +55,7 @@ def test_a_drifting_machine_widens_the_interval() -> None:
 
 
 def test_the_curve_holds_every_pair_once() -> None:
-    found = swept(np.random.default_rng(1), 3000, skew_ns=1000).window("masquerade", "cold")
+    found = swept(np.random.default_rng(1), 3000, skew_ns=1000).window("masquerade", "cold", 0)
     assert found
     assert found.caches == "cold"
     assert sum(point.paired for point in found.curve) == found.paired == 8000
@@ -68,13 +68,13 @@ def test_the_curve_holds_every_pair_once() -> None:
 
 
 def test_a_sweep_that_is_too_narrow_says_so() -> None:
-    found = swept(np.random.default_rng(1), 3 * SWEEP_NS).window("masquerade", "warm")
+    found = swept(np.random.default_rng(1), 3 * SWEEP_NS).window("masquerade", "warm", 0)
     assert found
     assert found.tail_rate == 1.0
 
 
 def test_no_pairs_give_no_window() -> None:
-    assert Sweep(SWEEP_NS).window("masquerade", "warm") is None
+    assert Sweep(SWEEP_NS).window("masquerade", "warm", 0) is None
 
 
 def simulated_losses(

@@ -6,6 +6,9 @@ table raises drop) and nf_nat_core.c (``get_unique_tuple``: when every port is t
 one in use, which also dies at confirm, after some 128 or more look-ups that raise ``found``).
 """
 
+from dataclasses import dataclass
+
+from snat_race.analysis.intervals import by_chance
 from snat_race.analysis.result import Cause, Kernel
 
 # A dial that meets taken ports raises `found` by 3 to 5 (measured); an exhausted search by over 100.
@@ -15,6 +18,9 @@ _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 _RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule"
 _BY_CHANCE = "nothing: two SYNs at once draw the same port now and then"
+
+_NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs collide than chance has it"
+RARE = 1e-4  # losses less probable than this are not put down to chance
 
 _BY_ERROR = {
     "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
@@ -27,18 +33,30 @@ _BY_ERROR = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
+    SYNs are expected to draw the same one.
+    """
+
+    ports: int = 64512
+    same_draws: float = 0.0
+
+
+DEFAULT_NAT = Nat()
+
+
 def diagnose(
     attempted: int,
     errors: dict[str, int],
     kernel: Kernel,
     *,
-    randomised: bool = False,
+    nat: Nat = DEFAULT_NAT,
     answered_late: int = 0,
 ) -> list[Cause]:
     """Return the causes of the failed dials, most losses first; what is left is "unexplained".
 
-    ``randomised``: the NAT draws its ports at random already. ``answered_late``: requests that
-    the server answered beyond those that connected.
+    ``answered_late``: requests that the server answered beyond those that connected.
     """
     causes = [
         Cause(
@@ -52,7 +70,7 @@ def diagnose(
     ]
     left = errors.get("TIMEOUT", 0)
     for found in (
-        _clash(attempted, kernel, randomised=randomised),
+        _clash(attempted, kernel, nat),
         _chain(kernel),
         _table_full(kernel),
         _backlog(kernel),
@@ -75,24 +93,23 @@ def diagnose(
     return sorted(causes, key=lambda cause: -cause.losses)
 
 
-def _clash(attempted: int, kernel: Kernel, *, randomised: bool) -> Cause:
+def _clash(attempted: int, kernel: Kernel, nat: Nat) -> Cause:
+    searched, same_draws = min(_FOUND_PER_EXHAUSTED, nat.ports // 2), nat.same_draws
     source = kernel.source
     clashes = min(sum(source.insert_failed) - sum(source.chain_toolong), sum(source.drop))
     found = sum(source.found)
-    evidence = f"insert_failed +{sum(source.insert_failed)}, drop +{sum(source.drop)}, found +{found}"
-    if clashes and found - attempted * _FOUND_PER_DIAL > clashes * _FOUND_PER_EXHAUSTED:
+    evidence = f"insert_failed +{sum(source.insert_failed):,}, drop +{sum(source.drop):,}, found +{found:,}"
+    if clashes and found - attempted * min(_FOUND_PER_DIAL, searched / 4) > clashes * searched:
         return Cause(
             cause="nat_ports_exhausted",
             losses=clashes,
-            evidence=f"{evidence}: over {_FOUND_PER_EXHAUSTED} ports were tried for each loss",
+            evidence=f"{evidence}: over {searched} ports were tried for each loss",
             advice="give the NAT more ports or addresses, or the load more destinations",
         )
-    return Cause(
-        cause="snat_race",
-        losses=clashes,
-        evidence=evidence,
-        advice=_BY_CHANCE if randomised else _RANDOMISE,
-    )
+    advice = _RANDOMISE
+    if same_draws:
+        advice = _BY_CHANCE if by_chance(clashes, same_draws) > RARE else _NOT_BY_CHANCE
+    return Cause(cause="snat_race", losses=clashes, evidence=evidence, advice=advice)
 
 
 def _chain(kernel: Kernel) -> Cause:
@@ -134,7 +151,7 @@ def _time_wait(kernel: Kernel) -> Cause:
     return Cause(
         cause="time_wait_reuse",
         losses=counted[name],
-        evidence=f"{name} +{counted[name]} at the destination",
+        evidence=f"{name} +{counted[name]:,} at the destination, where a SYN sent again counts again",
         advice="give the NAT more ports or addresses, so that ports rest for longer",
     )
 
@@ -143,6 +160,6 @@ def _late(answered_late: int) -> Cause:
     return Cause(
         cause="answered_too_late",
         losses=max(0, answered_late),
-        evidence=f"the server answered {answered_late} more than the dialers heard in time",
-        advice="raise the timeout",
+        evidence=f"the server answered {answered_late:,} more than the dialers heard in time",
+        advice="raise the timeout; if that changes nothing, answers are lost on their way back",
     )

@@ -1,9 +1,10 @@
 """Confidence intervals for proportions: what a count of losses lets us say."""
 
 from collections.abc import Iterable, Sequence
-from math import sqrt
+from math import exp, lgamma, log, sqrt
 
 Z95 = 1.959963984540054
+FEW_LOSSES = 20
 Interval = tuple[float, float]
 
 
@@ -25,18 +26,40 @@ def dispersion(groups: Iterable[Sequence[tuple[int, int]]]) -> float:
 
     Each group holds the (losses, trials) of rounds of the same kind. A machine drifts from round
     to round by more than a coin would, so dials are not independent; losses and trials divided by
-    this give intervals that allow for it. Pearson's chi square over its degrees of freedom, pooled:
-    P. McCullagh, J. A. Nelder, "Generalized Linear Models", 2nd ed. (1989), section 4.5.
+    this give intervals that allow for it. Groups with next to no losses do not
+    show it. Pearson's chi square over its degrees of freedom, pooled: P. McCullagh, J. A. Nelder,
+    "Generalized Linear Models", 2nd ed. (1989), section 4.5.
     """
     chi2, freedom = 0.0, 0
     for group in groups:
         rounds = [(losses, trials) for losses, trials in group if trials]
         total = sum(trials for _, trials in rounds)
-        share = sum(losses for losses, _ in rounds) / total if total else 0.0
-        if 0 < share < 1:
+        lost = sum(losses for losses, _ in rounds)
+        share = lost / total if total else 0.0
+        if lost >= FEW_LOSSES and share < 1:
             chi2 += sum((k - n * share) ** 2 / (n * share * (1 - share)) for k, n in rounds)
             freedom += len(rounds) - 1
     return max(1.0, chi2 / freedom) if freedom else 1.0
+
+
+def by_chance(losses: int, expected: float) -> float:
+    """Return the probability of so many losses or more where ``expected`` are (Poisson)."""
+    if not expected:
+        return 0.0 if losses else 1.0
+    fewer = sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(losses))
+    return max(0.0, 1 - fewer)
+
+
+def student_widening(freedom: int) -> float:
+    """Return how much longer Student's 95 % interval is than the normal one.
+
+    Cornish-Fisher expansion: M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions" (1964),
+    26.7.5; exact to 1 % from 4 degrees of freedom on.
+    """
+    z, v = Z95, max(1, freedom)
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return 1 + (first / v + second / v**2 + third / v**3) / z
 
 
 def reduction(base: tuple[float, float], other: tuple[float, float]) -> tuple[float, Interval] | None:

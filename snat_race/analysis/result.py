@@ -93,6 +93,7 @@ class VariantResult(Model):
     """One SNAT rule under test.
 
     ``drawn_ports``: how many ports the rule draws from; None if it tries to keep the client's.
+    ``translated``: whether a rule of the user's translated anything; None if nobody looked.
     ``accepted``: connections accepted, or requests answered, at the destination.
     ``rounds``: paired slots and collisions, round by round. ``collision_rate_ci95``: collisions
     per paired slot; None where nothing is paired.
@@ -101,6 +102,7 @@ class VariantResult(Model):
     name: str
     rule: str
     drawn_ports: int | None = None
+    translated: bool | None = None
     accepted: int
     summary: Summary
     kernel: Kernel
@@ -133,7 +135,8 @@ class Window(Model):
 
     Offsets were drawn evenly from +-``sweep_ns``. ``dispersion``: variance between rounds over
     that of a binomial; the interval allows for it. ``tail_rate``: collisions per pair in the
-    outermost tenth of the offsets.
+    outermost tenth of the offsets. ``unexplained``: losses during the sweep without a rise of
+    insert_failed; they count as collisions, so many make the window too long.
     """
 
     variant: str
@@ -141,6 +144,7 @@ class Window(Model):
     sweep_ns: int
     paired: int
     collisions: int
+    unexplained: int
     window_ns: float
     window_ns_ci95: tuple[float, float]
     dispersion: float

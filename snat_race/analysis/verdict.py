@@ -1,22 +1,23 @@
 """What a lab run proves: race reproduced, no race seen, or inconclusive, and what helps."""
 
 from collections.abc import Iterable
-from math import exp, lgamma, log
 
-from snat_race.analysis.intervals import dispersion, reduction
+from snat_race.analysis.diagnosis import RARE
+from snat_race.analysis.intervals import FEW_LOSSES, by_chance, dispersion, reduction
 from snat_race.analysis.result import Cause, Mitigation, Outcome, Summary, VariantResult, Verdict
 
 FEWEST_PAIRS = 100
 _MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates ...
 _STRAY = 0.001  # ... and for each dial
-_CHANCE = 1e-4  # as rare as this, losses are no longer put down to two draws of the same port
+_MOST_SAME_DRAWS = 0.05  # for each pair, before chance cannot be told from the race
+_WHERE = "in the lab the uplink is eth0, and the containers are 172.17.0.0/16 on docker0"
 ADVERSARIAL = "These rates are adversarial: every dial was timed to collide; production sees far fewer."
 MEANING: dict[Outcome, str] = {
     "reproduced": (
         "Two connections behind this NAT were given the same port at the same moment, and the kernel "
-        "dropped the SYN of one; its application waits a second or times out."
+        "dropped the first packet of one; its application waits a second or times out."
     ),
-    "not_seen": "Either this kernel and rule do not race, or the two SYNs never met closely enough.",
+    "not_seen": "Either this kernel and rule do not race, or two dials never met closely enough.",
     "inconclusive": "This run proves nothing either way.",
 }
 
@@ -26,16 +27,18 @@ def race_losses(diagnosis: list[Cause]) -> int:
     return sum(cause.losses for cause in diagnosis if cause.cause == "snat_race")
 
 
-def outcome(summary: Summary, diagnosis: list[Cause], same_draws: float, cpus: int) -> Outcome:
+def outcome(
+    summary: Summary, diagnosis: list[Cause], same_draws: float, cpus: int, *, translated: bool = True
+) -> Outcome:
     """Judge one variant as measured on so many CPUs.
 
     ``same_draws``: how many simultaneous SYNs are expected to draw the same port, at the most; 0
-    where the NAT draws none.
+    where the NAT draws none. ``translated`` False: the rule matched nothing.
     """
     lost, paired = race_losses(diagnosis), summary.paired or 0
-    if _blurred(summary, lost):
+    if not translated or not paired or _blurred(summary, lost) or same_draws > paired * _MOST_SAME_DRAWS:
         return "inconclusive"
-    if lost and not (same_draws and _by_chance(lost, same_draws)):
+    if lost and by_chance(lost, same_draws) <= RARE:
         return "reproduced"
     return "inconclusive" if cpus < 2 or paired < FEWEST_PAIRS else "not_seen"
 
@@ -66,26 +69,21 @@ def between_rounds(rounds: Iterable[list[tuple[int, int]]]) -> float:
 def discounted(collisions: int, paired: int, spread: float) -> tuple[float, float]:
     """Return counts that carry as much weight as the given ones do under this dispersion.
 
-    Rounds without any collision do not drift, so they keep their weight.
+    Rounds with next to no collisions do not drift, so they keep their weight.
     """
-    return (collisions / spread, paired / spread) if collisions else (0, paired)
+    weight = spread if collisions >= FEW_LOSSES else 1.0
+    return collisions / weight, paired / weight
 
 
 def _blurred(summary: Summary, lost: int) -> bool:
     return summary.failed - lost > lost * _MOST_OTHERS + summary.attempted * _STRAY
 
 
-def _by_chance(lost: int, expected: float) -> bool:
-    """Whether so many or more are lost by chance, when so many are expected: a Poisson tail."""
-    fewer = sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(lost))
-    return 1 - fewer > _CHANCE
-
-
 def _reproduced(base: VariantResult, _cpus: int) -> str:
     collisions, paired = _pairs(base)
     low, high = base.collision_rate_ci95 or (0.0, 1.0)
     return (
-        f"race reproduced: '{base.name}' lost {race_losses(base.diagnosis):,} SYNs to it; "
+        f"race reproduced: '{base.name}' lost {race_losses(base.diagnosis):,} dials to it; "
         f"{collisions / max(paired, 1):.1%} of {paired:,} paired dials collided "
         f"(95 % interval {low:.1%} to {high:.1%})"
     )
@@ -107,26 +105,35 @@ def _not_seen(base: VariantResult, _cpus: int) -> str:
 
 def _inconclusive(base: VariantResult, cpus: int) -> str:
     summary, lost = base.summary, race_losses(base.diagnosis)
+    if base.translated is False:
+        return f"inconclusive: '{base.name}' translated no connection; {_WHERE}"
     if _blurred(summary, lost):
-        causes = ", ".join(f"{each.cause} {each.losses:,}" for each in base.diagnosis)
-        if not lost:
-            return (
-                f"not the race: the {summary.failed:,} losses of '{base.name}' have other causes ({causes})"
-            )
-        return (
-            f"inconclusive: of {summary.failed:,} dials that failed under '{base.name}', "
-            f"{summary.failed - lost:,} did for other reasons than the race ({causes}); mend them, and "
-            "measure again"
-        )
+        return _of_other_causes(base, lost)
     if summary.paired is None:
-        return (
-            f"not the race: '{base.name}' lost next to nothing, and the dials of this scenario do not meet"
-        )
+        return "inconclusive: in this scenario dials do not meet, so it says nothing about the race"
     if cpus < 2:
         return "inconclusive: the race needs two CPUs, and this process may use only one"
+    if summary.paired < FEWEST_PAIRS:
+        return (
+            f"inconclusive: only {summary.paired:,} paired dials under '{base.name}'; raise --duration "
+            f"until there are {FEWEST_PAIRS:,}"
+        )
     return (
-        f"inconclusive: only {summary.paired or 0:,} paired dials under '{base.name}'; raise --duration "
-        f"until there are {FEWEST_PAIRS:,}"
+        f"inconclusive: '{base.name}' draws from so few ports ({base.drawn_ports:,}) that chance alone "
+        "makes dials collide; give it more"
+    )
+
+
+def _of_other_causes(base: VariantResult, lost: int) -> str:
+    failed = base.summary.failed
+    named = ", ".join(
+        f"{each.cause} {each.losses:,}" for each in base.diagnosis if each.cause != "snat_race"
+    )
+    if lost <= failed * _MOST_OTHERS:
+        return f"not the race: {failed - lost:,} of {failed:,} losses are of other causes ({named})"
+    return (
+        f"inconclusive: of {failed:,} dials that failed under '{base.name}', {failed - lost:,} did for "
+        f"other reasons than the race ({named}); mend them, and measure again"
     )
 
 

@@ -13,7 +13,7 @@ area, as long as s reaches beyond both, which the tails show.
 import numpy as np
 from numpy.typing import NDArray
 
-from snat_race.analysis.intervals import dispersion, wilson
+from snat_race.analysis.intervals import dispersion, student_widening, wilson
 from snat_race.analysis.result import Heat, Window, WindowPoint
 
 _BINS = 40
@@ -30,8 +30,8 @@ class Sweep:
         """Add a round: the offset of each pair, and whether it collided."""
         self._rounds.append((offsets_ns, collided))
 
-    def window(self, variant: str, caches: Heat) -> Window | None:
-        """Derive the window; None without pairs.
+    def window(self, variant: str, caches: Heat, unexplained: int) -> Window | None:
+        """Derive the window; None without pairs. ``unexplained``: losses that are not the race.
 
         The interval is Wilson's for the share of collisions, widened by the dispersion between
         rounds.
@@ -41,7 +41,9 @@ class Sweep:
         if not total:
             return None
         spread, width_ns = dispersion([rounds]), 2 * self._sweep_ns
-        low, high = wilson(lost / spread, total / spread)
+        # The dispersion is itself estimated, from so many rounds only.
+        weight = spread * student_widening(len(rounds) - 1) ** 2
+        low, high = wilson(lost / weight, total / weight)
         offsets_ns = np.concatenate([offsets for offsets, _ in self._rounds])
         collided = np.concatenate([each for _, each in self._rounds])
         tail = np.abs(offsets_ns) > 0.9 * self._sweep_ns
@@ -51,6 +53,7 @@ class Sweep:
             sweep_ns=self._sweep_ns,
             paired=total,
             collisions=lost,
+            unexplained=unexplained,
             window_ns=round(width_ns * lost / total, 1),
             window_ns_ci95=(round(width_ns * low, 1), round(width_ns * high, 1)),
             dispersion=round(spread, 3),

@@ -104,9 +104,11 @@ Expected = Annotated[
     Expect | None,
     Option("--expect", help="Exit 3 unless every rule measured shows this; 4 if none can tell."),
 ]
-Ktap = Annotated[bool, Option("--ktap", help="Print KTAP, as kernel tests do: not ok where a race shows.")]
+Ktap = Annotated[
+    bool, Option("--ktap", help="Print KTAP, as kernel tests do; expects no-race, unless told.")
+]
 MeasureWindow = Annotated[
-    bool, Option("--window", help="Also measure the race window of the first rule, for five times as long.")
+    bool, Option("--window", help="Also measure the race window of the first rule; so does --variant all.")
 ]
 HowWarm = Annotated[
     Caches,

@@ -69,4 +69,11 @@ def _window_of(path: Path) -> tuple[float, tuple[float, float]]:
         raise UsageError(
             f"--from: {path} holds no window; measure it with 'snat_race lab --window --output FILE'"
         )
-    return result.window.window_ns, result.window.window_ns_ci95
+    window = result.window
+    drawing = [each.name for each in result.variants if each.drawn_ports]
+    if window.variant in drawing or not window.collisions:
+        raise UsageError(
+            f"--from: the window in {path} is of '{window.variant}', which does not keep source ports or "
+            "never collided; measure that of 'masquerade'"
+        )
+    return window.window_ns, window.window_ns_ci95

@@ -57,6 +57,10 @@ def lab(
     duration_s, clients = parse_duration_s(duration, "--duration"), first(containers, staged.containers)
     pinned, every = _usable(cpus), nat.ALL in (variant or ()) and staged.sweepable and clients == 2
     share = len(pinned or host.usable_cpus()) // max(1, clients)
+    dialers = clients * (first(workers, staged.workers or max(1, share)))
+    if dialers > len(pinned or host.usable_cpus()):
+        _refuse_crowd(caches, window=window)
+        every = False
     options = LabOptions(
         scenario=scenario, variants=tuple(each.name for each in variants), backend=backend,
         containers=clients, workers=first(workers, staged.workers or max(1, share)), cpus=pinned,
@@ -71,6 +75,13 @@ def lab(
     _show(result, expected if ktap else None, as_json=json)
     if expected:
         _require(result, expected)
+
+
+def _refuse_crowd(caches: Caches, *, window: bool) -> None:
+    """Dialers that share a CPU delay each other by more than what is to be measured."""
+    for option, given in (("--window", window), ("--caches", caches is not Caches.warm)):
+        if given:
+            raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
 
 
 def _list() -> None:
@@ -125,7 +136,9 @@ def _usable(text: str | None) -> tuple[int, ...]:
     asked, usable = parse_cpus(text, "--cpus") if text else (), host.usable_cpus()
     for cpu in asked:
         if cpu not in usable:
-            raise UsageError(f"--cpus: this process may not run on CPU {cpu}; it may on {usable}")
+            raise UsageError(
+                f"--cpus: this process may not run on CPU {cpu}; it may on {','.join(map(str, usable))}"
+            )
     return asked
 
 

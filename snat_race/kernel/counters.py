@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import NFCTSocket
 
@@ -45,6 +46,29 @@ def flush_conntrack(namespace: Namespace) -> None:
     """Delete every entry, so that one round's entries cannot meet the next round's SYNs."""
     with namespace.entered(), NFCTSocket() as netlink:
         netlink.flush()
+
+
+def any_translated(namespace: Namespace) -> bool:
+    """Whether any entry's reply goes to another address or port than its original came from."""
+    with namespace.entered(), NFCTSocket() as netlink:
+        return any(_source(entry) != _reply_target(entry) for entry in netlink.dump())
+
+
+def _source(entry: Any) -> tuple[Any, ...]:  # noqa: ANN401 - pyroute2 is not typed
+    return _end(entry.get_attr("CTA_TUPLE_ORIG"), "SRC")
+
+
+def _reply_target(entry: Any) -> tuple[Any, ...]:  # noqa: ANN401
+    return _end(entry.get_attr("CTA_TUPLE_REPLY"), "DST")
+
+
+def _end(tuple_: Any, side: str) -> tuple[Any, ...]:  # noqa: ANN401
+    address, transport = tuple_.get_attr("CTA_TUPLE_IP"), tuple_.get_attr("CTA_TUPLE_PROTO")
+    return (
+        address.get_attr(f"CTA_IP_V4_{side}"),
+        address.get_attr(f"CTA_IP_V6_{side}"),
+        transport.get_attr(f"CTA_PROTO_{side}_PORT"),
+    )
 
 
 def read_tcp(namespace: Namespace) -> Reading:

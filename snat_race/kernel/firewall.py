@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
+from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.nftables.main import NFTables
 
 from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
@@ -17,6 +17,7 @@ from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.nat import Variant
 from snat_race.kernel.topology import Network
 
+_IPTABLES = ("nat", "raw", "mangle", "filter")
 _SERVICE_TABLE = "snat_race_service"
 _NF_ACCEPT, _EVERY_FAMILY = 1, 0
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
@@ -45,7 +46,7 @@ class Firewall:
     def __init__(self, namespace: Namespace, network: Network, protocol: str, backend: Backend) -> None:
         self._namespace, self._network = namespace, network
         self._protocol, self._backend = protocol, backend
-        self._filled: set[tuple[str, str]] = set()
+        self._used: set[str] = set()
         self._loaded: Variant | None = None
 
     def install(self, variant: Variant) -> None:
@@ -68,10 +69,9 @@ class Firewall:
             script = rules.nft_script(variant, self._network, self._protocol)
             self._run(["nft", "-f", "-"], variant, script)
         else:
-            self._run(
-                [self._iptables(), *rules.iptables_arguments(variant, self._network, self._protocol)],
-                variant,
-            )
+            arguments = rules.iptables_arguments(variant, self._network, self._protocol)
+            self._run([self._iptables(), *arguments], variant)
+        self._loaded = variant
 
     def install_service(self) -> None:
         """Offer the service address, translated to one of two backends by chance.
@@ -86,25 +86,44 @@ class Firewall:
         """Remove every rule but the service's."""
         self._loaded = None
         with self._namespace.entered():
-            with NFTables(nfgen_family=_EVERY_FAMILY) as nft:
-                tables = [
-                    (table["nfgen_family"], table.get_attr("NFTA_TABLE_NAME")) for table in nft.get_tables()
-                ]
-            for family, name in tables:
+            for family, name in self._tables():
                 if name != _SERVICE_TABLE:
                     with NFTables(nfgen_family=family) as nft:
                         nft.begin()
                         nft.table("del", name=name)
                         nft.commit()
-        for command, table in self._filled:
+        for command in self._used:
             # Netlink does not see what a legacy iptables has loaded, whatever its name is here.
-            self._execute([command, "-t", table, "-F"])
-        self._filled.clear()
+            for table in _IPTABLES:
+                self._execute([command, "-t", table, "-F"])
+
+    @staticmethod
+    def _tables() -> list[tuple[int, str]]:
+        """Return the family and name of each table here; none on a kernel without nf_tables."""
+        try:
+            with NFTables(nfgen_family=_EVERY_FAMILY) as nft:
+                return [
+                    (each["nfgen_family"], each.get_attr("NFTA_TABLE_NAME")) for each in nft.get_tables()
+                ]
+        except NetlinkError:
+            return []
 
     def _iptables(self) -> str:
         return self._backend.replace("ip", "ip6", 1) if ":" in self._network.subnet else self._backend.value
 
     def _commit(self, table: str, chain: rules.Chain, wanted: list[rules.Expressions]) -> None:
+        try:
+            there = self._committed(table, chain, wanted)
+        except NetlinkError:
+            there = []
+        if [_essence(rule) for rule in there] != [_last(expressions) for expressions in wanted]:
+            raise Unavailable(
+                "the kernel did not take the rule; it may lack a module: "
+                "'sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_numgen'"
+            )
+
+    def _committed(self, table: str, chain: rules.Chain, wanted: list[rules.Expressions]) -> list[Any]:
+        """Commit a table; return the rules that are in it then, for a refused one may be silent."""
         with self._namespace.entered(), NFTables(nfgen_family=rules.nfproto(self._network)) as nft:
             nft.begin()
             nft.table("add", name=table)
@@ -115,17 +134,11 @@ class Firewall:
             for expressions in wanted:
                 nft.rule("add", table=table, chain="c", expressions=(expressions,))
             nft.commit()
-            # A refused transaction is silent, so what counts is what is there now.
-            there = [rule for rule in nft.get_rules() if rule.get_attr("NFTA_RULE_TABLE") == table]
-        if [_essence(rule) for rule in there] != [_last(expressions) for expressions in wanted]:
-            raise Unavailable(
-                "the kernel did not take the rule; it may lack a module: "
-                "'sudo modprobe -a nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_numgen'"
-            )
+            return [rule for rule in nft.get_rules() if rule.get_attr("NFTA_RULE_TABLE") == table]
 
     def _run(self, command: list[str], variant: Variant, script: str = "") -> None:
         if command[0] != "nft":
-            self._filled.add((command[0], _table(command)))
+            self._used.add(command[0])
         done = self._execute(command, script)
         if done.returncode:
             said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
@@ -145,14 +158,6 @@ class Firewall:
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 raise UsageError(f"{command[0]} did not end within {_SLOWEST_S:.0f} s") from None
-
-
-def _table(command: list[str]) -> str:
-    """Return the table that an iptables command works on."""
-    for option, value in pairwise(command):
-        if option in {"-t", "--table"}:
-            return value
-    return "filter"
 
 
 def _last(expressions: rules.Expressions) -> tuple[str, frozenset[str]]:

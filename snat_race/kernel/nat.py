@@ -22,7 +22,7 @@ class Variant:
 
     ``to``: "masquerade", "source" (the uplink's address), "pool" (a range of addresses) or ""
     for no translation. ``flags``: nftables' words. ``command`` loads a rule of the user's, in
-    place of all that.
+    place of all that; ``text`` is what it loads.
     """
 
     name: str
@@ -32,14 +32,23 @@ class Variant:
     ports: tuple[int, int] | None = None
     tracked: bool = True
     command: tuple[str, ...] = ()
+    text: str = ""
 
     @property
-    def drawn_ports(self) -> int | None:
-        """How many ports the kernel draws from, if it does; None if it tries to keep the client's."""
-        if self.ports:
-            return self.ports[1] - self.ports[0] + 1
-        words = " ".join(self.command or self.flags)
-        return _EVERY_PORT if _ADDS_CHANCE.search(words) else None
+    def port_count(self) -> int:
+        """How many ports the NAT may use for one destination."""
+        return self.ports[1] - self.ports[0] + 1 if self.ports else _EVERY_PORT
+
+    def drawn_ports(self, source_ports: tuple[int, int]) -> int | None:
+        """Return how many ports the kernel draws from; None if it tries to keep the client's.
+
+        ``source_ports``: the range of the clients' ports. get_unique_tuple() keeps a port that is
+        free and in the range given, unless a random flag is set.
+        """
+        if _ADDS_CHANCE.search(self.text or " ".join(self.flags)):
+            return self.port_count
+        low, high = self.ports or (1024, 65535)
+        return self.port_count if source_ports[1] < low or high < source_ports[0] else None
 
 
 VARIANTS = {
@@ -49,7 +58,7 @@ VARIANTS = {
         Variant("masquerade random", "draws the port at random; since 5.0 the same as fully-random", flags=("random",)),
         Variant("masquerade fully-random", "draws the port at random: the usual cure", flags=("fully-random",)),
         Variant("masquerade persistent", "keeps a client's address, and its port as masquerade does", flags=("persistent",)),
-        Variant("masquerade to-ports 10000-19999", "draws from a range of ports, LOW-HIGH", ports=(10000, 19999)),
+        Variant("masquerade to-ports 10000-19999", "draws from LOW-HIGH if the client's port is outside, else keeps it", ports=(10000, 19999)),
         Variant("snat to-source", "translates to a fixed address, keeps the port if it looks free", to="source"),
         Variant("snat to-source fully-random", "the same, with the port drawn at random", to="source", flags=("fully-random",)),
         Variant("snat to-pool", "spreads clients over addresses by hash: those that share one race", to="pool"),
@@ -109,7 +118,7 @@ def _ruled(text: str) -> Variant:
             f"--rule: {text!r} is no command of iptables or nft; write it whole, as in "
             "--rule 'iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE'"
         )
-    return Variant(text, "your rule", command=words)
+    return Variant(text, "your rule", command=words, text=text)
 
 
 def _filed(path: Path) -> Variant:
@@ -118,6 +127,5 @@ def _filed(path: Path) -> Variant:
     except (OSError, UnicodeDecodeError) as failed:
         why = getattr(failed, "strerror", None) or "it is not text"
         raise UsageError(f"--nft: cannot read {path}: {why}") from failed
-    return Variant(
-        f"nft -f {path.name}", f"your rules\n{text}", command=("nft", "-f", str(path.absolute()))
-    )
+    command = ("nft", "-f", str(path.absolute()))
+    return Variant(f"nft -f {path}", "your rules", command=command, text=text)

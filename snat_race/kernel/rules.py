@@ -57,7 +57,7 @@ def nft_statement(variant: Variant, net: Network) -> str:
 
 def describe(variant: Variant, net: Network) -> str:
     """Return what is loaded, for the record."""
-    return " ".join(variant.command) or nft_statement(variant, net) or "no rule"
+    return variant.text or nft_statement(variant, net) or "no rule"
 
 
 def nft_script(variant: Variant, net: Network, protocol: str) -> str:

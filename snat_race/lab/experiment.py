@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 import numpy as np
 
 from snat_race import __version__
-from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.diagnosis import Nat, diagnose
 from snat_race.analysis.intervals import wilson
 from snat_race.analysis.result import (
     ConntrackRise,
+    Heat,
     Kernel,
     LabResult,
     Tool,
     UnavailableVariant,
     VariantResult,
+    Window,
 )
 from snat_race.analysis.summary import Meetings, Pairs, Total, meetings
 from snat_race.analysis.verdict import between_rounds, discounted, judge, outcome
@@ -56,10 +58,11 @@ class _Measured:
     elapsed_s: float = 0.0
     rises: dict[str, counters.Reading] = field(default_factory=dict)
     fill: tuple[int, int] = (0, 0)
+    translated: bool | None = None
 
     def result(self, rig: Rig, spread: float, cpus: int) -> VariantResult:
         """Derive the variant's part of the result; ``spread`` widens its interval."""
-        scenario, containers = rig.scenario, rig.topology.containers
+        scenario = rig.scenario
         pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
         summary = self.total.summary(self.tally, self.elapsed_s, pairs)
         kernel = Kernel(
@@ -67,29 +70,38 @@ class _Measured:
             destination=_risen(self.rises["destination"]),
             containers=_risen(self.rises["containers"]),
         )
-        drawn = self.variant.drawn_ports
-        same_draws = summary.attempted * (len(containers) - 1) / 2 / drawn if drawn else 0.0
+        drawn = self.variant.drawn_ports(rig.source_ports)
+        # At the most: as if all dialers dialled at once, and met.
+        same_draws = summary.attempted * (len(rig.berths) - 1) / 2 / drawn if drawn else 0.0
         diagnosis = diagnose(
             summary.attempted,
             summary.errors,
             kernel,
-            randomised=drawn is not None,
+            nat=Nat(self.variant.port_count, same_draws),
             answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
         )
         return VariantResult(
             name=self.variant.name,
             rule=rules.describe(self.variant, rig.topology.network),
             drawn_ports=drawn,
+            translated=self.translated,
             accepted=self.accepted,
             summary=summary,
             kernel=kernel,
             diagnosis=diagnosis,
-            outcome=outcome(summary, diagnosis, same_draws, cpus),
+            outcome=outcome(summary, diagnosis, same_draws, cpus, translated=self.translated is not False),
             rounds=[(met.paired, met.collisions) for met in self.rounds],
             collision_rate_ci95=wilson(*discounted(pairs.collisions, pairs.paired, spread))
             if pairs
             else None,
         )
+
+    def window(self, caches: Heat) -> Window | None:
+        """Derive the race window from a sweep."""
+        if not self.sweep or not self.rises:
+            return None
+        unexplained = self.total.failed - sum(self.rises["source"]["insert_failed"])
+        return self.sweep.window(self.variant.name, caches, max(0, unexplained))
 
 
 class _Bench:
@@ -122,6 +134,8 @@ class _Bench:
         into.accepted += self._accepted_since(accepted, connected)
         into.tally = into.tally.plus(fleet.tally().since(tally))
         into.fill = counters.read_fill(source)
+        if into.variant.command and not into.translated:
+            into.translated = counters.any_translated(source)
         after = rig.read()
         for name, reading in after.items():
             risen = counters.rise(reading, before[name])
@@ -133,11 +147,10 @@ class _Bench:
         schedules = [berth.plan.schedule for berth in self._rig.berths]
         moving = {each.lane: each for each in schedules if each and each.sweeps}
         number = self._rig.fleet.round_number
-        still = next(each for each in schedules if each)
-        lanes = ((met.ports.astype(np.int64) - still.source_port(number << 32)) % still.lanes).tolist()
+        first = moving[0]
         offsets = [
-            moving[lane].swept_ns(port, number, sweep_ns)
-            for lane, port in zip(lanes, met.ports.tolist(), strict=True)
+            moving[first.lane_of(port, number)].swept_ns(port, number, sweep_ns)
+            for port in met.ports.tolist()
         ]
         return np.array(offsets, np.int64)
 
@@ -189,9 +202,7 @@ def run(
         variants=results,
         unavailable=unavailable,
         verdict=judge(results, cpus),
-        window=swept.sweep.window(swept.variant.name, options.caches.value)
-        if swept and swept.sweep
-        else None,
+        window=swept.window(options.caches.value) if swept else None,
     )
 
 

@@ -66,6 +66,11 @@ class Rig:
             "containers": counters.total(counters.read_tcp(each) for each in hosts.containers),
         }
 
+    @property
+    def source_ports(self) -> tuple[int, int]:
+        """The range of the dialers' source ports."""
+        return self.scenario.source_ports if self.scenario.meets else host.local_port_range()
+
     def require_trackable(self, variant: Variant) -> None:
         """Check that the scenario can do with this variant.
 

@@ -23,13 +23,12 @@ class Scenario:
 
     ``forgets``: the NAT's memory is erased before each round.
 
-    ``cause``: what losses are due to, if any are; ``sysctls`` are set in the source. ``workers``
+    ``sysctls`` are set in the source. ``workers``
     None: as many as there are CPUs for each container.
     """
 
     name: str
     about: str
-    cause: str = "snat_race"
     variants: tuple[str, ...] = ("masquerade", "masquerade fully-random")
     exchange: Exchange = Exchange.tcp_rst
     serving: Serving = Serving.in_batches
@@ -82,7 +81,6 @@ SCENARIOS = {
         Scenario(
             "exhaustion",
             "more connections than the NAT has ports",
-            cause="nat_ports_exhausted",
             variants=("masquerade to-ports 20000-20255",),
             exchange=Exchange.tcp_held,
             meets=False,
@@ -91,7 +89,6 @@ SCENARIOS = {
         Scenario(
             "backlog",
             "a server that does not accept",
-            cause="accept_queue_full",
             variants=("masquerade",),
             serving=Serving.never,
             meets=False,
@@ -99,7 +96,6 @@ SCENARIOS = {
         Scenario(
             "time-wait",
             "connections closed by FIN whose ports come back while the server is in TIME_WAIT",
-            cause="time_wait_reuse",
             variants=("masquerade to-ports 20000-20255",),
             exchange=Exchange.tcp_fin_after_server,
             serving=Serving.at_once,

@@ -58,6 +58,11 @@ class Schedule:
             return 0
         return _mix((slot * 0x9E3779B97F4A7C15 + self.seed) & _MASK64) % (2 * reach_ns + 1) - reach_ns
 
+    def lane_of(self, port: int, round_number: int) -> int:
+        """Return the lane that dialled from ``port`` in a round; exact as :meth:`swept_ns` is."""
+        origin = self.source_port(round_number << 32) - self.lane
+        return (port - origin) % (self.high - self.low + 1) % self.lanes
+
     def swept_ns(self, port: int, round_number: int, sweep_ns: int) -> int:
         """Return the offset of the slot of a round in which ``port`` was dialled.
 

@@ -5,13 +5,21 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from snat_race.analysis.result import Forecast, LabResult, Mitigation, VariantResult, Window
-from snat_race.analysis.verdict import ADVERSARIAL, MEANING
+from snat_race.analysis.verdict import ADVERSARIAL, MEANING, race_losses
 from snat_race.report.text import percent
 
 _WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60
 _HEADINGS = (
     f"{'dials':>8}{'lost':>7}{'insert_failed':>15}{'explained':>11}{'paired':>8}"
     f"{'collided':>10}{'95 % interval':>16}{'late':>7}  verdict"
+)
+_UNEXPLAINED = (
+    "What no counter explains is not the race, which always raises insert_failed: look at firewalls, "
+    "routes and load."
+)
+_RESOLVED = (
+    "Packets of one flow clashed, as clash_resolve shows, and this kernel let both pass: what a resolver "
+    "asks at once is answered. Older kernels (before 4.19 and 5.10, step by step) drop one of the two."
 )
 _ASSUMED = (
     "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
@@ -58,6 +66,7 @@ def lab_report(result: LabResult) -> str:
         *_wrapped(f"Verdict: {result.verdict.text}."),
         *_wrapped_all(map(_mitigation_line, result.verdict.mitigations)),
         *(["", *_window(result.window)] if result.window else []),
+        *(["", "Race window: no pair was swept."] if result.spec["window_s"] and not result.window else []),
         "",
         *_wrapped(_meaning(result)),
     ]
@@ -69,7 +78,7 @@ def _shortened(name: str) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, width=_WIDTH)
+    return textwrap.wrap(text, width=_WIDTH, break_on_hyphens=False)
 
 
 def _wrapped_all(texts: Iterable[str]) -> list[str]:
@@ -86,10 +95,10 @@ def _conditions(result: LabResult) -> list[str]:
         length += f", interrupted (of {spec['duration_s']:g} s)"
     dialers, cpus = spec["containers"] * spec["workers"], len(spec["cpus"] or machine["usable_cpus"])
     seed = f"seed {spec['seed']}, {result.elapsed_s:.1f} s in all"
-    crowded = f"doubt: {dialers} workers share {cpus} CPUs, so fewer meet; use as many as there are CPUs"
+    crowded = f"doubt: {dialers} workers share {cpus} CPUs, so fewer meet; lower --containers or --workers"
     return [
         f"snat_race lab, {spec['scenario']}: {hosts} of {each}, {timing}, {length}",
-        f"kernel {machine['kernel']}, CPUs: {cpus}, {spec['topology']}, rules by {spec['backend']}, {seed}",
+        f"kernel {machine['kernel']}, CPUs: {cpus}, {spec['topology']}, backend {spec['backend']}, {seed}",
         *([crowded] if dialers > cpus else []),
     ]
 
@@ -105,15 +114,24 @@ def _variant_row(variant: VariantResult) -> str:
     rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
     return (
         f"{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
-        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {_WORDS[variant.outcome]}"
+        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {_word(variant)}"
     )
+
+
+def _word(variant: VariantResult) -> str:
+    failed, lost = variant.summary.failed, race_losses(variant.diagnosis)
+    if variant.outcome == "inconclusive" and failed and lost * 20 <= failed:
+        return "not the race"
+    return _WORDS[variant.outcome]
 
 
 def _causes(result: LabResult) -> list[str]:
     """Return each variant's causes with their evidence, then each advice once."""
     found = [(each.name, cause) for each in result.variants for cause in each.diagnosis]
     resolved = {each.name: sum(each.kernel.source.clash_resolve) for each in result.variants}
-    advice = {f"To do about {cause.cause}: {cause.advice}." for _, cause in found if cause.advice}
+    advised: dict[tuple[str, str], list[str]] = {}
+    for name, cause in found:
+        advised.setdefault((cause.cause, cause.advice), []).append(f"'{name}'")
     return [
         *(f"{name}: {cause.losses:,} x {cause.cause}: {cause.evidence}." for name, cause in found),
         *(
@@ -121,13 +139,16 @@ def _causes(result: LabResult) -> list[str]:
             for name, count in resolved.items()
             if count
         ),
-        *sorted(advice),
+        *(
+            f"To do about {cause} under {', '.join(names)}: {advice}."
+            for (cause, advice), names in advised.items()
+        ),
     ]
 
 
 def _mitigation_line(mitigation: Mitigation) -> str:
     if mitigation.loss_reduction is None or mitigation.ci95 is None:
-        return f"'{mitigation.name}': no effect can be computed, for want of losses or of pairs."
+        return f"'{mitigation.name}': nothing to compare, for want of losses or of pairs."
     low, high = mitigation.ci95
     if low <= 0 <= high:
         return (
@@ -144,22 +165,29 @@ def _mitigation_line(mitigation: Mitigation) -> str:
 
 def _meaning(result: LabResult) -> str:
     if result.verdict.text.startswith("not the race"):
-        return _NOT_THE_RACE
+        unexplained = any(each.cause == "unexplained" for each in result.variants[0].diagnosis)
+        return _UNEXPLAINED if unexplained else _NOT_THE_RACE
+    if result.verdict.outcome == "not_seen" and any(result.variants[0].kernel.source.clash_resolve):
+        return _RESOLVED
     return f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"
 
 
 def _window(window: Window) -> list[str]:
     """Return the window, its interval, and the curve it is the area of."""
     low, high = window.window_ns_ci95
-    half = (high - low) / 2 / window.window_ns if window.window_ns else 1.0
+    half = f", +-{(high - low) / 2 / window.window_ns:.0%}" if window.window_ns else ""
     lines = _wrapped(
         f"Race window of '{window.variant}', {window.caches} caches: {window.window_ns:,.0f} ns "
-        f"(95 % interval {low:,.0f} to {high:,.0f}, +-{half:.0%}), the area under this curve: collisions "
+        f"(95 % interval {low:,.0f} to {high:,.0f}{half}), the area under this curve: collisions "
         f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
     )
     if window.tail_rate * 2 * window.sweep_ns > 0.1 * window.window_ns:
         lines += _wrapped(
             f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
+        )
+    if window.unexplained > 0.02 * window.collisions:
+        lines += _wrapped(
+            f"doubt: {window.unexplained:,} losses of the sweep are not the race, so it is shorter"
         )
     return [*lines, "", f"{'offset, us':>14}{'pairs':>8}{'collided':>10}", *_curve(window)]
 
