@@ -58,16 +58,7 @@ def diagnose(
 
     ``answered_late``: requests that the server answered beyond those that connected.
     """
-    causes = [
-        Cause(
-            cause=_BY_ERROR.get(name, (name.lower(), ""))[0],
-            losses=count,
-            evidence=f"connect() failed with {name} {count} times",
-            advice=_BY_ERROR.get(name, ("", "see errno(3)"))[1],
-        )
-        for name, count in errors.items()
-        if name != "TIMEOUT"
-    ]
+    causes = [_by_error(name, count) for name, count in errors.items() if name != "TIMEOUT"]
     left = errors.get("TIMEOUT", 0)
     for found in (
         _clash(attempted, kernel, nat),
@@ -91,6 +82,13 @@ def diagnose(
             )
         )
     return sorted(causes, key=lambda cause: -cause.losses)
+
+
+def _by_error(name: str, count: int) -> Cause:
+    cause, advice = _BY_ERROR.get(name, (name.lower(), "see errno(3)"))
+    return Cause(
+        cause=cause, losses=count, evidence=f"connect() failed with {name} {count:,} times", advice=advice
+    )
 
 
 def _clash(attempted: int, kernel: Kernel, nat: Nat) -> Cause:

@@ -82,7 +82,6 @@ NftFiles = Annotated[
     list[Path] | None, Option("--nft", metavar="FILE", help="Measure a ruleset of yours; repeatable.")
 ]
 LoadedBy = Annotated[Backend, Option("--backend", help="What loads the rules that --variant names.")]
-ListThem = Annotated[bool, Option("--list", help="Explain the variants and scenarios, and stop.")]
 Containers = Annotated[
     int | None, Option("--containers", help="Clients behind the NAT, each with an address; 2.")
 ]

@@ -3,11 +3,14 @@
 import random
 import sys
 from json import dumps
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from snat_race.commands import arguments, first, save
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
-from snat_race.kernel import host
+from snat_race.kernel import host, nat
 from snat_race.kernel.choices import Backend, Caches, Expect, Wiring
 from snat_race.options import LabOptions, parse_cpus, parse_duration_s
 from snat_race.output import require_writable
@@ -18,6 +21,23 @@ if TYPE_CHECKING:
     from snat_race.lab.scenario import Scenario
 
 _SWEEPS, _SWEEPS_OF_ALL = 5, 2  # how much longer than a variant's own share the window takes
+
+
+def _list_them(wanted: bool) -> None:
+    from snat_race.lab.scenario import SCENARIOS
+    from snat_race.report.lab import listing
+
+    if wanted:
+        print(listing(nat.VARIANTS.values(), SCENARIOS.values()))
+        raise typer.Exit
+
+
+ListThem = Annotated[
+    bool,
+    typer.Option(
+        "--list", callback=_list_them, is_eager=True, help="Explain the variants and scenarios, and stop."
+    ),
+]
 
 
 def lab(
@@ -40,76 +60,77 @@ def lab(
     ktap: arguments.Ktap = False,
     output: arguments.Output = None,
     json: arguments.Json = False,
-    list_them: arguments.ListThem = False,
+    _list: ListThem = False,
 ) -> None:
     """Race the kernel on this machine, in private network namespaces, and show what cures it."""
-    from snat_race.kernel import nat
     from snat_race.lab.scenario import scenario_named
 
-    if list_them:
-        _list()
-        return
     staged, expected = scenario_named(scenario), Expect.no_race if ktap and not expect else expect
-    if window and not staged.sweepable:
-        raise UsageError(f"--window: {scenario} has no two dialers to move apart; take tcp-snat")
     default = staged.variants[:1] if expected or window else staged.variants
     variants = nat.chosen(variant or (), rule or (), nft or (), default)
-    duration_s, clients = parse_duration_s(duration, "--duration"), first(containers, staged.containers)
-    pinned, every = _usable(cpus), nat.ALL in (variant or ()) and staged.sweepable and clients == 2
-    share = len(pinned or host.usable_cpus()) // max(1, clients)
-    dialers = clients * (first(workers, staged.workers or max(1, share)))
-    if dialers > len(pinned or host.usable_cpus()):
-        _refuse_crowd(caches, window=window)
-        every = False
+    clients, dialers, pinned, crowded = _hosts(staged, containers, workers, cpus)
+    if window or caches is not Caches.warm:
+        _require_measurable(staged, "--window" if window else "--caches", crowded=crowded)
+    every = nat.ALL in (variant or ()) and staged.sweepable and clients == 2 and not crowded
+    sweeps = _SWEEPS_OF_ALL if every else _SWEEPS if window else 0
     options = LabOptions(
-        scenario=scenario, variants=tuple(each.name for each in variants), backend=backend,
-        containers=clients, workers=first(workers, staged.workers or max(1, share)), cpus=pinned,
-        topology=topology, interval_us=first(interval_us, staged.interval_us), duration_s=duration_s,
-        timeout_ms=first(timeout_ms, staged.timeout_ms), caches=caches, seed=first(seed, _any_seed()),
-        window_s=duration_s * (_SWEEPS_OF_ALL if every else _SWEEPS if window else 0),
+        scenario, tuple(each.name for each in variants), clients, dialers, topology, backend, pinned,
+        duration_s=(duration_s := parse_duration_s(duration, "--duration")), window_s=sweeps * duration_s,
+        interval_us=first(interval_us, staged.interval_us), timeout_ms=first(timeout_ms, staged.timeout_ms),
+        caches=caches, seed=first(seed, _any_seed()),
     )  # fmt: skip
-    if output:
-        require_writable(output)
-    result = _measure(options, staged, variants)
-    save(result, output)
-    _show(result, expected if ktap else None, as_json=json)
-    if expected:
-        _require(result, expected)
+    _report(_measure(options, staged, variants, output), expected, ktap=ktap, as_json=json)
 
 
-def _refuse_crowd(caches: Caches, *, window: bool) -> None:
-    """Dialers that share a CPU delay each other by more than what is to be measured."""
-    for option, given in (("--window", window), ("--caches", caches is not Caches.warm)):
-        if given:
-            raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
+def _hosts(
+    staged: "Scenario", containers: int | None, workers: int | None, cpus: str | None
+) -> tuple[int, int, tuple[int, ...], bool]:
+    """Return the containers, the dialers of each, the CPUs asked for, and whether dialers share one."""
+    pinned, clients = _usable(cpus), first(containers, staged.containers)
+    available = len(pinned or host.usable_cpus())
+    dialers = first(workers, staged.workers, max(1, available // max(1, clients)))
+    return clients, dialers, pinned, clients * dialers > available
 
 
-def _list() -> None:
-    from snat_race.kernel.nat import VARIANTS
-    from snat_race.lab.scenario import SCENARIOS
-    from snat_race.report.lab import listing
+def _require_measurable(staged: "Scenario", option: str, *, crowded: bool) -> None:
+    """Check that two dialers can be moved apart, each on a CPU of its own.
 
-    print(listing(VARIANTS.values(), SCENARIOS.values()))
+    Raises:
+        UsageError: naming ``option``.
+
+    """
+    if not staged.sweepable:
+        raise UsageError(f"{option}: {staged.name} has no two dialers to move apart; take tcp-snat")
+    if crowded:
+        raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
 
 
-def _measure(options: LabOptions, staged: "Scenario", variants: "tuple[Variant, ...]") -> "LabResult":
+def _measure(
+    options: LabOptions, staged: "Scenario", variants: "tuple[Variant, ...]", output: Path | None
+) -> "LabResult":
     from snat_race.kernel.firewall import require_binaries
     from snat_race.lab import experiment
     from snat_race.report.live import ProgressLine
 
     require_binaries(variants, options.backend)
+    if output:
+        require_writable(output)
     with ProgressLine() as progress:
-        return experiment.run(options, staged, variants, progress)
+        result = experiment.run(options, staged, variants, progress)
+    save(result, output)
+    return result
 
 
-def _show(result: "LabResult", ktap: Expect | None, *, as_json: bool) -> None:
+def _report(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json: bool) -> None:
     from snat_race.report.ktap import ktap_report
     from snat_race.report.lab import lab_report
 
-    text = ktap_report(result, ktap) if ktap else lab_report(result)
+    text = ktap_report(result, expected) if ktap and expected else lab_report(result)
     print(text, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")))
+    if expected:
+        _require(result, expected)
 
 
 def _require(result: "LabResult", expected: Expect) -> None:

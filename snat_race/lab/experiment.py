@@ -2,35 +2,23 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
 
 from snat_race import __version__
-from snat_race.analysis.diagnosis import Nat, diagnose
-from snat_race.analysis.intervals import wilson
-from snat_race.analysis.result import (
-    ConntrackRise,
-    Heat,
-    Kernel,
-    LabResult,
-    Tool,
-    UnavailableVariant,
-    VariantResult,
-    Window,
-)
-from snat_race.analysis.summary import Meetings, Pairs, Total, meetings
-from snat_race.analysis.verdict import between_rounds, discounted, judge, outcome
+from snat_race.analysis.result import LabResult, Tool, UnavailableVariant
+from snat_race.analysis.summary import Meetings, Total, meetings
+from snat_race.analysis.verdict import between_rounds, judge
 from snat_race.analysis.window import Sweep
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import counters, host, rules
+from snat_race.kernel import counters, host
 from snat_race.kernel.choices import Caches
 from snat_race.kernel.nat import Variant
+from snat_race.lab.measured import Measured
 from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import Scenario
-from snat_race.load.fleet import NO_DIALS, Tally
 from snat_race.options import LabOptions
 
 _LONGEST_ROUND_S = 0.5
@@ -44,73 +32,13 @@ _SWEEP_NS, _SWEEP_COLD_NS = 10_000, 50_000
 Progress = Callable[[float, str], None]
 
 
-@dataclass(slots=True)
-class _Measured:
-    """What the rounds of one variant have added up to; with a ``sweep``, also at which offsets."""
-
-    variant: Variant
-    total: Total
-    sweep: Sweep | None = None
-    sweep_ns: int = 0
-    tally: Tally = NO_DIALS
-    rounds: list[Pairs] = field(default_factory=list)
-    accepted: int = 0
-    elapsed_s: float = 0.0
-    rises: dict[str, counters.Reading] = field(default_factory=dict)
-    fill: tuple[int, int] = (0, 0)
-    translated: bool | None = None
-
-    def result(self, rig: Rig, spread: float, cpus: int) -> VariantResult:
-        """Derive the variant's part of the result; ``spread`` widens its interval."""
-        scenario = rig.scenario
-        pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
-        summary = self.total.summary(self.tally, self.elapsed_s, pairs)
-        kernel = Kernel(
-            source=ConntrackRise(**self.rises["source"], count=self.fill[0], max=self.fill[1]),
-            destination=_risen(self.rises["destination"]),
-            containers=_risen(self.rises["containers"]),
-        )
-        drawn = self.variant.drawn_ports(rig.source_ports)
-        # At the most: as if all dialers dialled at once, and met.
-        same_draws = summary.attempted * (len(rig.berths) - 1) / 2 / drawn if drawn else 0.0
-        diagnosis = diagnose(
-            summary.attempted,
-            summary.errors,
-            kernel,
-            nat=Nat(self.variant.port_count, same_draws),
-            answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
-        )
-        return VariantResult(
-            name=self.variant.name,
-            rule=rules.describe(self.variant, rig.topology.network),
-            drawn_ports=drawn,
-            translated=self.translated,
-            accepted=self.accepted,
-            summary=summary,
-            kernel=kernel,
-            diagnosis=diagnosis,
-            outcome=outcome(summary, diagnosis, same_draws, cpus, translated=self.translated is not False),
-            rounds=[(met.paired, met.collisions) for met in self.rounds],
-            collision_rate_ci95=wilson(*discounted(pairs.collisions, pairs.paired, spread))
-            if pairs
-            else None,
-        )
-
-    def window(self, caches: Heat) -> Window | None:
-        """Derive the race window from a sweep."""
-        if not self.sweep or not self.rises:
-            return None
-        unexplained = self.total.failed - sum(self.rises["source"]["insert_failed"])
-        return self.sweep.window(self.variant.name, caches, max(0, unexplained))
-
-
 class _Bench:
     """Runs rounds on a rig and adds them up."""
 
     def __init__(self, options: LabOptions, rig: Rig, interrupt: Interrupt) -> None:
         self._options, self._rig, self._interrupt = options, rig, interrupt
 
-    def measure(self, into: _Measured, duration_s: float) -> bool:
+    def measure(self, into: Measured, duration_s: float) -> bool:
         """Run one round and add it up; False, and nothing added, if it was interrupted."""
         rig, fleet, source = self._rig, self._rig.fleet, self._rig.topology.source
         rig.firewall.install(into.variant)
@@ -184,7 +112,7 @@ def run(
     with Interrupt() as interrupt, Rig(options, scenario, interrupt) as rig:
         available, unavailable = _loadable(rig, variants)
         rig.set_up_source()
-        measured = [_Measured(variant, Total(options.interval_us * 1000)) for variant in available]
+        measured = [Measured(variant, Total(options.interval_us * 1000)) for variant in available]
         going = _run_rounds(_Bench(options, rig, interrupt), options, measured, progress)
     swept = measured.pop() if measured[-1].sweep else None
     if not all(each.rises for each in measured):
@@ -221,7 +149,7 @@ def _loadable(rig: Rig, variants: Sequence[Variant]) -> tuple[list[Variant], lis
     return available, unavailable
 
 
-def _run_rounds(bench: _Bench, options: LabOptions, measured: list[_Measured], progress: Progress) -> bool:
+def _run_rounds(bench: _Bench, options: LabOptions, measured: list[Measured], progress: Progress) -> bool:
     """Warm up, then run all rounds; whether they were all run. A sweep is put last in the list."""
     rounds = _rounds(options, len(measured))
     turns = [
@@ -230,11 +158,11 @@ def _run_rounds(bench: _Bench, options: LabOptions, measured: list[_Measured], p
     first = measured[0].variant
     if options.window_s:
         sweep_ns = _SWEEP_COLD_NS if options.caches is Caches.cold else _SWEEP_NS
-        measured.append(_Measured(first, Total(0), Sweep(sweep_ns), sweep_ns))
+        measured.append(Measured(first, Total(0), Sweep(sweep_ns), sweep_ns))
         sweeps = max(8, round(options.window_s / _LONGEST_ROUND_S))
         turns += [(measured[-1], options.window_s / sweeps)] * sweeps
     total_s = sum(duration_s for _, duration_s in turns)
-    going, done_s = bench.measure(_Measured(first, Total(0)), _WARM_UP_S), 0.0
+    going, done_s = bench.measure(Measured(first, Total(0)), _WARM_UP_S), 0.0
     for each, duration_s in turns:
         if not going:
             break
@@ -249,7 +177,3 @@ def _rounds(options: LabOptions, variants: int) -> int:
     wanted = max(round(options.duration_s / _LONGEST_ROUND_S), min(8, 16 // variants), 4)
     possible = options.duration_s * 1e6 / (_SLOTS_A_ROUND * options.interval_us)
     return max(2, min(wanted, int(possible)))
-
-
-def _risen(reading: counters.Reading) -> dict[str, int]:
-    return {name: values[0] for name, values in reading.items() if values[0] > 0}
