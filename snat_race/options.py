@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from snat_race.errors import UsageError
-from snat_race.kernel.choices import Backend, Caches
+from snat_race.kernel.choices import Backend, Caches, Wiring
 
 MOST_WORKERS = 4096
 LONGEST_TIMEOUT_MS = 1_000_000  # a sample's latency has 40 bits of ns
@@ -112,7 +112,7 @@ class LabOptions:
     variants: tuple[str, ...]
     containers: int
     workers: int
-    topology: str
+    topology: Wiring
     backend: Backend
     cpus: tuple[int, ...]
     duration_s: float

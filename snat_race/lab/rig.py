@@ -7,7 +7,7 @@ from typing import Self
 from snat_race.errors import EnvironmentLacks, Unavailable
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import counters, host
-from snat_race.kernel.choices import Caches, Wiring
+from snat_race.kernel.choices import Caches
 from snat_race.kernel.firewall import Firewall
 from snat_race.kernel.namespaces import enter_sandbox
 from snat_race.kernel.nat import Variant
@@ -92,7 +92,7 @@ class Rig:
     def _build(self) -> Topology:
         options, scenario = self._options, self.scenario
         try:
-            topology = build(options.containers, Wiring(options.topology), IPV6 if scenario.ipv6 else IPV4)
+            topology = build(options.containers, options.topology, IPV6 if scenario.ipv6 else IPV4)
         except OSError as failed:
             raise EnvironmentLacks(
                 f"cannot make the lab's namespaces ({failed.strerror}); use fewer --containers, "

@@ -19,7 +19,7 @@ _UNEXPLAINED = (
 )
 _RESOLVED = (
     "Packets of one flow clashed, as clash_resolve shows, and this kernel let both pass: what a resolver "
-    "asks at once is answered. Older kernels (before 4.19 and 5.10, step by step) drop one of the two."
+    "asks at once is answered."
 )
 _ASSUMED = (
     "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
