@@ -8,7 +8,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from snat_race.commands import client, forecast, lab, server
+from snat_race.commands import client, forecast, lab, server, watch
 from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("server")(server.server)
 app.command("s", hidden=True)(server.server)
 app.command("lab")(lab.lab)
 app.command("forecast")(forecast.forecast)
+app.command("watch")(watch.watch)
 
 
 def main() -> None:

@@ -3,20 +3,26 @@
 import socket
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
 
 from snat_race import __version__
-from snat_race.analysis.result import ClientResult, Summary, Tool
-from snat_race.analysis.summary import Failure, Samples, Total, failures, period
+from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.model import Tool
+from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
+from snat_race.analysis.result import ClientResult, Summary
+from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
 from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import host
+from snat_race.kernel import counters, host, places
+from snat_race.kernel.counters import Node
 from snat_race.load.fleet import Fleet
 from snat_race.options import ClientOptions, Mode
 from snat_race.plan import Target, berths
+from snat_race.watcher import Watcher
 
 _DRAIN_S = 0.2
 MOST_FAILURES_SHOWN = 10
@@ -38,8 +44,18 @@ class Observer(Protocol):
 class _Run:
     """The accumulating state of one run."""
 
-    def __init__(self, options: ClientOptions, target: Target, fleet: Fleet, observer: Observer) -> None:
+    def __init__(
+        self,
+        options: ClientOptions,
+        target: Target,
+        fleet: Fleet,
+        nodes: Sequence[Node],
+        observer: Observer,
+    ) -> None:
         self._options, self._target, self._fleet, self._observer = options, target, fleet, observer
+        self._own = Own(nodes)
+        self._watcher, self._watched = Watcher(nodes), dict[str, Watched]()
+        self._resent_since = fleet.resent()
         self._total = Total(options.dial_interval_us * 1000)
         self._since, self._began_s = fleet.tally(), time.monotonic()
         self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
@@ -49,6 +65,7 @@ class _Run:
 
     def _start_period(self, began_s: float) -> None:
         self._period_began_s, self._period_since = began_s, self._fleet.tally()
+        self._period_resent = self._fleet.resent()
         self._taken: list[Samples] = []
         self._untold: Counter[str] = Counter()
         self._shown = 0
@@ -79,7 +96,9 @@ class _Run:
         if elapsed_s + _DRAIN_S / 2 < length_s:
             return
         counts = self._fleet.tally().since(self._period_since)._replace(cut_short=0)
-        summary = period(np.concatenate(self._taken), counts, elapsed_s)
+        summary = period(np.concatenate(self._taken), counts, elapsed_s).model_copy(
+            update={"watched": self._lap(), "syn_resent": self._resent(self._period_resent)}
+        )
         self.periods.append(summary)
         self._observer.period(summary, self._untold, self._total.failed, self._total.recorded)
         self._start_period(now_s)
@@ -87,11 +106,58 @@ class _Run:
     def summary(self) -> Summary:
         """Derive the summary of the whole run; call it when the fleet has stopped."""
         elapsed_s = time.monotonic() - self._began_s
-        return self._total.summary(self._fleet.tally().since(self._since), elapsed_s)
+        total = self._total.summary(self._fleet.tally().since(self._since), elapsed_s)
+        self._lap()
+        return total.model_copy(
+            update={
+                "watched": list(self._watched.values()),
+                "syn_resent": self._resent(self._resent_since),
+            }
+        )
+
+    def kernel(self) -> Kernel:
+        """Return what the kernel counted over the whole run; call it after ``summary()``."""
+        watched = self._watched.values()
+        return Kernel(
+            source=conntrack_of(watched),
+            source_tcp=summed(each.tcp for each in watched),
+            destination={},
+            containers=self._own.rise(),
+        )
+
+    def _lap(self) -> list[Watched]:
+        laps = self._watcher.lap()
+        for lap in laps:
+            every = [self._watched[lap.netns], lap] if lap.netns in self._watched else [lap]
+            self._watched[lap.netns] = total_of(every) or lap
+        return laps
+
+    def _resent(self, earlier: list[int]) -> dict[str, int]:
+        risen = [b - a for a, b in zip(earlier, self._fleet.resent(), strict=True)]
+        return {str(times): count for times, count in enumerate(risen) if count}
 
 
-def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[ClientResult, str | None]:
-    """Dial until the duration or count is reached, or a signal comes.
+class Own:
+    """The TCP counters of the client's own namespace, unless that is watched anyway."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        here = places.here()
+        self._namespace = None if any(places.same(here, node.namespace) for node in nodes) else here
+        self._before = self._read()
+
+    def rise(self) -> dict[str, int]:
+        """Return what rose, by name."""
+        risen = counters.rise(self._read(), self._before)
+        return {name: values[0] for name, values in risen.items() if values[0] > 0}
+
+    def _read(self) -> counters.Reading:
+        return counters.read_tcp(self._namespace) if self._namespace else {}
+
+
+def run(
+    options: ClientOptions, target: Target, nodes: Sequence[Node], observer: Observer
+) -> tuple[ClientResult, str | None]:
+    """Dial until the duration or count is reached, or a signal comes; watch ``nodes`` meanwhile.
 
     Returns the result and, if a worker died, the obituary: the totals are right all the same.
 
@@ -109,7 +175,7 @@ def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[Cli
         if interrupt.requested:
             fleet.stop()
             fleet.rest()
-        state = _Run(options, target, fleet, observer)
+        state = _Run(options, target, fleet, nodes, observer)
         try:
             for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
                 state.take(samples)
@@ -118,7 +184,7 @@ def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[Cli
             fault = f"{died}; the totals up to then are right"
         fleet.stop()
         state.take(fleet.rest())
-        summary = state.summary()
+        summary, kernel = state.summary(), state.kernel()
     result = ClientResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -127,6 +193,13 @@ def run(options: ClientOptions, target: Target, observer: Observer) -> tuple[Cli
         spec=options.spec(),
         summary=summary,
         periods=state.periods,
+        kernel=kernel,
+        diagnosis=diagnose(
+            summary.attempted,
+            summary.errors,
+            kernel,
+            resent=lost_again(summary.syn_resent),
+        ),
     )
     return result, fault
 

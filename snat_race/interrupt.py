@@ -1,6 +1,7 @@
 """SIGINT, SIGTERM and SIGHUP end a run as an order, not as an accident."""
 
 import signal
+import threading
 import time
 from types import FrameType
 from typing import Self
@@ -14,7 +15,7 @@ class Interrupt:
     """A context manager; ``requested`` turns true on the first signal. A later one interrupts."""
 
     def __init__(self) -> None:
-        self.requested, self._first_s = False, 0.0
+        self._event, self._first_s = threading.Event(), 0.0
 
     def __enter__(self) -> Self:
         # nohup has SIGHUP ignored, and means it.
@@ -30,9 +31,19 @@ class Interrupt:
         """Whether a signal has come."""
         return self.requested
 
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self._event.is_set()
+
+    def wait(self, longest_s: float) -> bool:
+        """Wait for a signal; whether one has come."""
+        return self._event.wait(max(0.0, longest_s))
+
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
         if not self.requested:
-            self.requested, self._first_s = True, now_s
+            self._first_s = now_s
+            self._event.set()
         elif now_s - self._first_s > _SAME_ORDER_S:
             raise KeyboardInterrupt

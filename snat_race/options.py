@@ -54,6 +54,7 @@ class ClientOptions:
     count: int | None
     warmup_s: float | None
     pin: bool
+    watch_netns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _within("--workers", self.workers, 1, MOST_WORKERS)
@@ -84,6 +85,23 @@ class ClientOptions:
             raise UsageError(
                 f"--source-ports: {low}-{high} has fewer ports than the {self.lanes} lanes; widen it"
             )
+
+    def spec(self) -> dict[str, Any]:
+        """Return the settings as JSON has them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """Settings of ``watch``. ``netns`` None: this process's own; ``duration_s`` None: for ever."""
+
+    netns: str | None
+    interval_s: float
+    duration_s: float | None
+
+    def __post_init__(self) -> None:
+        if not 0.01 <= self.interval_s <= 86_400:
+            raise UsageError("--interval: give 10ms to 24h")
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""

@@ -5,14 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, poisson, t
 
-from snat_race.analysis.diagnosis import Nat, diagnose
+from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.histogram import HIGHEST_NS, Histogram
 from snat_race.analysis.intervals import Z95, by_chance, dispersion, reduction, student_widening, wilson
-from snat_race.analysis.result import ConntrackRise, Kernel, Summary, VariantResult
+from snat_race.analysis.result import Summary, VariantResult
 from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
+from snat_race.analysis.suspects import Nat
 from snat_race.analysis.verdict import as_expected, judge, outcome
 from snat_race.load import sample
 from snat_race.load.fleet import Tally
+from tests.test_diagnosis import kernel
 
 LATENCIES = st.lists(st.integers(1, 10**10), min_size=1, max_size=300)
 
@@ -144,63 +146,6 @@ def test_a_period_keeps_connected_and_failed_apart() -> None:
 
 def test_errors_are_counted_by_name() -> None:
     assert count_errors(np.array([0, 0, 111, 115, 115], np.uint64)) == {"ECONNREFUSED": 1, "TIMEOUT": 2}
-
-
-def kernel(**rises: int) -> Kernel:
-    names = ("insert_failed", "drop", "found", "clash_resolve", "chain_toolong", "early_drop")
-    per_cpu = {name: [rises.get(name, 0), 0] for name in names}
-    destination = {name: count for name, count in rises.items() if name not in names}
-    return Kernel(
-        source=ConntrackRise(**per_cpu, count=10, max=100), destination=destination, containers={}
-    )
-
-
-@pytest.mark.parametrize(
-    ("errors", "rises", "expected"),
-    [
-        ({"TIMEOUT": 7}, {"insert_failed": 7, "drop": 7, "found": 40}, {"snat_race": 7}),
-        ({"TIMEOUT": 9}, {"insert_failed": 7, "drop": 7}, {"snat_race": 7, "unexplained": 2}),
-        ({"TIMEOUT": 7}, {}, {"unexplained": 7}),
-        ({"TIMEOUT": 7}, {"drop": 7}, {"conntrack_table_full": 7}),
-        ({"TIMEOUT": 7}, {"insert_failed": 7, "chain_toolong": 7}, {"conntrack_chain_too_long": 7}),
-        ({"TIMEOUT": 7}, {"insert_failed": 7, "drop": 7, "found": 7000}, {"nat_ports_exhausted": 7}),
-        ({"TIMEOUT": 7}, {"ListenDrops": 30}, {"accept_queue_full": 7}),
-        ({"TIMEOUT": 7}, {"PAWSTimewait": 9}, {"time_wait_reuse": 7}),
-        ({"TIMEOUT": 7}, {"PAWSEstab": 5}, {"time_wait_reuse": 5, "unexplained": 2}),
-        ({"ECONNREFUSED": 3}, {"insert_failed": 3, "drop": 3}, {"refused": 3}),
-        ({"EADDRNOTAVAIL": 4}, {}, {"client_ports_exhausted": 4}),
-        ({"EPROTO": 2}, {}, {"eproto": 2}),
-        ({}, {"insert_failed": 3, "drop": 3}, {}),
-    ],
-)
-def test_losses_go_to_their_causes(
-    errors: dict[str, int], rises: dict[str, int], expected: dict[str, int]
-) -> None:
-    causes = diagnose(100, errors, kernel(**rises))
-    assert {cause.cause: cause.losses for cause in causes} == expected
-    assert all(cause.evidence and cause.advice for cause in causes)
-
-
-def test_an_answer_that_came_too_late_is_no_loss_of_the_network() -> None:
-    causes = diagnose(100, {"TIMEOUT": 3}, kernel(), answered_late=2)
-    assert {cause.cause: cause.losses for cause in causes} == {"answered_too_late": 2, "unexplained": 1}
-
-
-def test_nobody_is_told_to_do_what_is_done() -> None:
-    lost = {"TIMEOUT": 1}
-    (plain,) = diagnose(100, lost, kernel(insert_failed=1, drop=1))
-    (chance,) = diagnose(100, lost, kernel(insert_failed=1, drop=1), nat=Nat(same_draws=0.02))
-    assert "--random-fully" in plain.advice
-    assert "--random-fully" not in chance.advice
-    (broken,) = diagnose(100, {"TIMEOUT": 9}, kernel(insert_failed=9, drop=9), nat=Nat(same_draws=0.02))
-    assert broken.advice.startswith("report it")
-
-
-@pytest.mark.parametrize(("ports", "found"), [(60, 24_000), (256, 90_000), (64512, 90_000)])
-def test_exhaustion_is_told_from_the_race_however_few_ports_there_are(ports: int, found: int) -> None:
-    rises = kernel(insert_failed=400, drop=400, found=found)
-    (cause,) = diagnose(1200, {"TIMEOUT": 400}, rises, nat=Nat(ports))
-    assert cause.cause == "nat_ports_exhausted"
 
 
 @given(st.integers(0, 300), st.floats(0.001, 200))

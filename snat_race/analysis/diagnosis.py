@@ -1,27 +1,15 @@
-"""Which cause explains how many losses, by the kernel's own counters. Never a guess.
-
-Sources: net/netfilter/nf_conntrack_core.c (``__nf_conntrack_confirm``: a clash raises
-insert_failed and drop; a chain that is too long raises insert_failed and chaintoolong; a full
-table raises drop) and nf_nat_core.c (``get_unique_tuple``: when every port is taken it returns
-one in use, which also dies at confirm, after some 128 or more look-ups that raise ``found``).
+"""Which cause explains how many losses. Never a guess: what cannot be told is called inconclusive,
+what no counter accounts for unexplained.
 """
 
-from dataclasses import dataclass
+from snat_race.analysis.node import Kernel
+from snat_race.analysis.result import Cause
+from snat_race.analysis.suspects import Nat, at_nat, beyond_nat, late
 
-from snat_race.analysis.intervals import by_chance
-from snat_race.analysis.result import Cause, Kernel
+DEFAULT_NAT = Nat()
+UNPROVEN = frozenset({"inconclusive", "unexplained", "filtered", "not_watched"})
 
-# A dial that meets taken ports raises `found` by 3 to 5 (measured); an exhausted search by over 100.
-_FOUND_PER_DIAL, _FOUND_PER_EXHAUSTED = 5, 100
-
-_PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
-
-_RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule"
-_BY_CHANCE = "nothing: two SYNs at once draw the same port now and then"
-
-_NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs collide than chance has it"
-RARE = 1e-4  # losses less probable than this are not put down to chance
-
+_ANSWERED = ("ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH")
 _BY_ERROR = {
     "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
     "ECONNRESET": ("reset", "the destination, or a firewall, resets connections"),
@@ -33,19 +21,6 @@ _BY_ERROR = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Nat:
-    """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
-    SYNs are expected to draw the same one.
-    """
-
-    ports: int = 64512
-    same_draws: float = 0.0
-
-
-DEFAULT_NAT = Nat()
-
-
 def diagnose(
     attempted: int,
     errors: dict[str, int],
@@ -53,35 +28,52 @@ def diagnose(
     *,
     nat: Nat = DEFAULT_NAT,
     answered_late: int = 0,
+    resent: int = 0,
 ) -> list[Cause]:
-    """Return the causes of the failed dials, most losses first; what is left is "unexplained".
+    """Return the causes of the lost dials, most losses first; together they are all losses.
 
-    ``answered_late``: requests that the server answered beyond those that connected.
+    ``answered_late``: requests that the server answered beyond those that connected. ``resent``:
+    lost SYNs of dials that connected all the same, after SYNs sent again.
     """
+    lost = errors.get("TIMEOUT", 0) + resent
+    suspects = [
+        *at_nat(kernel.conntrack, nat),
+        *beyond_nat(kernel.tcp, sum(errors.get(name, 0) for name in _ANSWERED)),
+        late(answered_late),
+    ]
     causes = [_by_error(name, count) for name, count in errors.items() if name != "TIMEOUT"]
-    left = errors.get("TIMEOUT", 0)
-    for found in (
-        _clash(attempted, kernel, nat),
-        _chain(kernel),
-        _table_full(kernel),
-        _backlog(kernel),
-        _time_wait(kernel),
-        _late(answered_late),
-    ):
-        explained = min(left, found.losses)
-        if explained:
-            causes.append(found.model_copy(update={"losses": explained}))
-            left -= explained
-    if left:
-        causes.append(
-            Cause(
-                cause="unexplained",
-                losses=left,
-                evidence="timeouts that no counter accounts for",
-                advice="packets may be lost elsewhere, or the timeout is too short for this path",
-            )
-        )
+    causes += _shared_out([each for each in suspects if each.losses > 0], lost)
+    if left := lost + sum(errors.values()) - errors.get("TIMEOUT", 0) - sum(each.losses for each in causes):
+        causes.append(_unaccounted(left, kernel, nothing_came=left == attempted))
     return sorted(causes, key=lambda cause: -cause.losses)
+
+
+def _shared_out(suspects: list[Cause], lost: int) -> list[Cause]:
+    """Give each suspect the losses that are certainly its own.
+
+    Counters may have risen for others' sake. If together they account for more than was lost, a
+    suspect is only sure of what is left when all others are given theirs; what nobody is sure of
+    is inconclusive.
+    """
+    total = sum(each.losses for each in suspects)
+    if total <= lost or len(suspects) == 1:
+        sure = [min(lost, each.losses) for each in suspects]
+    else:
+        sure = [max(0, lost - (total - each.losses)) for each in suspects]
+    certain = [_owned(each, own) for each, own in zip(suspects, sure, strict=True) if own]
+    unsure = min(total, lost) - sum(sure)
+    if not unsure:
+        return certain
+    named = "; or ".join(
+        f"{each.cause}, at most {min(each.losses, lost):,} ({each.evidence})" for each in suspects
+    )
+    advice = "measure again while nothing else uses these hosts, or mend the one and see what is left"
+    return [*certain, Cause(cause="inconclusive", losses=unsure, evidence=named, advice=advice)]
+
+
+def _owned(cause: Cause, losses: int) -> Cause:
+    beyond = f"; {losses:,} of them are of this run" if cause.losses > losses else ""
+    return cause.model_copy(update={"losses": losses, "evidence": cause.evidence + beyond})
 
 
 def _by_error(name: str, count: int) -> Cause:
@@ -91,73 +83,28 @@ def _by_error(name: str, count: int) -> Cause:
     )
 
 
-def _clash(attempted: int, kernel: Kernel, nat: Nat) -> Cause:
-    searched, same_draws = min(_FOUND_PER_EXHAUSTED, nat.ports // 2), nat.same_draws
-    source = kernel.source
-    clashes = min(sum(source.insert_failed) - sum(source.chain_toolong), sum(source.drop))
-    found = sum(source.found)
-    evidence = f"insert_failed +{sum(source.insert_failed):,}, drop +{sum(source.drop):,}, found +{found:,}"
-    if clashes and found - attempted * min(_FOUND_PER_DIAL, searched / 4) > clashes * searched:
-        return Cause(
-            cause="nat_ports_exhausted",
-            losses=clashes,
-            evidence=f"{evidence}: over {searched} ports were tried for each loss",
-            advice="give the NAT more ports or addresses, or the load more destinations",
-        )
-    advice = _RANDOMISE
-    if same_draws:
-        advice = _BY_CHANCE if by_chance(clashes, same_draws) > RARE else _NOT_BY_CHANCE
-    return Cause(cause="snat_race", losses=clashes, evidence=evidence, advice=advice)
+def _unaccounted(losses: int, kernel: Kernel, *, nothing_came: bool) -> Cause:
+    """Say what can be said of losses without a counter.
 
-
-def _chain(kernel: Kernel) -> Cause:
-    return Cause(
-        cause="conntrack_chain_too_long",
-        losses=sum(kernel.source.chain_toolong),
-        evidence=f"chaintoolong +{sum(kernel.source.chain_toolong)}",
-        advice="raise net.netfilter.nf_conntrack_buckets",
-    )
-
-
-def _table_full(kernel: Kernel) -> Cause:
-    source = kernel.source
-    clashes = sum(source.insert_failed) - sum(source.chain_toolong)
-    return Cause(
-        cause="conntrack_table_full",
-        losses=max(0, sum(source.drop) - clashes),
-        evidence=f"drop +{sum(source.drop)} beyond insert_failed, table {source.count} of {source.max}",
-        advice="raise net.netfilter.nf_conntrack_max",
-    )
-
-
-def _backlog(kernel: Kernel) -> Cause:
-    drops = kernel.destination.get("ListenDrops", 0)
-    return Cause(
-        cause="accept_queue_full",
-        losses=drops,
-        evidence=f"ListenDrops +{drops} at the destination",
-        advice="accept faster, or raise the backlog and net.core.somaxconn",
-    )
-
-
-def _time_wait(kernel: Kernel) -> Cause:
-    """Count SYNs that met a TIME_WAIT at the destination: tcp_timewait_state_process() rejects
-    those with older timestamps (PAWSTimewait on newer kernels, PAWSEstab on older ones).
+    A packet that a firewall drops raises no counter but the rule's own (measured, in raw, FORWARD,
+    INPUT and POSTROUTING), and it drops them all.
     """
-    counted = {name: kernel.destination.get(name, 0) for name in _PAWS}
-    name = max(counted, key=lambda each: counted[each])
-    return Cause(
-        cause="time_wait_reuse",
-        losses=counted[name],
-        evidence=f"{name} +{counted[name]:,} at the destination, where a SYN sent again counts again",
-        advice="give the NAT more ports or addresses, so that ports rest for longer",
+    cause, evidence, advice = (
+        "unexplained",
+        "timeouts that no counter accounts for",
+        "packets may be lost elsewhere, or the timeout is too short for this path",
     )
-
-
-def _late(answered_late: int) -> Cause:
-    return Cause(
-        cause="answered_too_late",
-        losses=max(0, answered_late),
-        evidence=f"the server answered {answered_late:,} more than the dialers heard in time",
-        advice="raise the timeout; if that changes nothing, answers are lost on their way back",
-    )
+    if not kernel.source:
+        cause = "not_watched"
+        evidence = "the NAT's counters were not read, so the cause cannot be told"
+        advice = (
+            "add --watch-netns 1 (the host's; or whichever does the NAT), or run 'snat_race watch' there"
+        )
+    elif nothing_came:
+        cause = "filtered"
+        evidence = "not one dial was answered, and no counter rose"
+        advice = (
+            "look for a rule that drops ('iptables-save -c' and 'nft list ruleset' count packets), "
+            "for the route, and whether the host is up"
+        )
+    return Cause(cause=cause, losses=losses, evidence=evidence, advice=advice)

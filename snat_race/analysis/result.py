@@ -1,16 +1,9 @@
-"""The JSON contract, schema_version 1. Units are in the names; every number is finite."""
+"""The results of runs: the JSON contract, schema_version 1."""
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
-SCHEMA_VERSION: Literal[1] = 1
-
-
-class Model(BaseModel):
-    """Frozen; unknown fields are kept, so that older readers lose nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+from snat_race.analysis.model import Model, Result
+from snat_race.analysis.node import Kernel, Watched
 
 
 class Latency(Model):
@@ -33,7 +26,9 @@ class Summary(Model):
     more containers dialled the same lane, and those in which one of them lost; None where one
     client cannot know. ``latency_ns`` is of connected dials, ``latency_all_ns`` of failed ones too,
     ``latency_from_slot_ns`` also of the slots that passed while one was in flight. ``histogram``
-    holds what ``latency_ns`` was derived from, as HdrHistogram V2, base64.
+    holds what ``latency_ns`` was derived from, as HdrHistogram V2, base64. ``syn_resent``: connects
+    that took so long that their SYN may have been sent again, by how often TCP_INFO says it was.
+    ``watched``: the counters of the namespaces that were watched meanwhile.
     """
 
     attempted: int
@@ -53,27 +48,8 @@ class Summary(Model):
     latency_all_ns: Latency | None = None
     latency_from_slot_ns: Latency | None = None
     histogram: str | None = None
-
-
-class ConntrackRise(Model):
-    """Rise of the NAT's conntrack counters, one number per CPU, and the table's fill after."""
-
-    insert_failed: list[int]
-    drop: list[int]
-    found: list[int]
-    clash_resolve: list[int]
-    chain_toolong: list[int]
-    early_drop: list[int]
-    count: int
-    max: int
-
-
-class Kernel(Model):
-    """Rise of the kernel's counters; TcpExt and Tcp by name, only those that rose."""
-
-    source: ConntrackRise
-    destination: dict[str, int]
-    containers: dict[str, int]
+    syn_resent: dict[str, int] = {}
+    watched: list[Watched] = []
 
 
 class Cause(Model):
@@ -95,8 +71,8 @@ class VariantResult(Model):
     ``drawn_ports``: how many ports the rule draws from; None if it tries to keep the client's.
     ``translated``: whether a rule of the user's translated anything; None if nobody looked.
     ``accepted``: connections accepted, or requests answered, at the destination.
-    ``rounds``: paired slots and collisions, round by round. ``collision_rate_ci95``: collisions
-    per paired slot; None where nothing is paired.
+    ``periods``: its rounds. ``collision_rate_ci95``: collisions per paired slot; None where nothing
+    is paired.
     """
 
     name: str
@@ -108,7 +84,7 @@ class VariantResult(Model):
     kernel: Kernel
     diagnosis: list[Cause]
     outcome: Outcome
-    rounds: list[tuple[int, int]] = []
+    periods: list[Summary] = []
     collision_rate_ci95: tuple[float, float] | None = None
 
 
@@ -173,24 +149,6 @@ class Verdict(Model):
     mitigations: list[Mitigation]
 
 
-class Tool(Model):
-    """Who wrote the file."""
-
-    name: str = "snat_race"
-    version: str
-
-
-class Result(Model):
-    """What all kinds of result share."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    tool: Tool
-    started_at: str
-    elapsed_s: float
-    environment: dict[str, Any]
-    spec: dict[str, Any]
-
-
 class LabResult(Result):
     """A run of ``lab``."""
 
@@ -217,3 +175,5 @@ class ClientResult(Result):
     kind: Literal["client"] = "client"
     summary: Summary
     periods: list[Summary]
+    kernel: Kernel
+    diagnosis: list[Cause]

@@ -59,6 +59,11 @@ class Meetings(NamedTuple):
         return Pairs(len(self.ports), int((self.losers > 0).sum()))
 
 
+def lost_again(syn_resent: dict[str, int]) -> int:
+    """Return how many SYNs were lost of dials that connected in the end."""
+    return sum(int(times) * count for times, count in syn_resent.items())
+
+
 def error_name(error: int) -> str:
     """Return the name of a dial's errno; a timeout has a name of its own."""
     return "TIMEOUT" if error == sample.TIMED_OUT else errorcode.get(error, f"errno {error}")

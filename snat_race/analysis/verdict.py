@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from snat_race.analysis.diagnosis import RARE
 from snat_race.analysis.intervals import FEW_LOSSES, by_chance, dispersion, reduction
 from snat_race.analysis.result import Cause, Mitigation, Outcome, Summary, VariantResult, Verdict
+from snat_race.analysis.suspects import RARE
 
 FEWEST_PAIRS = 100
 _MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates ...
@@ -52,7 +52,7 @@ def as_expected(found: Outcome, expected: str) -> bool | None:
 
 def judge(variants: list[VariantResult], cpus: int) -> Verdict:
     """Put the first variant's outcome into words, and compare every other one with it."""
-    base, spread = variants[0], between_rounds(each.rounds for each in variants)
+    base, spread = variants[0], between_rounds(pairs_of(each.periods) for each in variants)
     return Verdict(
         outcome=base.outcome,
         text=_WORDS[base.outcome](base, cpus),
@@ -64,6 +64,11 @@ def judge(variants: list[VariantResult], cpus: int) -> Verdict:
 def between_rounds(rounds: Iterable[list[tuple[int, int]]]) -> float:
     """Return the dispersion of collisions between rounds, each given as (paired, collisions)."""
     return dispersion([(collisions, paired) for paired, collisions in each] for each in rounds)
+
+
+def pairs_of(periods: list[Summary]) -> list[tuple[int, int]]:
+    """Return paired slots and collisions, round by round; none where dials do not meet."""
+    return [(each.paired, each.collisions or 0) for each in periods if each.paired is not None]
 
 
 def discounted(collisions: int, paired: int, spread: float) -> tuple[float, float]:

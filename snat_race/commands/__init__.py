@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from snat_race.output import write_atomically
 
 if TYPE_CHECKING:
-    from snat_race.analysis.result import Result
+    from snat_race.analysis.model import Result
 
 Value = TypeVar("Value")
 

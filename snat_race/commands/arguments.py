@@ -54,6 +54,32 @@ Output = Annotated[
 ]
 Json = Annotated[bool, Option("--json", help="Events as JSON on stdout, one a line; text on stderr.")]
 
+Netns = Annotated[
+    str | None,
+    Option(
+        "--netns",
+        metavar="PID|NAME|PATH|docker:CONTAINER",
+        help="Look into this network namespace; by default into our own.",
+    ),
+]
+WatchNetns = Annotated[
+    list[str] | None,
+    Option(
+        "--watch-netns",
+        metavar="PID|NAME|PATH|docker:CONTAINER",
+        help="Read the counters of this namespace meanwhile, that of the NAT say; repeatable.",
+    ),
+]
+Interval = Annotated[str, Option("--interval", "-i", metavar="TIME", help="Between two readings.")]
+WatchFor = Annotated[
+    str | None,
+    Option("--duration", metavar="TIME", help="Stop after 10s, 2m, ...; by default on a signal."),
+]
+Prometheus = Annotated[
+    str | None,
+    Option("--prometheus", metavar="ADDR:PORT", help="Also serve the counters to Prometheus there."),
+]
+
 LocalAddr = Annotated[
     str,
     Option(

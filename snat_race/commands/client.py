@@ -40,6 +40,7 @@ def client(
     output: arguments.Output = None,
     json: arguments.Json = False,
     no_pin: arguments.NoPin = False,
+    watch_netns: arguments.WatchNetns = None,
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
     wanted = first(workers, go_routines, len(host.usable_cpus()))
@@ -58,19 +59,23 @@ def client(
         count=parsed(parse_count, count, "--count"),
         warmup_s=parsed(parse_duration_s, warmup, "--warmup"),
         pin=not no_pin,
+        watch_netns=tuple(watch_netns or ()),
     )
     _dial(options, output, parsed(parse_rate, max_error_rate, "--max-error-rate"), as_json=json)
 
 
 def _dial(options: ClientOptions, output: Path | None, limit: float | None, *, as_json: bool) -> None:
     from snat_race import client, plan
+    from snat_race.kernel import places
+    from snat_race.kernel.counters import Node
     from snat_race.report.events import ClientPrinter
 
     target = plan.locate(options)
+    nodes = [Node(places.find(each, "--watch-netns")) for each in options.watch_netns]
     if output:
         require_writable(output)
     printer = ClientPrinter(options.summary_interval_sec, as_json=as_json)
-    result, fault = client.run(options, target, printer)
+    result, fault = client.run(options, target, nodes, printer)
     save(result, output)
     printer.finished(result)
     if fault:

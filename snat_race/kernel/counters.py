@@ -1,11 +1,15 @@
 """What the kernel counted: conntrack per CPU, TcpExt, table fill. Snapshots and differences."""
 
+import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pyroute2 import NFCTSocket
+from pyroute2.netlink.exceptions import NetlinkError
 
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.namespaces import Namespace
 
 CONNTRACK = (
@@ -19,11 +23,87 @@ CONNTRACK = (
     "clash_resolve",
     "chain_toolong",
 )
-_NETSTAT, _SNMP = Path("/proc/self/net/netstat"), Path("/proc/self/net/snmp")
-_MAX = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+# nf_conntrack_standalone.c has kept the old headings of columns that now hold something else.
+_HEADINGS = {"clash_resolve": "clashres", "chain_toolong": "chainlength", "error": "icmp_error"}
+_STAT = Path("/proc/thread-self/net/stat/nf_conntrack")
+_NETSTAT, _SNMP = Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp")
+_SYSCTL = Path("/proc/sys/net/netfilter")
+_MAX, _COUNT = _SYSCTL / "nf_conntrack_max", _SYSCTL / "nf_conntrack_count"
+
+_OTHERS = (("Ip", "OutNoRoutes"), ("Icmp", "InDestUnreachs"))
 
 Reading = dict[str, list[int]]
 """Counter name -> its values: one per CPU for conntrack, a single one for TcpExt and Tcp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All counters of a namespace; ``at_s`` is CLOCK_MONOTONIC."""
+
+    conntrack: Reading
+    tcp: Reading
+    count: int
+    max: int
+    at_s: float
+
+    def since(self, earlier: "Snapshot") -> "Snapshot":
+        """Return how far the counters rose; the table's fill stays as it is, ``at_s`` is elapsed."""
+        return Snapshot(
+            rise(self.conntrack, earlier.conntrack),
+            {name: value for name, value in rise(self.tcp, earlier.tcp).items() if value[0] > 0},
+            self.count,
+            self.max,
+            self.at_s - earlier.at_s,
+        )
+
+
+class Node:
+    """A namespace whose counters are read again and again, by netlink or, failing that, from /proc.
+
+    ``source`` says which; ``why_not_netlink`` is empty if it is netlink.
+
+    Raises:
+        EnvironmentLacks: neither works.
+
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+        self.source, self.why_not_netlink = "netlink", ""
+        try:
+            read_conntrack(namespace)
+        except (NetlinkError, OSError) as refused:
+            self.source, self.why_not_netlink = "/proc/net/stat/nf_conntrack", str(refused.args[-1])
+            self._require_proc()
+
+    def read(self) -> Snapshot:
+        """Read everything."""
+        if not self.why_not_netlink:
+            return read(self.namespace)
+        with self.namespace.entered():
+            conntrack = parse_stat(_STAT.read_text())
+            fill = int(_COUNT.read_text()), int(_MAX.read_text())
+        return Snapshot(conntrack, read_tcp(self.namespace), *fill, time.monotonic())
+
+    def _require_proc(self) -> None:
+        try:
+            self.read()
+        except OSError as failed:
+            raise EnvironmentLacks(
+                f"cannot read conntrack's counters: netlink says '{self.why_not_netlink}', and {_STAT}: "
+                f"{failed.strerror}; use sudo, and 'sudo modprobe nf_conntrack' if nothing tracks here"
+            ) from failed
+
+
+def read(namespace: Namespace) -> Snapshot:
+    """Read everything, conntrack's counters by netlink."""
+    conntrack, fill = read_conntrack(namespace), read_fill(namespace)
+    return Snapshot(conntrack, read_tcp(namespace), *fill, time.monotonic())
+
+
+def tcp_only(tcp: Reading) -> Snapshot:
+    """Return a snapshot of a namespace whose conntrack nobody reads."""
+    return Snapshot({}, tcp, 0, 0, time.monotonic())
 
 
 def read_conntrack(namespace: Namespace) -> Reading:
@@ -33,6 +113,23 @@ def read_conntrack(namespace: Namespace) -> Reading:
     return {
         name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows] for name in CONNTRACK
     }
+
+
+def parse_stat(text: str) -> Reading:
+    """Parse /proc/net/stat/nf_conntrack: a line of names, then one of hexadecimal numbers per CPU.
+
+    Columns come and go with kernel versions; one that is not there reads 0.
+    """
+    header, *lines = text.splitlines()
+    columns, rows = header.split(), [line.split() for line in lines]
+    places = {name: columns.index(heading) for name in CONNTRACK if (heading := _heading(name)) in columns}
+    return {
+        name: [int(row[places[name]], 16) if name in places else 0 for row in rows] for name in CONNTRACK
+    }
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name)
 
 
 def read_fill(namespace: Namespace) -> tuple[int, int]:
@@ -72,9 +169,13 @@ def _end(tuple_: Any, side: str) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def read_tcp(namespace: Namespace) -> Reading:
-    """Read the TcpExt and Tcp counters, by the names ``nstat`` uses without the prefix."""
+    """Read the TcpExt and Tcp counters, by the names ``nstat`` uses without the prefix, and two
+    others with it.
+    """
     with namespace.entered():
-        return parse_netstat(_NETSTAT.read_text(), "TcpExt") | parse_netstat(_SNMP.read_text(), "Tcp")
+        tcp_ext, snmp = parse_netstat(_NETSTAT.read_text(), "TcpExt"), _SNMP.read_text()
+    others = {f"{section}{name}": parse_netstat(snmp, section)[name] for section, name in _OTHERS}
+    return tcp_ext | parse_netstat(snmp, "Tcp") | others
 
 
 def parse_netstat(text: str, section: str) -> Reading:

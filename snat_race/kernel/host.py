@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ def usable_cpus() -> list[int]:
 def online_cpus() -> int:
     """Return the host's online CPUs: the same number in every container of the host."""
     return os.sysconf("SC_NPROCESSORS_ONLN")
+
+
+def kernel_version() -> tuple[int, int]:
+    """Return the kernel's version, as (6, 5)."""
+    numbers = re.findall(r"[0-9]+", platform.release())
+    return int(numbers[0]), int(numbers[1])
 
 
 def local_port_range() -> tuple[int, int]:

@@ -109,7 +109,7 @@ def _remedy() -> str:
 
 
 def _current(name: str) -> Namespace:
-    return Namespace(name, os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+    return Namespace(name, os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _checked(result: int) -> None:

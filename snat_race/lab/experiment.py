@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 
 from snat_race import __version__
-from snat_race.analysis.result import LabResult, Tool, UnavailableVariant
-from snat_race.analysis.summary import Meetings, Total, meetings
+from snat_race.analysis.model import Tool
+from snat_race.analysis.result import LabResult, UnavailableVariant
+from snat_race.analysis.summary import Meetings, Total, meetings, period
 from snat_race.analysis.verdict import between_rounds, judge
 from snat_race.analysis.window import Sweep
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
@@ -20,6 +21,7 @@ from snat_race.lab.measured import Measured
 from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import Scenario
 from snat_race.options import LabOptions
+from snat_race.watcher import utc_now, watched
 
 _LONGEST_ROUND_S = 0.5
 _SLOTS_A_ROUND = 20
@@ -43,16 +45,15 @@ class _Bench:
         rig, fleet, source = self._rig, self._rig.fleet, self._rig.topology.source
         rig.firewall.install(into.variant)
         rig.forget()
+        began_at, began_s = utc_now(), time.monotonic()
         before, tally, accepted = rig.read(), fleet.tally(), rig.server.accepted
-        began_s = time.monotonic()
         drained = fleet.round(duration_s, every_s=_DRAIN_S, sweep_ns=into.sweep_ns)
         samples = [taken for each in drained for taken in each]
         rig.server.require_alive()
         if self._interrupt.requested:
             return False
-        into.elapsed_s += time.monotonic() - began_s
+        elapsed_s = time.monotonic() - began_s
         met = meetings(samples, self._options.interval_us * 1000)
-        into.rounds.append(met.pairs)
         if into.sweep:
             into.sweep.add(self._offsets_ns(met, into.sweep_ns), met.losers > 0)
         connected = into.total.recorded - into.total.failed
@@ -60,14 +61,16 @@ class _Bench:
             into.total.add(taken)
         connected = into.total.recorded - into.total.failed - connected
         into.accepted += self._accepted_since(accepted, connected)
-        into.tally = into.tally.plus(fleet.tally().since(tally))
-        into.fill = counters.read_fill(source)
+        counted = fleet.tally().since(tally)
+        into.tally = into.tally.plus(counted)
         if into.variant.command and not into.translated:
             into.translated = counters.any_translated(source)
-        after = rig.read()
-        for name, reading in after.items():
-            risen = counters.rise(reading, before[name])
-            into.rises[name] = counters.total([into.rises.get(name, {}), risen])
+        risen = [watched(name, began_at, now.since(before[name])) for name, now in rig.read().items()]
+        into.periods.append(
+            period(np.concatenate(samples), counted, elapsed_s).model_copy(
+                update={"watched": risen, **(met.pairs._asdict() if rig.scenario.meets else {})}
+            )
+        )
         return True
 
     def _offsets_ns(self, met: Meetings, sweep_ns: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -115,10 +118,10 @@ def run(
         measured = [Measured(variant, Total(options.interval_us * 1000)) for variant in available]
         going = _run_rounds(_Bench(options, rig, interrupt), options, measured, progress)
     swept = measured.pop() if measured[-1].sweep else None
-    if not all(each.rises for each in measured):
+    if not all(each.periods for each in measured):
         raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
     cpus = len(options.cpus or environment["usable_cpus"])
-    spread = between_rounds([(met.paired, met.collisions) for met in each.rounds] for each in measured)
+    spread = between_rounds(each.rounds for each in measured)
     results = [each.result(rig, spread, cpus) for each in measured]
     return LabResult(
         tool=Tool(version=__version__),

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from snat_race.analysis.diagnosis import Nat, diagnose
+from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.intervals import wilson
-from snat_race.analysis.result import ConntrackRise, Heat, Kernel, VariantResult, Window
+from snat_race.analysis.node import Kernel, conntrack_of, summed
+from snat_race.analysis.result import Heat, Summary, VariantResult, Window
 from snat_race.analysis.summary import Pairs, Total
-from snat_race.analysis.verdict import discounted, outcome
+from snat_race.analysis.suspects import Nat
+from snat_race.analysis.verdict import discounted, outcome, pairs_of
 from snat_race.analysis.window import Sweep
-from snat_race.kernel import counters, rules
+from snat_race.kernel import host, rules
 from snat_race.kernel.nat import Variant
 from snat_race.lab.rig import Rig
 from snat_race.load.fleet import NO_DIALS, Tally
@@ -23,23 +25,21 @@ class Measured:
     sweep: Sweep | None = None
     sweep_ns: int = 0
     tally: Tally = NO_DIALS
-    rounds: list[Pairs] = field(default_factory=list)
     accepted: int = 0
-    elapsed_s: float = 0.0
-    rises: dict[str, counters.Reading] = field(default_factory=dict)
-    fill: tuple[int, int] = (0, 0)
+    periods: list[Summary] = field(default_factory=list)
     translated: bool | None = None
+
+    @property
+    def rounds(self) -> list[tuple[int, int]]:
+        """Paired slots and collisions, round by round."""
+        return pairs_of(self.periods)
 
     def result(self, rig: Rig, spread: float, cpus: int) -> VariantResult:
         """Derive the variant's part of the result; ``spread`` widens its interval."""
         scenario = rig.scenario
         pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
-        summary = self.total.summary(self.tally, self.elapsed_s, pairs)
-        kernel = Kernel(
-            source=ConntrackRise(**self.rises["source"], count=self.fill[0], max=self.fill[1]),
-            destination=_risen(self.rises["destination"]),
-            containers=_risen(self.rises["containers"]),
-        )
+        elapsed_s = sum(each.elapsed_s for each in self.periods)
+        summary, kernel = self.total.summary(self.tally, elapsed_s, pairs), self._kernel()
         drawn = self.variant.drawn_ports(rig.source_ports)
         # At the most: as if all dialers dialled at once, and met.
         same_draws = summary.attempted * (len(rig.berths) - 1) / 2 / drawn if drawn else 0.0
@@ -47,7 +47,7 @@ class Measured:
             summary.attempted,
             summary.errors,
             kernel,
-            nat=Nat(self.variant.port_count, same_draws),
+            nat=Nat(self.variant.port_count, same_draws, evicts=host.kernel_version() >= (6, 5)),
             answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
         )
         return VariantResult(
@@ -60,7 +60,7 @@ class Measured:
             kernel=kernel,
             diagnosis=diagnosis,
             outcome=outcome(summary, diagnosis, same_draws, cpus, translated=self.translated is not False),
-            rounds=[(met.paired, met.collisions) for met in self.rounds],
+            periods=self.periods,
             collision_rate_ci95=wilson(*discounted(pairs.collisions, pairs.paired, spread))
             if pairs
             else None,
@@ -68,11 +68,21 @@ class Measured:
 
     def window(self, caches: Heat) -> Window | None:
         """Derive the race window from a sweep."""
-        if not self.sweep or not self.rises:
+        conntrack = self._kernel().source
+        if not self.sweep or not conntrack:
             return None
-        unexplained = self.total.failed - sum(self.rises["source"]["insert_failed"])
+        unexplained = self.total.failed - sum(conntrack.insert_failed)
         return self.sweep.window(self.variant.name, caches, max(0, unexplained))
 
-
-def _risen(reading: counters.Reading) -> dict[str, int]:
-    return {name: values[0] for name, values in reading.items() if values[0] > 0}
+    def _kernel(self) -> Kernel:
+        watched = [each for period in self.periods for each in period.watched]
+        tcp = {
+            host: summed(each.tcp for each in watched if each.netns == host)
+            for host in ("source", "destination", "containers")
+        }
+        return Kernel(
+            source=conntrack_of(watched),
+            source_tcp=tcp["source"],
+            destination=tcp["destination"],
+            containers=tcp["containers"],
+        )

@@ -57,13 +57,14 @@ class Rig:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def read(self) -> dict[str, counters.Reading]:
-        """Read the counters of all hosts."""
+    def read(self) -> dict[str, counters.Snapshot]:
+        """Read the counters of all hosts; conntrack's only where the NAT is."""
         hosts = self.topology
+        containers = counters.total(counters.read_tcp(each) for each in hosts.containers)
         return {
-            "source": counters.read_conntrack(hosts.source),
-            "destination": counters.read_tcp(hosts.destination),
-            "containers": counters.total(counters.read_tcp(each) for each in hosts.containers),
+            "source": counters.read(hosts.source),
+            "destination": counters.tcp_only(counters.read_tcp(hosts.destination)),
+            "containers": counters.tcp_only(containers),
         }
 
     @property

@@ -7,11 +7,14 @@ Nothing in this module, or below it, may import numpy or start a thread.
 import time
 from itertools import islice
 
-from snat_race.load.exchange import DialPlan, maker, rehearser
+from snat_race.load.exchange import DialPlan, maker, times_resent
 from snat_race.load.pace import FlatOut, Pace, Rendezvous, Ticker
-from snat_race.load.ring import ATTEMPTED, QUOTA, Ring
+from snat_race.load.rehearsal import rehearser
+from snat_race.load.ring import ATTEMPTED, QUOTA, RESENT, Ring
 from snat_race.load.rounds import Rounds
 from snat_race.load.sample import LATENCY_SHIFT, PORT_SHIFT, pack
+
+_SYN_RESENT_NS = 900_000_000  # tcp_timeout_init() is 1 s; timers count in ticks
 
 
 def dial(plan: DialPlan, rounds: Rounds, ring: Ring) -> None:
@@ -34,6 +37,8 @@ def dial(plan: DialPlan, rounds: Rounds, ring: Ring) -> None:
             if error and not port:
                 port = sock.getsockname()[1]  # noqa: PLW2901
             store(start_ns, latency_ns << LATENCY_SHIFT | port << PORT_SHIFT | error)
+            if latency_ns > _SYN_RESENT_NS and not error:
+                ring.count(RESENT[min(times_resent(sock), len(RESENT) - 1)])
             sock.close()
 
 

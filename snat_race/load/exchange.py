@@ -6,25 +6,24 @@ All have a socket's ``connect_ex(remote)`` and ``close()``, so the hot loop know
 import _socket
 import contextlib
 import struct
-import time
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from errno import EAGAIN, EINPROGRESS
-from itertools import cycle
 from typing import ClassVar
 
 from snat_race.load.endpoint import SocketAddress
 from snat_race.load.pace import AS_IT_IS, Readiness
 from snat_race.load.schedule import Schedule
 
-_IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: leave the choice of port to connect()
+IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: leave the choice of port to connect()
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s, so close() sends RST
-_REQUEST = b"snat_race?"
+REQUEST = b"snat_race?"
 _LONGEST_RESPONSE = 64
 _MOST_HELD = 150
-_DISCARD_PORT = 9  # a service (RFC 863) that nobody runs: closed
+_TCP_INFO_BYTES, _TOTAL_RETRANS_AT = 104, 100  # struct tcp_info in linux/tcp.h
 
 
 class Exchange(StrEnum):
@@ -86,7 +85,7 @@ class Asking(_socket.socket):
     def connect_ex(self, _remote: object, /) -> int:
         """Ask and wait for the answer; return 0 or an errno, EINPROGRESS when the time is up."""
         try:
-            self.send(_REQUEST)
+            self.send(REQUEST)
             self.recv(_LONGEST_RESPONSE)
         except OSError as failed:
             return EINPROGRESS if failed.errno == EAGAIN else failed.errno or EAGAIN
@@ -134,7 +133,7 @@ def _tcp_maker(plan: DialPlan) -> Callable[[int], _socket.socket]:
         plan.exchange in (Exchange.tcp_rst, Exchange.tcp_held),
     )
     polite = plan.exchange is Exchange.tcp_fin_after_server
-    any_ip, timeout = _any_ip(family), _timeval(plan.timeout_ms)
+    anywhere, timeout = any_ip(family), _timeval(plan.timeout_ms)
     new = _TCP_SOCKETS.get(plan.exchange, _socket.socket)
 
     def make(port: int) -> _socket.socket:
@@ -146,9 +145,9 @@ def _tcp_maker(plan: DialPlan) -> Callable[[int], _socket.socket]:
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeout)
         if port:
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            sock.bind((local_ip or any_ip, port))
+            sock.bind((local_ip or anywhere, port))
         elif local_ip:
-            sock.setsockopt(_socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.setsockopt(_socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((local_ip, 0))
         return sock
 
@@ -160,7 +159,7 @@ _TCP_SOCKETS = {Exchange.tcp_fin_after_server: Polite, Exchange.tcp_held: Held}
 
 def _udp_maker(plan: DialPlan) -> Callable[[int], _socket.socket]:
     family, remote, timeout = plan.family, plan.remote, _timeval(plan.timeout_ms)
-    local_ip = plan.local_ip or _any_ip(family)
+    local_ip = plan.local_ip or any_ip(family)
 
     def make(port: int) -> _socket.socket:
         sock = Asking(family, _socket.SOCK_DGRAM)
@@ -180,7 +179,8 @@ def _set_up_asking(sock: Asking, local_ip: str, port: int, remote: SocketAddress
     sock.connect(remote)
 
 
-def _any_ip(family: int) -> str:
+def any_ip(family: int) -> str:
+    """Return the address to bind to where the kernel shall choose."""
     return "::" if family == _socket.AF_INET6 else "0.0.0.0"
 
 
@@ -188,56 +188,7 @@ def _timeval(timeout_ms: int) -> bytes:
     return struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
 
 
-def rehearser(plan: DialPlan) -> Callable[[], int]:
-    """Return ``rehearse()``: send a SYN, or a datagram, with a TTL of 1; return its ns.
-
-    It dies at the first router, before source translation, so nobody beyond sees it. On a host
-    with veth the whole way there runs inside the system call. With ``plan.rehearsal_ports`` it
-    goes on, through the NAT to a port where nobody listens, and warms the NAT too.
-    """
-    udp, remote, clock = plan.exchange is Exchange.udp, plan.remote, time.monotonic_ns
-    kind = (_socket.SOCK_DGRAM if udp else _socket.SOCK_STREAM) | _socket.SOCK_NONBLOCK
-    prepare = _one_hop_preparer(plan)
-    if plan.rehearsal_ports:
-        prepare, remote = _beyond_preparer(plan), (remote[0], _DISCARD_PORT)
-
-    def rehearse() -> int:
-        sock = _socket.socket(plan.family, kind)
-        prepare(sock)
-        if udp:
-            sock.connect(remote)
-        start_ns = clock()
-        if udp:
-            sock.send(_REQUEST)
-        else:
-            sock.connect_ex(remote)
-        spent_ns = clock() - start_ns
-        sock.close()
-        return spent_ns
-
-    return rehearse
-
-
-def _one_hop_preparer(plan: DialPlan) -> Callable[[_socket.socket], None]:
-    one_hop = (_socket.IPPROTO_IP, _socket.IP_TTL, 1)
-    if plan.family == _socket.AF_INET6:
-        one_hop = (_socket.IPPROTO_IPV6, _socket.IPV6_UNICAST_HOPS, 1)
-    local_ip = plan.local_ip
-
-    def prepare(sock: _socket.socket) -> None:
-        sock.setsockopt(*one_hop)
-        if local_ip:
-            sock.setsockopt(_socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind((local_ip, 0))
-
-    return prepare
-
-
-def _beyond_preparer(plan: DialPlan) -> Callable[[_socket.socket], None]:
-    ports, local_ip = cycle(plan.rehearsal_ports), plan.local_ip or _any_ip(plan.family)
-
-    def prepare(sock: _socket.socket) -> None:
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        sock.bind((local_ip, next(ports)))
-
-    return prepare
+def times_resent(sock: _socket.socket) -> int:
+    """Return how often a TCP socket that has just connected sent its SYN again."""
+    info = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _TCP_INFO_BYTES)
+    return int.from_bytes(info[_TOTAL_RETRANS_AT:], sys.byteorder)

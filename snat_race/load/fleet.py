@@ -15,7 +15,7 @@ from snat_race.load.crew import Crew
 from snat_race.load.dialer import dial
 from snat_race.load.drain import Drain
 from snat_race.load.exchange import DialPlan
-from snat_race.load.ring import ATTEMPTED, HEAD, LATE, OVERRUNS, PARKED, QUOTA, Ring
+from snat_race.load.ring import ATTEMPTED, HEAD, LATE, OVERRUNS, PARKED, QUOTA, RESENT, Ring
 from snat_race.load.rounds import Rounds
 
 if TYPE_CHECKING:
@@ -158,6 +158,10 @@ class Fleet:
         )
         recorded = sum(drain.recorded for drain in self._drains)
         return Tally(attempted, recorded, late, overruns, attempted - stored - overruns)
+
+    def resent(self) -> list[int]:
+        """Return the slow connects so far, by how often their SYN was sent again: 0, 1, ... 7 or more."""
+        return [sum(ring.words[counter] for ring in self._rings) for counter in RESENT]
 
 
 def _share(total: int, workers: int, index: int) -> int:

@@ -17,6 +17,7 @@ _WORD_BYTES = 8
 _HEADER_WORDS = 32
 # The worker's line of the header ...
 HEAD, ATTEMPTED, LATE, OVERRUNS, PARKED = 0, 1, 2, 3, 4
+RESENT = range(8, 16)  # slow connects, by how often their SYN was sent again: 0 to 7 or more
 # ... and the parent's.
 TAIL, QUOTA = 16, 17
 

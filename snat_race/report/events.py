@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from typing import Any
 
-from snat_race.analysis.result import SCHEMA_VERSION, ClientResult, Summary
+from snat_race.analysis.model import SCHEMA_VERSION
+from snat_race.analysis.result import ClientResult, Summary
 from snat_race.analysis.summary import Failure, error_name
 from snat_race.report.text import (
     client_summary,

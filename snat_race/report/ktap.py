@@ -23,7 +23,7 @@ def ktap_report(result: LabResult, expected: str) -> str:
 
 
 def _evidence(variant: VariantResult) -> list[str]:
-    summary, source = variant.summary, variant.kernel.source
+    summary, source = variant.summary, variant.kernel.conntrack
     lost = race_losses(variant.diagnosis)
     return [
         f"{variant.name}: {variant.outcome}, lost to the race {lost} of {summary.attempted} dials",

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.analysis.result import Forecast, LabResult, Mitigation, VariantResult, Window
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING, race_losses
 from snat_race.report.text import percent
@@ -104,8 +105,8 @@ def _conditions(result: LabResult) -> list[str]:
 
 
 def _variant_row(variant: VariantResult) -> str:
-    summary, per_cpu = variant.summary, variant.kernel.source.insert_failed
-    explained = sum(each.losses for each in variant.diagnosis if each.cause != "unexplained")
+    summary, per_cpu = variant.summary, variant.kernel.conntrack.insert_failed
+    explained = sum(each.losses for each in variant.diagnosis if each.cause not in UNPROVEN)
     paired, collided, interval = "-", "-", "-"
     if summary.paired and variant.collision_rate_ci95:
         low, high = variant.collision_rate_ci95
@@ -128,7 +129,7 @@ def _word(variant: VariantResult) -> str:
 def _causes(result: LabResult) -> list[str]:
     """Return each variant's causes with their evidence, then each advice once."""
     found = [(each.name, cause) for each in result.variants for cause in each.diagnosis]
-    resolved = {each.name: sum(each.kernel.source.clash_resolve) for each in result.variants}
+    resolved = {each.name: sum(each.kernel.conntrack.clash_resolve) for each in result.variants}
     advised: dict[tuple[str, str], list[str]] = {}
     for name, cause in found:
         advised.setdefault((cause.cause, cause.advice), []).append(f"'{name}'")
@@ -167,7 +168,7 @@ def _meaning(result: LabResult) -> str:
     if result.verdict.text.startswith("not the race"):
         unexplained = any(each.cause == "unexplained" for each in result.variants[0].diagnosis)
         return _UNEXPLAINED if unexplained else _NOT_THE_RACE
-    if result.verdict.outcome == "not_seen" and any(result.variants[0].kernel.source.clash_resolve):
+    if result.verdict.outcome == "not_seen" and any(result.variants[0].kernel.conntrack.clash_resolve):
         return _RESOLVED
     return f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"
 

@@ -5,9 +5,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from errno import EINPROGRESS
 
-from snat_race.analysis.result import ClientResult, Latency, Summary
+from snat_race.analysis.result import Cause, ClientResult, Latency, Summary
 from snat_race.analysis.summary import Failure
 from snat_race.analysis.verdict import ADVERSARIAL
+from snat_race.report.rise import rise_line
 
 _MS = 1e6
 
@@ -57,7 +58,18 @@ def period_extra(summary: Summary) -> str:
     doubts = [f"late slots: {summary.late:,}"] if summary.late else []
     if summary.overruns:
         doubts.append(f"overruns: {summary.overruns:,} samples dropped, the ring was full")
-    return "  ".join(doubts)
+    if summary.syn_resent:
+        doubts.append(slow_text(summary.syn_resent))
+    lines = ["  ".join(doubts)] if doubts else []
+    return "\n".join(lines + [f"{each.netns}: {rise_line(each)}" for each in summary.watched])
+
+
+def slow_text(syn_resent: dict[str, int]) -> str:
+    """Count the connects that were slow because their SYN was lost, by how often it was sent again."""
+    again = [f"{count:,} after {times}" for times, count in syn_resent.items() if times != "0"]
+    others = [f"{syn_resent['0']:,} for other reasons"] if "0" in syn_resent else []
+    resent = [f"slow: SYN retransmitted: {', '.join(again)}"] if again else []
+    return ", ".join(resent + [f"slow {each}" for each in others])
 
 
 def client_summary(result: ClientResult) -> str:
@@ -75,16 +87,30 @@ def client_summary(result: ClientResult) -> str:
         f"  late slots  {summary.late:>12,}   not dialled: a dial was in flight, or being prepared",
         f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
         f"  cut short   {summary.cut_short:>12,}   in flight at the stop; not counted above",
+        *([f"  slow        {_slow(summary)}"] if summary.syn_resent else []),
         "  latency          p50       p90       p95       p99     p99.9       max",
         _latency_line("connected", summary.latency_ns),
         _latency_line("all", summary.latency_all_ns),
         _latency_line("from slot", summary.latency_from_slot_ns),
     ]
-    if summary.errors.get("ECONNREFUSED") == summary.attempted:
-        lines.append("  Every dial was refused: is 'snat_race server' running there? This is not the race.")
+    lines += [f"  {each.netns}: {rise_line(each)}" for each in summary.watched]
+    lines += [line for cause in result.diagnosis for line in cause_lines(cause)]
     if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
         lines.append(f"  {ADVERSARIAL}")
     return "\n".join(lines)
+
+
+def cause_lines(cause: Cause) -> list[str]:
+    """Return a cause, its evidence and what to do about it."""
+    return [
+        f"  {cause.losses:,} x {cause.cause}: {cause.evidence}.",
+        f"  To do about {cause.cause}: {cause.advice}.",
+    ]
+
+
+def _slow(summary: Summary) -> str:
+    slow = sum(summary.syn_resent.values())
+    return f"{slow:>12,}   connected late; {slow_text(summary.syn_resent)}"
 
 
 def _latency_line(name: str, latency: Latency | None) -> str:

@@ -1,0 +1,170 @@
+"""What the kernel's counters could account for: causes, and at most how many lost SYNs of each.
+
+Sources: net/netfilter/nf_conntrack_core.c (``__nf_conntrack_confirm``: a clash raises
+insert_failed and drop, a chain that is too long insert_failed and chaintoolong; a full table
+raises drop), nf_nat_core.c (``get_unique_tuple``: when every port is taken it returns one in use,
+which also dies at confirm), net/ipv4/tcp_input.c, tcp_ipv4.c, tcp_minisocks.c and fib_frontend.c
+for the rest. All measured on 6.18, one counter up for each SYN lost, unless a line says otherwise.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from snat_race.analysis.intervals import by_chance
+from snat_race.analysis.node import ConntrackRise
+from snat_race.analysis.result import Cause
+
+EVERY_PORT = 64512
+RARE = 1e-4  # losses less probable than this are not put down to chance
+
+_RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule: see 'snat_race mitigate'"
+_BY_CHANCE = "nothing: two SYNs at once draw the same port now and then"
+_NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs collide than chance has it"
+_MORE_PORTS = "give the NAT more ports or addresses, or the load more destinations"
+_WHICH = "count what one destination has: 'conntrack -L -d ADDRESS | wc -l'"
+
+_PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
+
+
+@dataclass(frozen=True, slots=True)
+class Nat:
+    """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
+    SYNs are expected to draw the same one. ``evicts``: the kernel is 6.5 or newer.
+    """
+
+    ports: int = EVERY_PORT
+    same_draws: float = 0.0
+    evicts: bool = True
+
+    @property
+    def found_per_exhausted(self) -> int:
+        """By how much ``found`` rises when a search ends without a free port.
+
+        It tries 128 ports and then, if there are more, 64, 32, 16 and 8 others. Since 6.5 the last
+        32 tries of each turn may evict, and do not count. Measured on 6.18: 0 up to 32 ports, 32 of
+        64, 96 of 128, 128 of 256, 1,000 and 3,000; one more if the client's own port was tried first.
+        """
+        turns = [min(self.ports, 128), *((64, 32, 16, 8) if self.ports > 128 else ())]
+        return sum(max(0, turn - 32) if self.evicts else turn for turn in turns)
+
+
+def at_nat(rose: ConntrackRise, nat: Nat) -> Iterator[Cause]:
+    """Yield what conntrack's counters could account for."""
+    failed, chained, dropped = sum(rose.insert_failed), sum(rose.chain_toolong), sum(rose.drop)
+    evidence = f"insert_failed +{failed:,}, drop +{dropped:,}, found +{sum(rose.found):,}"
+    yield from _clashes(min(failed - chained, dropped), evidence, rose, nat)
+    yield _cause(
+        "conntrack_chain_too_long",
+        chained,
+        f"chaintoolong +{chained:,}, insert_failed +{failed:,}",
+        "raise net.netfilter.nf_conntrack_buckets",
+    )
+    yield _cause(
+        "conntrack_table_full",
+        max(0, dropped - max(0, failed - chained)),
+        f"drop +{dropped:,} beyond insert_failed, early_drop +{sum(rose.early_drop):,}, "
+        f"table {rose.count:,} of {rose.max:,}",
+        "raise net.netfilter.nf_conntrack_max",
+    )
+
+
+def _clashes(clashes: int, evidence: str, rose: ConntrackRise, nat: Nat) -> Iterator[Cause]:
+    """Tell the race from a NAT without free ports.
+
+    As long as the table has held fewer entries than the NAT has ports, none can have run out. When
+    it has held as many, each exhausted search has raised ``found`` by a fixed amount, so what
+    ``found`` cannot pay for is the race. Few ports raise it by nothing: then neither can be ruled
+    out. Nor can they in a table so large that all of it may, or may not, be of one destination.
+    """
+    each = nat.found_per_exhausted
+    exhausted = min(clashes, sum(rose.found) // each) if each else clashes
+    fill = f"{rose.count:,} entries, {nat.ports:,} ports"
+    if rose.count < nat.ports:
+        exhausted = 0
+    elif not each or nat.ports == EVERY_PORT:
+        told = f"{evidence}: the race, or a NAT out of ports; {fill}"
+        yield _cause("inconclusive", exhausted, told, _WHICH)
+    else:
+        told = f"{evidence}: {each} taken ports for each; {fill}"
+        yield _cause("nat_ports_exhausted", exhausted, told, _MORE_PORTS)
+    raced, advice = clashes - exhausted, _RANDOMISE
+    if nat.same_draws:
+        advice = _BY_CHANCE if by_chance(raced, nat.same_draws) > RARE else _NOT_BY_CHANCE
+    yield _cause("snat_race", raced, evidence, advice)
+
+
+def beyond_nat(rose: dict[str, int], answered: int) -> Iterator[Cause]:
+    """Yield what TCP's and IP's counters of all hosts could account for.
+
+    ``answered``: dials that an ICMP error, or a RST, ended at once.
+    """
+    names = ("ListenOverflows", "TCPReqQFullDrop", "ListenDrops", "IPReversePathFilter", "TCPSYNChallenge")
+    overflows, full, drops, reverse, challenged = (rose.get(name, 0) for name in names)
+    other_drops = max(0, drops - overflows - full)
+    no_route = min(other_drops, rose.get("IpOutNoRoutes", 0))
+    rejected = max(0, rose.get("IcmpInDestUnreachs", 0) - answered)
+    yield _cause(
+        "accept_queue_full",
+        overflows,
+        f"ListenOverflows +{overflows:,}, ListenDrops +{drops:,} at the server",
+        "accept faster, or raise the backlog and net.core.somaxconn",
+    )
+    yield _cause(
+        "syn_queue_full",
+        full + other_drops - no_route,
+        f"TCPReqQFullDrop +{full:,}, ListenDrops +{drops:,} at the server",
+        "a SYN flood? set net.ipv4.tcp_syncookies=1, raise tcp_max_syn_backlog and net.core.somaxconn",
+    )
+    yield _cause(
+        "no_route_back",
+        no_route,
+        f"OutNoRoutes +{no_route:,}, ListenDrops +{drops:,}: the server has no route to answer on",
+        "give the server a route back, or translate these addresses too",
+    )
+    yield _cause(
+        "reverse_path_filter",
+        reverse,
+        f"IPReversePathFilter +{reverse:,}",
+        "mend the route back, or set net.ipv4.conf.*.rp_filter=2 (loose) or 0",
+    )
+    yield _time_wait(rose)
+    yield _cause(
+        "open_connection_reused",
+        challenged,
+        f"TCPSYNChallenge +{challenged:,}: at the server that connection is open still",
+        "let the NAT's entries live as long as the server's connections, or give it more ports",
+    )
+    yield _cause(
+        "rejected",
+        rejected,
+        f"IcmpInDestUnreachs +{rejected:,} that the dials did not wait for",
+        "a firewall REJECTs, or a route ends: 'iptables-save -c', 'nft list ruleset' count packets",
+    )
+
+
+def _time_wait(rose: dict[str, int]) -> Cause:
+    """Count SYNs that met a TIME_WAIT at the server: tcp_timewait_state_process() rejects those
+    with older timestamps (PAWSTimewait on newer kernels, PAWSEstab on older ones).
+    """
+    counted = {name: rose.get(name, 0) for name in _PAWS}
+    name = max(counted, key=lambda each: counted[each])
+    return _cause(
+        "time_wait_reuse",
+        counted[name],
+        f"{name} +{counted[name]:,} at the server, where a SYN sent again counts again",
+        "give the NAT more ports or addresses, so that ports rest for longer",
+    )
+
+
+def late(answered_late: int) -> Cause:
+    """Return the requests that were answered, but not in time."""
+    return _cause(
+        "answered_too_late",
+        max(0, answered_late),
+        f"the server answered {answered_late:,} more than the dialers heard in time",
+        "raise the timeout; if that changes nothing, answers are lost on their way back",
+    )
+
+
+def _cause(cause: str, losses: int, evidence: str, advice: str) -> Cause:
+    return Cause(cause=cause, losses=losses, evidence=evidence, advice=advice)

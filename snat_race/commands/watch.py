@@ -1,0 +1,91 @@
+"""``watch``: a node's conntrack and TCP counters as they rise."""
+
+import sys
+from json import dumps
+from typing import TYPE_CHECKING
+
+from snat_race.commands import arguments, parsed, save
+from snat_race.options import WatchOptions, parse_duration_s
+from snat_race.output import require_writable
+
+if TYPE_CHECKING:
+    from snat_race.analysis.node import Watched, WatchResult
+    from snat_race.kernel.counters import Node
+
+
+def watch(
+    netns: arguments.Netns = None,
+    interval: arguments.Interval = "1s",
+    duration: arguments.WatchFor = None,
+    output: arguments.Output = None,
+    json: arguments.Json = False,
+    prometheus: arguments.Prometheus = None,
+) -> None:
+    """Show what conntrack and TCP count, as it rises, on each CPU: 'conntrack -S' as differences."""
+    from snat_race.kernel import places
+    from snat_race.kernel.counters import Node
+    from snat_race.report.watch import closing
+
+    options = WatchOptions(
+        netns=netns,
+        interval_s=parse_duration_s(interval, "--interval"),
+        duration_s=parsed(parse_duration_s, duration, "--duration"),
+    )
+    if output:
+        require_writable(output)
+    node = Node(places.find(netns, "--netns") if netns else places.here())
+    if prometheus:
+        _serve(node, prometheus)
+    _say_what_is_read(node)
+    result = _run(options, node, output is not None, as_json=json)
+    save(result, output)
+    if json:
+        print(dumps({"event": "result"} | result.model_dump(mode="json")), flush=True)
+    else:
+        print(closing(result))
+
+
+def _run(options: WatchOptions, node: "Node", keep: bool, *, as_json: bool) -> "WatchResult":
+    from snat_race import watch
+    from snat_race.report.watch import LivePrinter, print_line, suits_a_live_table
+
+    if as_json:
+        return watch.run(options, node, _event, keep=keep)
+    if not suits_a_live_table():
+        return watch.run(options, node, print_line, keep=keep)
+    with LivePrinter(f"{node.namespace.name}, by {node.source}") as printer:
+        return watch.run(options, node, printer, keep=keep)
+
+
+def _event(lap: "Watched") -> None:
+    from snat_race.analysis.model import SCHEMA_VERSION
+
+    print(
+        dumps({"event": "period", "schema_version": SCHEMA_VERSION} | lap.model_dump(mode="json")),
+        flush=True,
+    )
+
+
+def _say_what_is_read(node: "Node") -> None:
+    """Say how the counters are read, and warn where they cannot show the NAT."""
+    from snat_race.kernel import places
+
+    if node.why_not_netlink:
+        print(
+            f"reading {node.source}, for netlink says '{node.why_not_netlink}' (it takes CAP_NET_ADMIN)",
+            file=sys.stderr,
+        )
+    if device := places.only_device(node.namespace):
+        print(
+            f"warning: {node.namespace.name} has one device, {device}, so it is a container's; the NAT's "
+            "counters are those of the host: run there, or with --netns 1 in a container with --pid host",
+            file=sys.stderr,
+        )
+
+
+def _serve(node: "Node", text: str) -> None:
+    from snat_race.load.endpoint import Endpoint
+    from snat_race.report.prometheus import Exporter
+
+    endpoint = Endpoint.parse(text, "--prometheus", "127.0.0.1")
+    Exporter(node.read).serve(endpoint.host, endpoint.low)

@@ -1,0 +1,48 @@
+"""One run of ``watch``: a node's counters, period by period -> a result."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from snat_race import __version__
+from snat_race.analysis.model import Tool
+from snat_race.analysis.node import Watched, WatchResult, total_of
+from snat_race.interrupt import Interrupt
+from snat_race.kernel import host
+from snat_race.kernel.counters import Node
+from snat_race.options import WatchOptions
+from snat_race.watcher import Watcher
+
+Observer = Callable[[Watched], None]
+
+
+def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) -> WatchResult:
+    """Watch until the duration is over, or a signal comes; then too, the last period is told.
+
+    ``keep`` the periods for the result; otherwise it has only their total, however long this runs.
+    """
+    started_at, began_s = datetime.now(UTC), time.monotonic()
+    periods: list[Watched] = []
+    total: Watched | None = None
+    with Interrupt() as interrupt:
+        watcher = Watcher([node])
+        over_s = began_s + (options.duration_s or float("inf"))
+        due_s = began_s
+        while not interrupt.requested and time.monotonic() < over_s:
+            due_s += options.interval_s
+            interrupt.wait(min(due_s, over_s) - time.monotonic())
+            (lap,) = watcher.lap()
+            total = total_of([total, lap] if total else [lap])
+            if keep:
+                periods.append(lap)
+            observer(lap)
+    return WatchResult(
+        tool=Tool(version=__version__),
+        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        elapsed_s=round(time.monotonic() - began_s, 3),
+        environment=host.environment(),
+        spec=options.spec(),
+        counters_from=node.source,
+        periods=periods,
+        total=total,
+    )

@@ -1,0 +1,154 @@
+"""Which cause gets how many losses: pure, from counters as they were measured."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snat_race.analysis.diagnosis import UNPROVEN, diagnose
+from snat_race.analysis.node import PER_CPU, ConntrackRise, Kernel
+from snat_race.analysis.suspects import Nat
+
+
+def kernel(*, count: int = 10, **rises: int) -> Kernel:
+    per_cpu = {name: [rises.get(name, 0), 0] for name in PER_CPU}
+    destination = {name: rise for name, rise in rises.items() if name not in PER_CPU}
+    source = ConntrackRise(**per_cpu, count=count, max=1000)
+    return Kernel(source=source, destination=destination, containers={})
+
+
+@pytest.mark.parametrize(
+    ("errors", "rises", "expected"),
+    [
+        ({"TIMEOUT": 7}, {"insert_failed": 7, "drop": 7, "found": 40}, {"snat_race": 7}),
+        ({"TIMEOUT": 9}, {"insert_failed": 7, "drop": 7}, {"snat_race": 7, "unexplained": 2}),
+        ({"TIMEOUT": 7}, {}, {"unexplained": 7}),
+        ({"TIMEOUT": 100}, {}, {"filtered": 100}),
+        ({"TIMEOUT": 7}, {"drop": 7}, {"conntrack_table_full": 7}),
+        ({"TIMEOUT": 7}, {"insert_failed": 7, "chain_toolong": 7}, {"conntrack_chain_too_long": 7}),
+        ({"TIMEOUT": 7}, {"ListenDrops": 30, "ListenOverflows": 30}, {"accept_queue_full": 7}),
+        ({"TIMEOUT": 7}, {"ListenDrops": 7, "TCPReqQFullDrop": 7}, {"syn_queue_full": 7}),
+        ({"TIMEOUT": 7}, {"ListenDrops": 7}, {"syn_queue_full": 7}),
+        ({"TIMEOUT": 7}, {"ListenDrops": 7, "IpOutNoRoutes": 7}, {"no_route_back": 7}),
+        ({"TIMEOUT": 7}, {"IPReversePathFilter": 7}, {"reverse_path_filter": 7}),
+        ({"TIMEOUT": 7}, {"TCPSYNChallenge": 7}, {"open_connection_reused": 7}),
+        ({"TIMEOUT": 7}, {"IcmpInDestUnreachs": 7}, {"rejected": 7}),
+        ({"ECONNREFUSED": 7}, {"IcmpInDestUnreachs": 7}, {"refused": 7}),
+        ({"TIMEOUT": 7}, {"PAWSTimewait": 9}, {"time_wait_reuse": 7}),
+        ({"TIMEOUT": 7}, {"PAWSEstab": 5}, {"time_wait_reuse": 5, "unexplained": 2}),
+        ({"ECONNREFUSED": 3}, {"insert_failed": 3, "drop": 3}, {"refused": 3}),
+        ({"EADDRNOTAVAIL": 4}, {}, {"client_ports_exhausted": 4}),
+        ({"EPROTO": 2}, {}, {"eproto": 2}),
+        ({}, {"insert_failed": 3, "drop": 3}, {}),
+        # Two suspects with enough for both; then with more than was lost.
+        (
+            {"TIMEOUT": 10},
+            {"insert_failed": 7, "drop": 7, "ListenDrops": 3, "ListenOverflows": 3},
+            {"snat_race": 7, "accept_queue_full": 3},
+        ),
+        (
+            {"TIMEOUT": 10},
+            {"insert_failed": 7, "drop": 7, "ListenDrops": 5, "ListenOverflows": 5},
+            {"snat_race": 5, "accept_queue_full": 3, "inconclusive": 2},
+        ),
+        (
+            {"TIMEOUT": 10},
+            {"insert_failed": 10, "drop": 10, "ListenDrops": 50, "ListenOverflows": 50},
+            {"inconclusive": 10},
+        ),
+    ],
+)
+def test_losses_go_to_their_causes(
+    errors: dict[str, int], rises: dict[str, int], expected: dict[str, int]
+) -> None:
+    causes = diagnose(100, errors, kernel(**rises))
+    assert {cause.cause: cause.losses for cause in causes} == expected
+    assert all(cause.evidence and cause.advice for cause in causes)
+
+
+@given(
+    st.integers(0, 300),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.integers(0, 400)
+            for name in ("insert_failed", "drop", "found", "chain_toolong", "ListenDrops", "PAWSTimewait")
+        },
+    ),
+    st.integers(1, 70_000),
+    st.integers(0, 70_000),
+)
+def test_all_losses_are_accounted_for_and_none_twice(
+    lost: int, rises: dict[str, int], ports: int, count: int
+) -> None:
+    causes = diagnose(300, {"TIMEOUT": lost}, kernel(count=count, **rises), nat=Nat(ports))
+    assert sum(cause.losses for cause in causes) == lost
+    assert all(cause.losses > 0 for cause in causes)
+    raced = sum(cause.losses for cause in causes if cause.cause == "snat_race")
+    assert raced <= min(rises.get("insert_failed", 0), rises.get("drop", 0))
+
+
+def test_what_nobody_watched_is_not_told() -> None:
+    blind = Kernel(source=None, destination={}, containers={})
+    (cause,) = diagnose(100, {"TIMEOUT": 3}, blind)
+    assert (cause.cause, "--watch-netns" in cause.advice) == ("not_watched", True)
+    assert cause.cause in UNPROVEN
+
+
+def test_syns_lost_of_dials_that_connected_late_are_explained_as_well() -> None:
+    causes = diagnose(100, {"TIMEOUT": 1}, kernel(insert_failed=4, drop=4), resent=3)
+    assert {cause.cause: cause.losses for cause in causes} == {"snat_race": 4}
+
+
+def test_an_answer_that_came_too_late_is_no_loss_of_the_network() -> None:
+    causes = diagnose(100, {"TIMEOUT": 3}, kernel(), answered_late=2)
+    assert {cause.cause: cause.losses for cause in causes} == {"answered_too_late": 2, "unexplained": 1}
+
+
+def test_nobody_is_told_to_do_what_is_done() -> None:
+    lost = {"TIMEOUT": 1}
+    (plain,) = diagnose(100, lost, kernel(insert_failed=1, drop=1))
+    (chance,) = diagnose(100, lost, kernel(insert_failed=1, drop=1), nat=Nat(same_draws=0.02))
+    assert "--random-fully" in plain.advice
+    assert "--random-fully" not in chance.advice
+    (broken,) = diagnose(100, {"TIMEOUT": 9}, kernel(insert_failed=9, drop=9), nat=Nat(same_draws=0.02))
+    assert broken.advice.startswith("report it")
+
+
+@pytest.mark.parametrize(
+    ("ports", "evicts", "found"),
+    # Measured on 6.18, dialling from outside of the range; before 6.5 every try counts.
+    [
+        (4, True, 0),
+        (32, True, 0),
+        (64, True, 32),
+        (128, True, 96),
+        (256, True, 128),
+        (3000, True, 128),
+        (32, False, 32),
+        (3000, False, 248),
+    ],
+)
+def test_what_an_exhausted_search_costs(ports: int, evicts: bool, found: int) -> None:
+    assert Nat(ports, evicts=evicts).found_per_exhausted == found
+
+
+@pytest.mark.parametrize(
+    ("ports", "count", "clashes", "found", "expected"),
+    [
+        (256, 256, 50, 6400, {"nat_ports_exhausted": 50}),
+        (256, 256, 50, 90_000, {"nat_ports_exhausted": 50}),
+        (256, 200, 50, 6400, {"snat_race": 50}),  # there were free ports, whatever was searched
+        (256, 256, 300, 6450, {"snat_race": 250, "nat_ports_exhausted": 50}),
+        (16, 16, 50, 50, {"inconclusive": 50}),  # few ports hide it
+        (16, 15, 50, 50, {"snat_race": 50}),
+        (64512, 400, 50, 90_000, {"snat_race": 50}),
+        (64512, 70_000, 50, 30, {"snat_race": 50}),
+        (64512, 70_000, 50, 90_000, {"inconclusive": 50}),
+    ],
+)
+def test_the_race_is_told_from_a_nat_without_ports(
+    ports: int, count: int, clashes: int, found: int, expected: dict[str, int]
+) -> None:
+    rises = kernel(insert_failed=clashes, drop=clashes, found=found, count=count)
+    causes = diagnose(1200, {"TIMEOUT": clashes}, rises, nat=Nat(ports))
+    assert {cause.cause: cause.losses for cause in causes} == expected
