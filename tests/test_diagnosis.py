@@ -137,7 +137,8 @@ def test_what_an_exhausted_search_costs(ports: int, evicts: bool, found: int) ->
     [
         (256, 256, 50, 6400, {"nat_ports_exhausted": 50}),
         (256, 256, 50, 90_000, {"nat_ports_exhausted": 50}),
-        (256, 200, 50, 6400, {"snat_race": 50}),  # there were free ports, whatever was searched
+        (256, 20, 50, 6400, {"snat_race": 50}),  # there were free ports, whatever was searched
+        (1000, 643, 5, 10_073, {"nat_ports_exhausted": 5}),  # a block of half of them held
         (256, 256, 300, 6450, {"snat_race": 250, "nat_ports_exhausted": 50}),
         (16, 16, 50, 50, {"inconclusive": 50}),  # few ports hide it
         (16, 15, 50, 50, {"snat_race": 50}),

@@ -30,7 +30,7 @@ _NETSTAT, _SNMP = Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self
 _SYSCTL = Path("/proc/sys/net/netfilter")
 _MAX, _COUNT = _SYSCTL / "nf_conntrack_max", _SYSCTL / "nf_conntrack_count"
 
-_OTHERS = (("Ip", "OutNoRoutes"), ("Icmp", "InDestUnreachs"))
+_OTHERS = (("Ip", "OutNoRoutes"), ("Icmp", "InDestUnreachs"), ("IpExt", "InNoRoutes"))
 
 Reading = dict[str, list[int]]
 """Counter name -> its values: one per CPU for conntrack, a single one for TcpExt and Tcp."""
@@ -169,13 +169,13 @@ def _end(tuple_: Any, side: str) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def read_tcp(namespace: Namespace) -> Reading:
-    """Read the TcpExt and Tcp counters, by the names ``nstat`` uses without the prefix, and two
-    others with it.
+    """Read the TcpExt and Tcp counters, by the names ``nstat`` uses without the prefix, and a
+    few others with it.
     """
     with namespace.entered():
-        tcp_ext, snmp = parse_netstat(_NETSTAT.read_text(), "TcpExt"), _SNMP.read_text()
-    others = {f"{section}{name}": parse_netstat(snmp, section)[name] for section, name in _OTHERS}
-    return tcp_ext | parse_netstat(snmp, "Tcp") | others
+        text = _NETSTAT.read_text() + _SNMP.read_text()
+    others = {f"{section}{name}": parse_netstat(text, section)[name] for section, name in _OTHERS}
+    return parse_netstat(text, "TcpExt") | parse_netstat(text, "Tcp") | others
 
 
 def parse_netstat(text: str, section: str) -> Reading:

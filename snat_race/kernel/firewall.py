@@ -1,7 +1,5 @@
 """Loads one variant at a time into a namespace, by netlink or with the tools that people use."""
 
-import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +9,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.nftables.main import NFTables
 
 from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
-from snat_race.kernel import rules
+from snat_race.kernel import rules, tools
 from snat_race.kernel.choices import Backend
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.nat import Variant
@@ -20,8 +18,6 @@ from snat_race.kernel.topology import Network
 _IPTABLES = ("nat", "raw", "mangle", "filter")
 _SERVICE_TABLE = "snat_race_service"
 _NF_ACCEPT, _EVERY_FAMILY = 1, 0
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
-_SLOWEST_S = 20.0
 
 
 def require_binaries(variants: Sequence[Variant], backend: Backend) -> None:
@@ -35,7 +31,7 @@ def require_binaries(variants: Sequence[Variant], backend: Backend) -> None:
     if backend is not Backend.netlink:
         needed.add(backend.value)
     for name in sorted(needed):
-        if not shutil.which(name, path=_PATH):
+        if not tools.where(name):
             package = "nftables" if name == "nft" else "iptables"
             raise EnvironmentLacks(f"there is no {name} here: 'sudo apt-get install {package}'")
 
@@ -141,23 +137,18 @@ class Firewall:
             self._used.add(command[0])
         done = self._execute(command, script)
         if done.returncode:
-            said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+            said = tools.said(done)
             if variant.command:
                 raise UsageError(f"{command[0]} refused the rule: {said}")
             raise Unavailable(f"{command[0]}: {said}")
 
-    def _execute(self, command: list[str], script: str = "") -> "subprocess.CompletedProcess[str]":
-        path = shutil.which(command[0], path=_PATH) or command[0]
-        with self._namespace.entered(), tempfile.NamedTemporaryFile() as lock:
-            # Not the host's lock: it may not be ours to open, and the rules are not the host's.
-            environment = os.environ | {"XTABLES_LOCKFILE": lock.name}
+    def _execute(self, command: list[str], script: str = "") -> tools.Finished:
+        # Not the host's lock: it may not be ours to open, and the rules are not the host's.
+        with tempfile.NamedTemporaryFile() as lock:
             try:
-                return subprocess.run(  # noqa: S603 - the user's own command, in a namespace of ours
-                    [path, *command[1:]], input=script, capture_output=True, text=True,
-                    timeout=_SLOWEST_S, check=False, env=environment,
-                )  # fmt: skip
+                return tools.run(self._namespace, command, script, lock=lock.name)
             except subprocess.TimeoutExpired:
-                raise UsageError(f"{command[0]} did not end within {_SLOWEST_S:.0f} s") from None
+                raise UsageError(f"{command[0]} did not end within {tools.SLOWEST_S:.0f} s") from None
 
 
 def _last(expressions: rules.Expressions) -> tuple[str, frozenset[str]]:

@@ -47,7 +47,11 @@ class Measured:
             summary.attempted,
             summary.errors,
             kernel,
-            nat=Nat(self.variant.port_count, same_draws, evicts=host.kernel_version() >= (6, 5)),
+            nat=Nat(
+                self.variant.port_count,
+                same_draws,
+                evicts=scenario.protocol == "tcp" and host.kernel_version() >= (6, 5),
+            ),
             answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
         )
         return VariantResult(

@@ -1,0 +1,169 @@
+"""What nft prints: its chains as text, and the SNAT rules in them, found by its JSON. Pure."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from snat_race.kernel.snat_rules import Place, SnatRule
+
+_TABLE = re.compile(r"^table (\S+) (\S+) \{")
+_CHAIN = re.compile(r"^\tchain (\S+) \{")
+_RULE = re.compile(r"^\t\t(.+) # handle (\d+)$")
+_COUNTED = re.compile(r"\bcounter packets (\d+) bytes (\d+)")
+_HOOKS = ("postrouting", "input")  # where the kernel calls source translation
+_PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
+
+Chain = tuple[str, str, str]
+Chains = dict[Chain, list[tuple[int, str]]]
+"""(family, table, chain) -> its rules: handle and text."""
+
+
+def chains(text: str) -> Chains:
+    """Return every rule of ``nft -a list ruleset``, by chain, in order."""
+    found: Chains = {}
+    family = table = chain = ""
+    for line in text.splitlines():
+        if shape := _TABLE.match(line):
+            family, table = shape[1], shape[2]
+        elif shape := _CHAIN.match(line):
+            chain = shape[1]
+            found[family, table, chain] = []
+        elif line == "\t}":
+            chain = ""
+        elif chain and (shape := _RULE.match(line)):
+            found[family, table, chain].append((int(shape[2]), shape[1]))
+    return found
+
+
+def uncounted(rule: str) -> str:
+    """Return a rule without what its counters have counted."""
+    return _COUNTED.sub("counter", rule)
+
+
+def with_counters_of(rule: str, present: str) -> str:
+    """Return ``rule`` with the counts that ``present``, the same rule but for its flags, has now."""
+    counts = iter(_COUNTED.findall(present))
+    return _COUNTED.sub(
+        lambda old: "counter packets {} bytes {}".format(*next(counts, (old[1], old[2]))), rule
+    )
+
+
+def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
+    """Yield the rules that translate sources, of ``nft -a list ruleset`` and ``nft -j`` of the same.
+
+    Those that iptables has written are not nft's to read: see :func:`written_by_iptables`.
+    """
+    objects = json.loads(ruleset)["nftables"]
+    handles = {
+        chain: {handle: (index, rule) for index, (handle, rule) in enumerate(rules)}
+        for chain, rules in chains(text).items()
+    }
+    reachable = _reachable(objects)
+    for rule in _rules(objects):
+        chain = (rule["family"], rule["table"], rule["chain"])
+        kind, does = _translation(rule)
+        if kind and rule["handle"] in handles.get(chain, {}):
+            index, line = handles[chain][rule["handle"]]
+            yield _described(Place("nft", *chain), index, line, rule, does, reachable=chain in reachable)
+
+
+def written_by_iptables(ruleset: str) -> set[tuple[str, str]]:
+    """Return family and name of the tables in which iptables' own targets translate sources."""
+    return {
+        (rule["family"], rule["table"])
+        for rule in _rules(json.loads(ruleset)["nftables"])
+        for each in rule["expr"]
+        if each.get("xt", {}).get("name") in ("MASQUERADE", "SNAT")
+    }
+
+
+def _rules(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (each["rule"] for each in objects if "rule" in each)
+
+
+def _translation(rule: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    for each in rule["expr"]:
+        for kind in ("masquerade", "snat"):
+            if kind in each:
+                return kind, each[kind] or {}
+    return "", {}
+
+
+def _described(
+    place: Place, index: int, text: str, rule: dict[str, Any], does: dict[str, Any], *, reachable: bool
+) -> SnatRule:
+    flags, port, address = does.get("flags", []), does.get("port"), does.get("addr", "")
+    low, high = port["range"] if isinstance(port, dict) and "range" in port else (port, port)
+    return SnatRule(
+        place=place,
+        index=index,
+        text=text,
+        address=address if isinstance(address, str) else json.dumps(address),
+        flags=frozenset([flags] if isinstance(flags, str) else flags),
+        ports=(low, high) if isinstance(low, int) and isinstance(high, int) else None,
+        protocol=_protocol(rule),
+        source=_matched(rule, "saddr"),
+        destination=_matched(rule, "daddr"),
+        comment=rule.get("comment", ""),
+        reachable=reachable,
+    )
+
+
+def _matches(rule: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    for each in rule["expr"]:
+        match = each.get("match", {})
+        if match.get("op") == "==":
+            yield match["left"], match["right"]
+
+
+def _protocol(rule: dict[str, Any]) -> str:
+    return next((str(right) for left, right in _matches(rule) if left in _PROTOCOL), "")
+
+
+def _matched(rule: dict[str, Any], field: str) -> str:
+    """Return the address or network that a rule asks for; "" if it asks for none, or for several."""
+    for left, right in _matches(rule):
+        if isinstance(left, dict) and left.get("payload", {}).get("field") == field:
+            if isinstance(right, str):
+                return right
+            if isinstance(right, dict) and "prefix" in right:
+                return f"{right['prefix']['addr']}/{right['prefix']['len']}"
+    return ""
+
+
+def _reachable(objects: list[dict[str, Any]]) -> set[Chain]:
+    """Return the chains that a packet can come to; what a map leads to counts as led to."""
+    waiting: list[Chain] = []
+    leads: dict[Chain, set[Chain]] = {}
+    for each in objects:
+        for kind, thing in each.items():
+            table = (thing.get("family", ""), thing.get("table", ""))
+            if kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
+                waiting.append((*table, thing["name"]))
+            elif kind == "map":
+                waiting += [(*table, name) for name in _targets(thing)]
+            elif kind == "rule":
+                leads.setdefault((*table, thing["chain"]), set()).update(
+                    (*table, n) for n in _targets(thing)
+                )
+    seen: set[Chain] = set()
+    while waiting:
+        chain = waiting.pop()
+        if chain not in seen:
+            seen.add(chain)
+            waiting += leads.get(chain, ())
+    return seen
+
+
+def _targets(thing: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+    """Yield the chains that an object jumps or goes to, however deep that is said."""
+    if isinstance(thing, dict):
+        for key, value in thing.items():
+            if key in ("jump", "goto") and isinstance(value, dict) and "target" in value:
+                yield value["target"]
+            else:
+                yield from _targets(value)
+    elif isinstance(thing, list):
+        for each in thing:
+            yield from _targets(each)

@@ -1,0 +1,129 @@
+"""SNAT rules as a host has them: read from what iptables-save and nft print. Pure.
+
+A rule is exposed if the kernel tries to keep the client's source port and two clients may share
+the address it translates to (get_unique_tuple() in nf_nat_core.c); otherwise it is said why not.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+RANDOM = frozenset({"random", "fully-random"})
+_CHANGES_NOTHING = frozenset({"icmp", "icmpv6", "ipv6-icmp", "1", "58"})
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What decides about a rule that this host's kernel adds: whether ``--random`` is as good as
+    ``--random-fully`` (since 5.0), and from which ports clients connect.
+    """
+
+    random_is_full: bool = True
+    client_ports: tuple[int, int] = (32768, 60999)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which chain of which tool."""
+
+    tool: str
+    family: str
+    table: str
+    chain: str
+
+    def __str__(self) -> str:
+        family = f" {self.family}" if self.tool == "nft" else ""
+        return f"{self.tool}{family} {self.table} {self.chain}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnatRule:
+    """One rule, ``text`` as its tool prints it, the ``index``-th of its chain, counted from 0.
+
+    ``address``: what it translates to, "" for masquerade. ``harmless``: why it is not exposed, ""
+    if it is.
+    """
+
+    place: Place
+    index: int
+    text: str
+    address: str = ""
+    flags: frozenset[str] = frozenset()
+    ports: tuple[int, int] | None = None
+    protocol: str = ""
+    source: str = ""
+    destination: str = ""
+    comment: str = ""
+    reachable: bool = True
+    harmless: str = ""
+
+
+def judged(rules: Iterable[SnatRule], facts: Facts) -> list[SnatRule]:
+    """Return the rules, each with the reason why it is harmless, if it is."""
+    every = [replace(rule, harmless=_why_harmless(rule, facts)) for rule in rules]
+    # A single client races nobody. Two such rules with one address are two clients.
+    alone = Counter(_shared(rule) for rule in every if not rule.harmless and _one_client(rule))
+    return [
+        replace(rule, harmless="a single client")
+        if not rule.harmless and _one_client(rule) and alone[_shared(rule)] == 1
+        else rule
+        for rule in every
+    ]
+
+
+def _why_harmless(rule: SnatRule, facts: Facts) -> str:
+    low, high = facts.client_ports
+    if "fully-random" in rule.flags or (facts.random_is_full and "random" in rule.flags):
+        return "draws ports at random"
+    if not rule.reachable:
+        return "nothing leads to its chain"
+    if rule.protocol in _CHANGES_NOTHING:
+        return "ICMP has no ports"
+    if rule.ports and (rule.ports[1] < low or high < rule.ports[0]):
+        return f"draws from {rule.ports[0]}-{rule.ports[1]}, beside the clients' ports {low}-{high}"
+    if rule.source and rule.source == rule.destination and _one_client(rule):
+        return "a client that reaches itself"
+    return ""
+
+
+def _one_client(rule: SnatRule) -> bool:
+    if not rule.source:
+        return False
+    try:
+        return ipaddress.ip_network(rule.source, strict=False).num_addresses == 1
+    except ValueError:
+        return False
+
+
+def _shared(rule: SnatRule) -> tuple[str, str]:
+    return rule.place.family, rule.address
+
+
+def cured_xtables(text: str) -> str:
+    """Return an iptables rule with ``--random-fully``, where iptables-save puts it."""
+    body, end = (
+        (text.removesuffix(" --persistent"), " --persistent")
+        if text.endswith(" --persistent")
+        else (text, "")
+    )
+    return f"{body.removesuffix(' --random')} --random-fully{end}"
+
+
+def cured_nft(text: str) -> str:
+    """Return a rule of nft with ``fully-random``, in the order in which nft lists flags.
+
+    The statement that translates ends a rule; only a comment may follow.
+    """
+    body, mark, comment = _before_comment(text)
+    head, _, last = body.rpartition(" ")
+    flags = set(last.split(",")) if set(last.split(",")) <= {*RANDOM, "persistent"} else set()
+    kept = [flag for flag in ("persistent",) if flag in flags]
+    return f"{head if flags else body} {','.join(['fully-random', *kept])}{mark}{comment}"
+
+
+def _before_comment(text: str) -> tuple[str, str, str]:
+    """Split a rule at its comment, which is quoted and last."""
+    if not text.endswith('"') or ' comment "' not in text:
+        return text, "", ""
+    return text.rpartition(' comment "') if text.count('"') % 2 == 0 else (text, "", "")

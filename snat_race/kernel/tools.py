@@ -1,0 +1,84 @@
+"""The tools that people load rules with: where they are, and running them in a namespace."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from snat_race.errors import EnvironmentLacks
+from snat_race.kernel.namespaces import Namespace
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
+_XTABLES_LOCK = "/run/xtables.lock"
+_LOCK_WITHIN_S, _LOCK_POLL_S = 10.0, 0.05
+SLOWEST_S = 20.0
+
+Finished = subprocess.CompletedProcess[str]
+
+
+def where(name: str) -> str | None:
+    """Return the path of a tool; None if it is not here."""
+    return shutil.which(name, path=_PATH)
+
+
+def run(
+    namespace: Namespace, command: Sequence[str], script: str = "", *, lock: str | None = None
+) -> Finished:
+    """Run a tool in a namespace; ``lock``: the file to lock, in place of that of all xtables.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time.
+
+    """
+    path = where(command[0]) or command[0]
+    environment = os.environ | ({"XTABLES_LOCKFILE": lock} if lock else {})
+    with namespace.entered():
+        return subprocess.run(  # noqa: S603 - the user's own tools, by their names
+            [path, *command[1:]], input=script, capture_output=True, text=True,
+            timeout=SLOWEST_S, check=False, env=environment,
+        )  # fmt: skip
+
+
+def said(done: Finished) -> str:
+    """Return what a tool complained of, as one line."""
+    return " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+
+
+@contextmanager
+def xtables_lock() -> Iterator[None]:
+    """Hold the lock that iptables and iptables-restore take (iptables(8), --wait).
+
+    Raises:
+        EnvironmentLacks: it cannot be opened, or another program keeps it.
+
+    """
+    path = Path(os.environ.get("XTABLES_LOCKFILE", _XTABLES_LOCK))
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as failed:
+        raise EnvironmentLacks(
+            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo"
+        ) from failed
+    try:
+        deadline = time.monotonic() + _LOCK_WITHIN_S
+        while not _locked(fd):
+            if time.monotonic() > deadline:
+                raise EnvironmentLacks(
+                    f"another program has held {path} for {_LOCK_WITHIN_S:.0f} s; see 'fuser -v {path}'"
+                )
+            time.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
