@@ -12,17 +12,17 @@ import numpy as np
 from snat_race import __version__
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.model import Tool
-from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
 from snat_race.analysis.result import ClientResult, Summary
 from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
 from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import counters, host, places
+from snat_race.kernel import host
 from snat_race.kernel.counters import Node
 from snat_race.load.fleet import Fleet
 from snat_race.options import ClientOptions, Mode
 from snat_race.plan import Target, berths
-from snat_race.watcher import Watcher
+from snat_race.translation import nat_of, rules_for
+from snat_race.watcher import Beside
 
 _DRAIN_S = 0.2
 MOST_FAILURES_SHOWN = 10
@@ -49,12 +49,11 @@ class _Run:
         options: ClientOptions,
         target: Target,
         fleet: Fleet,
-        nodes: Sequence[Node],
+        beside: Beside,
         observer: Observer,
     ) -> None:
         self._options, self._target, self._fleet, self._observer = options, target, fleet, observer
-        self._own = Own(nodes)
-        self._watcher, self._watched = Watcher(nodes), dict[str, Watched]()
+        self._beside = beside
         self._resent_since = fleet.resent()
         self._total = Total(options.dial_interval_us * 1000)
         self._since, self._began_s = fleet.tally(), time.monotonic()
@@ -90,14 +89,15 @@ class _Run:
                 self._observer.failure(failure)
 
     def end_period_if_due(self) -> None:
-        """Close the period once its time is up."""
+        """Close the period once its time is up; look at the counters meanwhile."""
+        self._beside.look()
         now_s, length_s = time.monotonic(), self._options.summary_interval_sec
         elapsed_s = now_s - self._period_began_s
         if elapsed_s + _DRAIN_S / 2 < length_s:
             return
         counts = self._fleet.tally().since(self._period_since)._replace(cut_short=0)
         summary = period(np.concatenate(self._taken), counts, elapsed_s).model_copy(
-            update={"watched": self._lap(), "syn_resent": self._resent(self._period_resent)}
+            update={"watched": self._beside.period(), "syn_resent": self._resent(self._period_resent)}
         )
         self.periods.append(summary)
         self._observer.period(summary, self._untold, self._total.failed, self._total.recorded)
@@ -107,51 +107,13 @@ class _Run:
         """Derive the summary of the whole run; call it when the fleet has stopped."""
         elapsed_s = time.monotonic() - self._began_s
         total = self._total.summary(self._fleet.tally().since(self._since), elapsed_s)
-        self._lap()
         return total.model_copy(
-            update={
-                "watched": list(self._watched.values()),
-                "syn_resent": self._resent(self._resent_since),
-            }
+            update={"watched": self._beside.total(), "syn_resent": self._resent(self._resent_since)}
         )
-
-    def kernel(self) -> Kernel:
-        """Return what the kernel counted over the whole run; call it after ``summary()``."""
-        watched = self._watched.values()
-        return Kernel(
-            source=conntrack_of(watched),
-            source_tcp=summed(each.tcp for each in watched),
-            destination={},
-            containers=self._own.rise(),
-        )
-
-    def _lap(self) -> list[Watched]:
-        laps = self._watcher.lap()
-        for lap in laps:
-            every = [self._watched[lap.netns], lap] if lap.netns in self._watched else [lap]
-            self._watched[lap.netns] = total_of(every) or lap
-        return laps
 
     def _resent(self, earlier: list[int]) -> dict[str, int]:
         risen = [b - a for a, b in zip(earlier, self._fleet.resent(), strict=True)]
         return {str(times): count for times, count in enumerate(risen) if count}
-
-
-class Own:
-    """The TCP counters of the client's own namespace, unless that is watched anyway."""
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        here = places.here()
-        self._namespace = None if any(places.same(here, node.namespace) for node in nodes) else here
-        self._before = self._read()
-
-    def rise(self) -> dict[str, int]:
-        """Return what rose, by name."""
-        risen = counters.rise(self._read(), self._before)
-        return {name: values[0] for name, values in risen.items() if values[0] > 0}
-
-    def _read(self) -> counters.Reading:
-        return counters.read_tcp(self._namespace) if self._namespace else {}
 
 
 def run(
@@ -167,7 +129,7 @@ def run(
 
     """
     environment, started_at, began_s = host.environment(), datetime.now(UTC), time.monotonic()
-    fault = None
+    rules, fault = rules_for((node.namespace for node in nodes), target.source_ips), None
     with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
         observer.started(_opening(options, target))
         if options.warmup_s:
@@ -175,7 +137,8 @@ def run(
         if interrupt.requested:
             fleet.stop()
             fleet.rest()
-        state = _Run(options, target, fleet, nodes, observer)
+        beside = Beside(nodes, nat_of(rules, 0))
+        state = _Run(options, target, fleet, beside, observer)
         try:
             for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
                 state.take(samples)
@@ -184,7 +147,7 @@ def run(
             fault = f"{died}; the totals up to then are right"
         fleet.stop()
         state.take(fleet.rest())
-        summary, kernel = state.summary(), state.kernel()
+        summary, kernel = state.summary(), beside.kernel()
     result = ClientResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -198,6 +161,8 @@ def run(
             summary.attempted,
             summary.errors,
             kernel,
+            nat=nat_of(rules, summary.attempted),
+            exhausted=beside.exhausted,
             resent=lost_again(summary.syn_resent),
         ),
     )

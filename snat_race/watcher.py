@@ -4,8 +4,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from snat_race.analysis.node import ConntrackRise, Watched
+from snat_race.analysis.node import ConntrackRise, Kernel, Watched, conntrack_of, summed, total_of
+from snat_race.analysis.suspects import Nat, exhausted_at_most
+from snat_race.kernel import counters, places
 from snat_race.kernel.counters import Node, Snapshot
+
+_LAP_S = 0.5
 
 
 class Watcher:
@@ -25,6 +29,66 @@ class Watcher:
         ]
         self._before = now
         return risen
+
+
+class Beside:
+    """The counters beside a client's run: those of ``nodes``, and TCP's of our own namespace.
+
+    ``exhausted``: how many of the clashes may be of a NAT without free ports, lap by lap.
+    """
+
+    def __init__(self, nodes: Sequence[Node], nat: Nat) -> None:
+        self._nat, self.exhausted = nat, 0
+        here = places.here()
+        # Not twice, if it is watched anyway.
+        self._own = None if any(places.same(here, node.namespace) for node in nodes) else here
+        self._own_before = self._read_own()
+        self._watcher, self._looked_s = Watcher(nodes), time.monotonic()
+        self._period: list[Watched] = []
+        self._total: list[Watched] = []
+
+    def look(self) -> None:
+        """Read the counters, unless that was only just done."""
+        if time.monotonic() - self._looked_s >= _LAP_S:
+            self._look()
+
+    def period(self) -> list[Watched]:
+        """Return the rises since the last call, one a namespace."""
+        self._look()
+        period, self._period = self._period, []
+        return period
+
+    def total(self) -> list[Watched]:
+        """Return the rises since the beginning."""
+        self._look()
+        return self._total
+
+    def kernel(self) -> Kernel:
+        """Return all that was counted up to the last look."""
+        own = counters.rise(self._read_own(), self._own_before)
+        return Kernel(
+            source=conntrack_of(self._total),
+            source_tcp=summed(each.tcp for each in self._total),
+            destination={},
+            containers={name: values[0] for name, values in own.items() if values[0] > 0},
+        )
+
+    def _look(self) -> None:
+        laps, self._looked_s = self._watcher.lap(), time.monotonic()
+        self._period, self._total = _added(self._period, laps), _added(self._total, laps)
+        self.exhausted += sum(
+            exhausted_at_most(each.conntrack, self._nat) for each in laps if each.conntrack
+        )
+
+    def _read_own(self) -> counters.Reading:
+        return counters.read_tcp(self._own) if self._own else {}
+
+
+def _added(sums: list[Watched], laps: list[Watched]) -> list[Watched]:
+    """Add a lap of each namespace to its sum so far."""
+    if not sums:
+        return laps
+    return [total_of(pair) or pair[1] for pair in zip(sums, laps, strict=True)]
 
 
 def watched(netns: str, began_at: str, rise: Snapshot) -> Watched:

@@ -21,6 +21,7 @@ from hypothesis import settings
 import snat_race  # before numpy: it keeps numpy from starting threads
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.namespaces import enter_sandbox
+from snat_race.kernel.tools import where
 
 # The machine may be busy, or a virtual one that is paused; pytest-timeout bounds every test.
 settings.register_profile("patient", deadline=None)
@@ -30,6 +31,9 @@ PRIVATE = pytest.mark.usefixtures("namespaces")
 TWO_CPUS = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs; this process may use one"
 )
+
+IPTABLES = pytest.mark.skipif(not where("iptables"), reason="there is no iptables")
+NFT = pytest.mark.skipif(not where("nft"), reason="there is no nft")
 
 ROOT = Path(snat_race.__file__).parents[1]
 COMMAND = [sys.executable, "-m", "snat_race"]

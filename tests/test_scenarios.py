@@ -19,7 +19,7 @@ from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import SCENARIOS, scenario_named
 from snat_race.load.schedule import Schedule
 from snat_race.options import LabOptions
-from tests.conftest import PRIVATE, TWO_CPUS, host_state, in_sandbox, run_cli
+from tests.conftest import IPTABLES, NFT, PRIVATE, TWO_CPUS, host_state, in_sandbox, run_cli
 
 OPTIONS = LabOptions(
     scenario="tcp-snat",
@@ -43,13 +43,6 @@ CAUSES = {
     "time-wait": "time_wait_reuse",
 }
 CONTROLS = {"no nat", "notrack"}
-NEEDS = pytest.mark.skipif
-IPTABLES = NEEDS(
-    not shutil.which("iptables", path="/usr/sbin:/sbin:/usr/bin"), reason="there is no iptables"
-)
-NFT = NEEDS(
-    not shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin"), reason="there is no nft to compare with"
-)
 
 
 def measured(tmp_path: Path, *args: str, code: int = 0) -> dict[str, Any]:

@@ -4,7 +4,7 @@ what no counter accounts for unexplained.
 
 from snat_race.analysis.node import Kernel
 from snat_race.analysis.result import Cause
-from snat_race.analysis.suspects import Nat, at_nat, beyond_nat, late
+from snat_race.analysis.suspects import Nat, at_nat, beyond_nat, exhausted_at_most, late
 
 DEFAULT_NAT = Nat()
 UNPROVEN = frozenset({"inconclusive", "unexplained", "filtered", "not_watched"})
@@ -27,17 +27,23 @@ def diagnose(
     kernel: Kernel,
     *,
     nat: Nat = DEFAULT_NAT,
+    exhausted: int | None = None,
     answered_late: int = 0,
     resent: int = 0,
 ) -> list[Cause]:
     """Return the causes of the lost dials, most losses first; together they are all losses.
 
-    ``answered_late``: requests that the server answered beyond those that connected. ``resent``:
+    ``exhausted``: see :func:`suspects.exhausted_at_most`, added up over the laps of the run; None: it
+    had one only. ``answered_late``: requests that the server answered beyond those that connected. ``resent``:
     lost SYNs of dials that connected all the same, after SYNs sent again.
     """
     lost = errors.get("TIMEOUT", 0) + resent
     suspects = [
-        *at_nat(kernel.conntrack, nat),
+        *at_nat(
+            kernel.conntrack,
+            nat,
+            exhausted_at_most(kernel.conntrack, nat) if exhausted is None else exhausted,
+        ),
         *beyond_nat(kernel.tcp, sum(errors.get(name, 0) for name in _ANSWERED)),
         late(answered_late),
     ]

@@ -59,11 +59,27 @@ class Nat:
         return searches * min(1.0, entries / self.ports) ** 5
 
 
-def at_nat(rose: ConntrackRise, nat: Nat) -> Iterator[Cause]:
-    """Yield what conntrack's counters could account for."""
+def exhausted_at_most(rose: ConntrackRise, nat: Nat) -> int:
+    """Return how many of the clashes may be of a NAT without free ports; the others are the race.
+
+    Each search that finds no port raises ``found`` by a fixed amount, so what ``found`` cannot pay
+    for is the race; and a table with few entries exhausts none. Very few ports raise it by nothing.
+    The shorter the time, the sharper this is: add it up over the laps of a run.
+    """
+    each, found, clashes = nat.found_per_exhausted, sum(rose.found), _clashes(rose)
+    expected = nat.expected_exhausted(max(found, clashes), rose.count)
+    return min(clashes, found // each if each else clashes, round(3 * expected))
+
+
+def _clashes(rose: ConntrackRise) -> int:
+    return min(sum(rose.insert_failed) - sum(rose.chain_toolong), sum(rose.drop))
+
+
+def at_nat(rose: ConntrackRise, nat: Nat, exhausted: int) -> Iterator[Cause]:
+    """Yield what conntrack's counters could account for; ``exhausted``: see above."""
     failed, chained, dropped = sum(rose.insert_failed), sum(rose.chain_toolong), sum(rose.drop)
     evidence = f"insert_failed +{failed:,}, drop +{dropped:,}, found +{sum(rose.found):,}"
-    yield from _clashes(min(failed - chained, dropped), evidence, rose, nat)
+    yield from _race_or_exhaustion(evidence, rose, nat, exhausted)
     yield _cause(
         "conntrack_chain_too_long",
         chained,
@@ -79,17 +95,11 @@ def at_nat(rose: ConntrackRise, nat: Nat) -> Iterator[Cause]:
     )
 
 
-def _clashes(clashes: int, evidence: str, rose: ConntrackRise, nat: Nat) -> Iterator[Cause]:
-    """Tell the race from a NAT without free ports.
-
-    Each exhausted search raises ``found`` by a fixed amount, so what ``found`` cannot pay for is the
-    race; and a table with few entries exhausts none. Very few ports raise it by nothing: then
-    neither can be ruled out. Nor can they in a table so large that all of it may, or may not, be
-    of one destination.
+def _race_or_exhaustion(evidence: str, rose: ConntrackRise, nat: Nat, exhausted: int) -> Iterator[Cause]:
+    """Tell the one from the other, but where neither can be ruled out: with so few ports that a
+    search does not show, and in a table so large that it may, or may not, be of one destination.
     """
-    each, found = nat.found_per_exhausted, sum(rose.found)
-    expected = nat.expected_exhausted(max(found, clashes), rose.count)
-    exhausted = min(clashes, found // each if each else clashes, round(3 * expected))
+    each = nat.found_per_exhausted
     fill = f"{rose.count:,} entries, {nat.ports:,} ports"
     if not each or nat.ports == EVERY_PORT:
         told = f"{evidence}: the race, or a NAT out of ports; {fill}"
@@ -97,7 +107,7 @@ def _clashes(clashes: int, evidence: str, rose: ConntrackRise, nat: Nat) -> Iter
     else:
         told = f"{evidence}: {each} taken ports for each; {fill}"
         yield _cause("nat_ports_exhausted", exhausted, told, _MORE_PORTS)
-    raced, advice = clashes - exhausted, _RANDOMISE
+    raced, advice = _clashes(rose) - exhausted, _RANDOMISE
     if nat.same_draws:
         advice = _BY_CHANCE if by_chance(raced, nat.same_draws) > RARE else _NOT_BY_CHANCE
     yield _cause("snat_race", raced, evidence, advice)

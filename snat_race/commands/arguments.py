@@ -80,6 +80,20 @@ Prometheus = Annotated[
     Option("--prometheus", metavar="ADDR:PORT", help="Also serve the counters to Prometheus there."),
 ]
 
+PlannedWorkers = Annotated[
+    int, Option("--workers", "-c", help="How many dialers this host is to run; by default one per CPU.")
+]
+Apply = Annotated[bool, Option("--apply", help="Change the rules, and read them back.")]
+Dump = Annotated[
+    Path | None,
+    Option(
+        "--dump", metavar="FILE", help="Where --apply saves what --revert needs; by default in this folder."
+    ),
+]
+Revert = Annotated[
+    Path | None, Option("--revert", metavar="FILE", help="Put back what --apply changed, and nothing else.")
+]
+
 LocalAddr = Annotated[
     str,
     Option(

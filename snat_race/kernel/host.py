@@ -1,14 +1,38 @@
 """The machine we run on: kernel, CPUs, limits that shape a measurement."""
 
+import array
+import fcntl
 import os
 import platform
 import re
 import resource
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
 import psutil
+from pyroute2 import IPRoute
 
+from snat_race.kernel.namespaces import Namespace
+
+_SYSCTLS = (
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syn_linear_timeouts",
+    "net.ipv4.tcp_syn_retries",
+    "net.ipv4.tcp_max_syn_backlog",
+    "net.ipv4.tcp_syncookies",
+    "net.core.somaxconn",
+    "net.netfilter.nf_conntrack_max",
+    "net.netfilter.nf_conntrack_count",
+    "net.netfilter.nf_conntrack_buckets",
+    "net.netfilter.nf_conntrack_tcp_timeout_close",
+    "net.netfilter.nf_conntrack_tcp_timeout_syn_sent",
+    "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
+    "net.netfilter.nf_conntrack_tcp_timeout_established",
+)
+_CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+_SIOCETHTOOL, _ETHTOOL_GTXCSUM = 0x8946, 0x16  # linux/sockios.h, linux/ethtool.h
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -22,10 +46,9 @@ def online_cpus() -> int:
     return os.sysconf("SC_NPROCESSORS_ONLN")
 
 
-def kernel_version() -> tuple[int, int]:
-    """Return the kernel's version, as (6, 5)."""
-    numbers = re.findall(r"[0-9]+", platform.release())
-    return int(numbers[0]), int(numbers[1])
+def kernel_version() -> tuple[int, ...]:
+    """Return the kernel's version, as (6, 5, 13)."""
+    return tuple(map(int, re.findall(r"[0-9]+", platform.release())[:3]))
 
 
 def local_port_range() -> tuple[int, int]:
@@ -50,3 +73,41 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "root": os.geteuid() == 0,
     }
+
+
+def sysctls(namespace: Namespace) -> dict[str, str]:
+    """Return the settings that shape losses and measurements; those that this kernel has."""
+    with namespace.entered():
+        found = {key: Path("/proc/sys", *key.split(".")) for key in _SYSCTLS}
+        return {key: path.read_text().strip() for key, path in found.items() if path.exists()}
+
+
+def open_file_limits() -> tuple[int, int]:
+    """Return how many files this process may open, and how many it may allow itself."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def clock_source() -> str:
+    """Return what the kernel reads the time from; "" if it does not say."""
+    return _CLOCK_SOURCE.read_text().strip() if _CLOCK_SOURCE.exists() else ""
+
+
+def checksumming_vxlans(namespace: Namespace) -> list[str]:
+    """Return the VXLAN devices that leave checksums to the device below (ethtool's tx-checksumming)."""
+    with (
+        namespace.entered(),
+        IPRoute() as netlink,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        names = [link.get_attr("IFLA_IFNAME") for link in netlink.get_links(kind="vxlan")]
+        return [name for name in names if _checksums(sock, name)]
+
+
+def _checksums(sock: socket.socket, device: str) -> bool:
+    value = array.array("I", [_ETHTOOL_GTXCSUM, 0])
+    request = struct.pack("16sP", device.encode(), value.buffer_info()[0])
+    try:
+        fcntl.ioctl(sock, _SIOCETHTOOL, request)
+    except OSError:
+        return False
+    return bool(value[1])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from snat_race.kernel.listing import Chain, Chains, Line
 from snat_race.kernel.snat_rules import Place, SnatRule
 
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
@@ -14,16 +15,12 @@ _COUNTED = re.compile(r"\bcounter packets (\d+) bytes (\d+)")
 _HOOKS = ("postrouting", "input")  # where the kernel calls source translation
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 
-Chain = tuple[str, str, str]
-Chains = dict[Chain, list[tuple[int, str]]]
-"""(family, table, chain) -> its rules: handle and text."""
-
 
 def chains(text: str) -> Chains:
     """Return every rule of ``nft -a list ruleset``, by chain, in order."""
     found: Chains = {}
     family = table = chain = ""
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines()):
         if shape := _TABLE.match(line):
             family, table = shape[1], shape[2]
         elif shape := _CHAIN.match(line):
@@ -32,7 +29,9 @@ def chains(text: str) -> Chains:
         elif line == "\t}":
             chain = ""
         elif chain and (shape := _RULE.match(line)):
-            found[family, table, chain].append((int(shape[2]), shape[1]))
+            found[family, table, chain].append(
+                Line(number, shape[1], uncounted(shape[1]), handle=int(shape[2]))
+            )
     return found
 
 
@@ -56,8 +55,8 @@ def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
     """
     objects = json.loads(ruleset)["nftables"]
     handles = {
-        chain: {handle: (index, rule) for index, (handle, rule) in enumerate(rules)}
-        for chain, rules in chains(text).items()
+        chain: {line.handle: (index, line.text) for index, line in enumerate(lines)}
+        for chain, lines in chains(text).items()
     }
     reachable = _reachable(objects)
     for rule in _rules(objects):

@@ -4,30 +4,31 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from snat_race.kernel.listing import Chains, Line
 from snat_race.kernel.snat_rules import Place, SnatRule
 
-_COUNTED = re.compile(r"^\[(\d+):(\d+)\] ")
+_COUNTED = re.compile(r"^\[\d+:\d+\] ")
 _INCOMPATIBLE = re.compile(r"^# Table `(\S+?)' is incompatible")
 _ROOTS = ("POSTROUTING", "INPUT")  # where the kernel calls source translation
 _SNAT = ("MASQUERADE", "SNAT")
 _JUMPS = ("-j", "--jump", "-g", "--goto")
 _PORTS = re.compile(r":(\d+)(?:-(\d+))?$")
 
-Chains = dict[tuple[str, str], list[str]]
-"""(table, chain) -> its rules, as ``-A CHAIN ...``, each perhaps after its counters."""
 
-
-def chains(text: str) -> Chains:
-    """Return every rule of a dump, by table and chain, in order."""
+def chains(tool: str, text: str) -> Chains:
+    """Return every rule of what iptables-save prints, by chain, in order."""
     found: Chains = {}
-    table = ""
-    for line in text.splitlines():
+    family, table = "ip6" if tool.startswith("ip6") else "ip", ""
+    for number, line in enumerate(text.splitlines()):
+        rule = _COUNTED.sub("", line)
         if line.startswith("*"):
             table = line[1:].strip()
         elif line.startswith(":"):
-            found.setdefault((table, line[1:].split()[0]), [])
-        elif _COUNTED.sub("", line).startswith("-A "):
-            found.setdefault((table, _COUNTED.sub("", line).split()[1]), []).append(line)
+            found.setdefault((family, table, line[1:].split()[0]), [])
+        elif rule.startswith("-A "):
+            counts = line.removesuffix(rule)
+            chain = found.setdefault((family, table, rule.split()[1]), [])
+            chain.append(Line(number, rule, rule, counts))
     return found
 
 
@@ -41,24 +42,16 @@ def uncounted(rule: str) -> str:
     return _COUNTED.sub("", rule)
 
 
-def counters(rule: str) -> str:
-    """Return a rule's counters as iptables-restore takes them, with a blank; "" if it has none."""
-    shape = _COUNTED.match(rule)
-    return shape[0] if shape else ""
-
-
 def snat_rules(tool: str, text: str) -> Iterator[SnatRule]:
     """Yield the rules that translate sources; see :func:`snat_rules.judged`."""
-    family = "ip6" if tool.startswith("ip6") else "ip"
-    every = {chain: rules for (table, chain), rules in chains(text).items() if table == "nat"}
-    reachable = _reachable(every)
-    for chain, rules in every.items():
-        for index, rule in enumerate(rules):
-            words = shlex.split(uncounted(rule))
-            found = _target(words)
-            if found and found[0] in _SNAT:
-                place = Place(tool, family, "nat", chain)
-                yield _described(place, index, uncounted(rule), words, reachable=chain in reachable)
+    every = {chain: lines for chain, lines in chains(tool, text).items() if chain[1] == "nat"}
+    reachable = _reachable({chain[2]: lines for chain, lines in every.items()})
+    for chain, lines in every.items():
+        for index, line in enumerate(lines):
+            words = shlex.split(line.text)
+            if _target(words) in _SNAT:
+                place = Place(tool, *chain)
+                yield _described(place, index, line.text, words, reachable=chain[2] in reachable)
 
 
 def _described(place: Place, index: int, text: str, words: list[str], *, reachable: bool) -> SnatRule:
@@ -97,18 +90,18 @@ def _value(words: list[str], option: str) -> str:
     return ""
 
 
-def _target(words: list[str]) -> tuple[str, bool] | None:
-    """Return what a rule jumps to; None if nothing."""
-    name = next((value for option in _JUMPS if (value := _value(words, option))), "")
-    return (name, True) if name else None
+def _target(words: list[str]) -> str:
+    """Return what a rule jumps or goes to; "" if nothing."""
+    return next((value for option in _JUMPS if (value := _value(words, option))), "")
 
 
-def _reachable(every: dict[str, list[str]]) -> set[str]:
+def _reachable(every: dict[str, list[Line]]) -> set[str]:
     seen: set[str] = set()
     waiting = [root for root in _ROOTS if root in every]
     while waiting:
         chain = waiting.pop()
-        seen.add(chain)
-        targets = (_target(shlex.split(uncounted(rule))) for rule in every[chain])
-        waiting += [found[0] for found in targets if found and found[0] in every and found[0] not in seen]
+        if chain not in seen:
+            seen.add(chain)
+            targets = (_target(shlex.split(line.text)) for line in every[chain])
+            waiting += [target for target in targets if target in every]
     return seen

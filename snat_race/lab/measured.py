@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.intervals import wilson
-from snat_race.analysis.node import Kernel, conntrack_of, summed
+from snat_race.analysis.node import ConntrackRise, Kernel, conntrack_of, summed
 from snat_race.analysis.result import Heat, Summary, VariantResult, Window
 from snat_race.analysis.summary import Pairs, Total
-from snat_race.analysis.suspects import Nat
+from snat_race.analysis.suspects import Nat, exhausted_at_most
 from snat_race.analysis.verdict import discounted, outcome, pairs_of
 from snat_race.analysis.window import Sweep
 from snat_race.kernel import host, rules
@@ -43,15 +43,14 @@ class Measured:
         drawn = self.variant.drawn_ports(rig.source_ports)
         # At the most: as if all dialers dialled at once, and met.
         same_draws = summary.attempted * (len(rig.berths) - 1) / 2 / drawn if drawn else 0.0
+        evicts = scenario.protocol == "tcp" and host.kernel_version() >= (6, 5)
+        nat = Nat(self.variant.port_count, same_draws, evicts=evicts)
         diagnosis = diagnose(
             summary.attempted,
             summary.errors,
             kernel,
-            nat=Nat(
-                self.variant.port_count,
-                same_draws,
-                evicts=scenario.protocol == "tcp" and host.kernel_version() >= (6, 5),
-            ),
+            nat=nat,
+            exhausted=sum(exhausted_at_most(lap, nat) for lap in self._laps()),
             answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
         )
         return VariantResult(
@@ -77,6 +76,10 @@ class Measured:
             return None
         unexplained = self.total.failed - sum(conntrack.insert_failed)
         return self.sweep.window(self.variant.name, caches, max(0, unexplained))
+
+    def _laps(self) -> list[ConntrackRise]:
+        watched = (each.conntrack for period in self.periods for each in period.watched)
+        return [each for each in watched if each]
 
     def _kernel(self) -> Kernel:
         watched = [each for period in self.periods for each in period.watched]

@@ -1,0 +1,54 @@
+"""What ``doctor`` finds, and what ``mitigate`` changes, as JSON has it."""
+
+from typing import Any, Literal
+
+from snat_race.analysis.model import SCHEMA_VERSION, Model, Result
+
+Level = Literal["exposed", "warning", "unknown", "ok"]
+
+
+class Finding(Model):
+    """One thing that was looked at. ``advice``: what to do, as a command where there is one."""
+
+    level: Level
+    check: str
+    evidence: str
+    advice: str = ""
+
+
+class DoctorResult(Result):
+    """A run of ``doctor``."""
+
+    kind: Literal["doctor"] = "doctor"
+    findings: list[Finding]
+
+    def has(self, level: Level) -> bool:
+        """Whether there is any finding of this level."""
+        return any(each.level == level for each in self.findings)
+
+
+class Change(Model):
+    """One rule that was replaced, without what its counters had counted.
+
+    ``nth``: which of the ``copies`` rules of its chain that read like ``new``, counted from 0.
+    """
+
+    tool: str
+    family: str
+    table: str
+    chain: str
+    old: str
+    new: str
+    nth: int
+    copies: int
+
+
+class Undo(Model):
+    """What ``mitigate --apply`` changed, and a dump of all rules as they were before."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["undo"] = "undo"
+    written_at: str
+    environment: dict[str, Any]
+    changes: list[Change]
+    dumps: dict[str, str]

@@ -1,0 +1,143 @@
+"""Reads the rules that a namespace has, with the tools that are here."""
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from snat_race.kernel import host, nftables, tools, xtables
+from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel.snat_rules import Facts, SnatRule, judged
+
+_BASES = ("iptables", "ip6tables")
+_LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """What one tool prints: ``text`` with counters (for nft, with handles) and its SNAT rules.
+
+    ``why_not``: what went wrong, if it could not be read.
+    """
+
+    tool: str
+    text: str = ""
+    rules: tuple[SnatRule, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rulesets:
+    """All of a namespace. ``unreadable``: what could not be looked into, and the way out."""
+
+    sets: tuple[Ruleset, ...]
+    unreadable: tuple[str, ...] = field(default=())
+
+    @property
+    def rules(self) -> list[SnatRule]:
+        """Every SNAT rule, exposed or not."""
+        return [rule for each in self.sets for rule in each.rules]
+
+    @property
+    def exposed(self) -> list[SnatRule]:
+        """Those that are exposed."""
+        return [rule for rule in self.rules if not rule.harmless]
+
+
+def read(namespace: Namespace) -> Rulesets:
+    """Read whatever rules there are, and judge them for this kernel and its clients' ports."""
+    with namespace.entered():
+        facts = Facts(host.kernel_version() >= (5, 0), host.local_port_range())
+    sets = [_xtables(namespace, tool, facts) for tool in _xtables_tools()]
+    if tools.where("nft"):
+        iptables_owns = {table for each in sets if not each.why_not for table in _tables(each)}
+        sets.append(_nft(namespace, facts, iptables_owns))
+    unreadable = [f"{each.tool}: {each.why_not}" for each in sets if each.why_not]
+    if not sets:
+        unreadable.append("no tool that reads rules: 'sudo apt-get install nftables iptables'")
+    return Rulesets(tuple(sets), tuple(unreadable + list(_unseen(namespace, sets))))
+
+
+def reread(namespace: Namespace, tool: str) -> str:
+    """Return what a tool prints now."""
+    return _printed(namespace, _printing(tool)).stdout
+
+
+def _printing(tool: str) -> list[str]:
+    return ["nft", "-a", "list", "ruleset"] if tool == "nft" else [f"{tool}-save", "-c"]
+
+
+def _xtables_tools() -> list[str]:
+    """Return the back ends that are here; on old hosts there is but one, without a suffix."""
+    found = []
+    for base in _BASES:
+        backends = [f"{base}-{kind}" for kind in ("nft", "legacy") if tools.where(f"{base}-{kind}-save")]
+        found += backends or ([base] if tools.where(f"{base}-save") else [])
+    return found
+
+
+def _xtables(namespace: Namespace, tool: str, facts: Facts) -> Ruleset:
+    done = _printed(namespace, _printing(tool))
+    if done.returncode:
+        return Ruleset(tool, why_not=_complaint(done))
+    return Ruleset(tool, done.stdout, tuple(judged(xtables.snat_rules(tool, done.stdout), facts)))
+
+
+def _nft(namespace: Namespace, facts: Facts, iptables_owns: set[tuple[str, str]]) -> Ruleset:
+    """Read nft's own tables; those of iptables-nft are read, and mended, with that."""
+    listed, as_json = (
+        _printed(namespace, _printing("nft")),
+        _printed(namespace, ["nft", "-j", "list", "ruleset"]),
+    )
+    if listed.returncode or as_json.returncode:
+        return Ruleset("nft", why_not=_complaint(listed if listed.returncode else as_json))
+    rules = judged(nftables.snat_rules(listed.stdout, as_json.stdout), facts)
+    own = tuple(rule for rule in rules if (rule.place.family, rule.place.table) not in iptables_owns)
+    unread = nftables.written_by_iptables(as_json.stdout) - iptables_owns
+    why_not = ""
+    if unread:
+        names = ", ".join(" ".join(each) for each in sorted(unread))
+        why_not = f"table {names}: holds rules of iptables, which no iptables here can print"
+    return Ruleset("nft", listed.stdout, own, why_not)
+
+
+def _tables(ruleset: Ruleset) -> Iterator[tuple[str, str]]:
+    """Yield family and name of the tables of nft that iptables-nft could print."""
+    family = "ip6" if ruleset.tool.startswith("ip6") else "ip"
+    if not ruleset.tool.endswith("legacy"):
+        unprintable = set(xtables.incompatible(ruleset.text))
+        yield from {
+            (family, table)
+            for _, table, _ in xtables.chains(ruleset.tool, ruleset.text)
+            if table not in unprintable
+        }
+
+
+def _unseen(namespace: Namespace, sets: list[Ruleset]) -> Iterator[str]:
+    """Yield what is loaded that no tool here has read."""
+    read_by = {each.tool for each in sets if not each.why_not}
+    for base, names in _LEGACY_TABLES.items():
+        with namespace.entered():
+            try:
+                loaded = Path("/proc/thread-self/net", names).read_text().split()
+            except OSError:
+                continue
+        if loaded and f"{base}-legacy" not in read_by and not (base in read_by and "nft" in read_by):
+            yield f"tables of legacy {base} are loaded ({', '.join(loaded)}): install {base}-legacy"
+    for each in sets:
+        tables = [table for table in xtables.incompatible(each.text) if table == "nat"]
+        if each.tool != "nft" and tables and "nft" not in read_by:
+            yield f"{each.tool} calls table nat incompatible: 'sudo apt-get install nftables', to read it"
+
+
+def _printed(namespace: Namespace, command: list[str]) -> tools.Finished:
+    try:
+        return tools.run(namespace, command)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"did not end within {tools.SLOWEST_S:.0f} s")
+
+
+def _complaint(done: tools.Finished) -> str:
+    said = tools.said(done)
+    forbidden = "ermi" in said or "denied" in said.lower()
+    return f"{said}; try sudo" if forbidden else said
