@@ -182,7 +182,7 @@ def _verify(namespace: Namespace, plan: Plan) -> None:
     """Read back: every rule must be there, in order; others may have come in between."""
     now = rewrite.chains(plan.tool, rulesets.reread(namespace, plan.tool))
     for place, rules in rewrite.expected(plan.text, plan.edits).items():
-        present = iter(line.same for line in now.get((place.family, place.table, place.chain), []))
+        present = iter(line.same for line in now.get(place.key, []))
         missing = [rule for rule in rules if rule not in present]
         if missing:
             raise SnatRaceError(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
+from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.kernel.topology import IPV4
 from tests.conftest import NFT, PRIVATE, TWO_CPUS, eventually, in_sandbox
 from tests.stage import (
@@ -23,7 +24,8 @@ from tests.stage import (
 
 SHORT = ("--mode", "independent", "-d", "2000", "-t", "20", "--count", "40", "-c", "2")
 RACING = ("-l", IPV4.container_ip(0), "-l", SECOND_IP, "-d", "1000", "-t", "4", "-c", "2")
-PORTS = ("--source-ports", f"{FIRST}-{FIRST + 299}")
+MANY = 1500
+PORTS = ("--source-ports", f"{FIRST}-{FIRST + MANY - 1}")
 
 
 def clean(out: Path) -> dict[str, Any]:
@@ -145,17 +147,19 @@ def test_a_mixture_of_race_and_exhaustion_is_split(tmp_path: Path) -> None:
     """First the race alone, then, in the same run, a NAT whose ports are all held."""
 
     def stage_it() -> tuple[dict[str, Any], int]:
-        stage, out = Stage(f"masquerade to-ports {FIRST}-{FIRST + 299}"), tmp_path / "client.json"
+        stage, out = Stage(f"masquerade to-ports {FIRST}-{FIRST + MANY - 1}"), tmp_path / "client.json"
         stage.add_address(SECOND_IP)
         client = stage.start(*RACING, *PORTS, "--duration", "3s", out=out)
-        eventually(lambda: stage.insert_failed() >= 20)
+        eventually(lambda: stage.insert_failed() >= 80)
         raced = stage.insert_failed()
-        stage.hold(range(40000, 40400), timeout_ms=4)
+        stage.hold(range(40000, 40000 + MANY), timeout_ms=4)
         return stage.finish(client, out), raced
 
     result, raced = in_sandbox(stage_it)
     named = {each["cause"]: each["losses"] for each in result["diagnosis"]}
     failed = result["summary"]["failed"]
-    assert named["nat_ports_exhausted"] >= 20
-    assert 0.5 * raced <= named["snat_race"] <= 2 * raced + 20
-    assert sum(named.values()) - named.get("unexplained", 0) >= 0.95 * failed, result["diagnosis"]
+    assert named["nat_ports_exhausted"] >= 5 * raced
+    # What is called the race is no more than it was; less, for the lap in which both happened.
+    assert 10 <= named["snat_race"] <= raced + 5
+    assert sum(named.values()) == failed
+    assert sum(count for name, count in named.items() if name in UNPROVEN) <= 0.1 * failed

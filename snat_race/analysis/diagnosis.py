@@ -33,24 +33,23 @@ def diagnose(
 ) -> list[Cause]:
     """Return the causes of the lost dials, most losses first; together they are all losses.
 
-    ``exhausted``: see :func:`suspects.exhausted_at_most`, added up over the laps of the run; None: it
-    had one only. ``answered_late``: requests that the server answered beyond those that connected. ``resent``:
-    lost SYNs of dials that connected all the same, after SYNs sent again.
+    ``exhausted``: what ``exhausted_at_most()`` says, added up over the laps of the run; None: it was
+    all one lap. ``answered_late``: requests that the server answered beyond those that connected.
+    ``resent``: lost SYNs of dials that connected all the same, after SYNs sent again.
     """
     lost = errors.get("TIMEOUT", 0) + resent
+    at_most = exhausted_at_most(kernel.conntrack, nat) if exhausted is None else exhausted
     suspects = [
-        *at_nat(
-            kernel.conntrack,
-            nat,
-            exhausted_at_most(kernel.conntrack, nat) if exhausted is None else exhausted,
-        ),
+        *at_nat(kernel.conntrack, nat, at_most),
         *beyond_nat(kernel.tcp, sum(errors.get(name, 0) for name in _ANSWERED)),
         late(answered_late),
     ]
     causes = [_by_error(name, count) for name, count in errors.items() if name != "TIMEOUT"]
     causes += _shared_out([each for each in suspects if each.losses > 0], lost)
     if left := lost + sum(errors.values()) - errors.get("TIMEOUT", 0) - sum(each.losses for each in causes):
-        causes.append(_unaccounted(left, kernel, nothing_came=left == attempted))
+        causes.append(
+            _unaccounted(left, kernel, nothing_came=left == errors.get("TIMEOUT", 0) == attempted)
+        )
     return sorted(causes, key=lambda cause: -cause.losses)
 
 

@@ -67,10 +67,10 @@ def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
             yield _described(Place("nft", *chain), index, line, rule, does, reachable=chain in reachable)
 
 
-def written_by_iptables(ruleset: str) -> set[tuple[str, str]]:
-    """Return family and name of the tables in which iptables' own targets translate sources."""
+def written_by_iptables(ruleset: str) -> set[Chain]:
+    """Return the chains in which iptables' own targets translate sources."""
     return {
-        (rule["family"], rule["table"])
+        (rule["family"], rule["table"], rule["chain"])
         for rule in _rules(json.loads(ruleset)["nftables"])
         for each in rule["expr"]
         if each.get("xt", {}).get("name") in ("MASQUERADE", "SNAT")

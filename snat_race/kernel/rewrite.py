@@ -40,7 +40,7 @@ def expected(text: str, edits: Sequence[Edit]) -> dict[Place, list[str]]:
     """Return the chains that edits touch as they shall read then, without counts."""
     tool = edits[0].place.tool
     now = chains(tool, text)
-    found = {edit.place: [line.same for line in now[_chain(edit.place)]] for edit in edits}
+    found = {edit.place: [line.same for line in now[edit.place.key]] for edit in edits}
     for edit in edits:
         found[edit.place][edit.index] = same(tool, edit.new)
     return found
@@ -64,17 +64,13 @@ def script(text: str, edits: Sequence[Edit]) -> str:
     return "".join(f"*{table}\n{''.join(lines)}COMMIT\n" for table, lines in by_table.items())
 
 
-def _chain(place: Place) -> tuple[str, str, str]:
-    return place.family, place.table, place.chain
-
-
 def _nft_lines(now: Chains, edits: Iterable[Edit]) -> Iterator[str]:
     """Insert and delete by handle, which is never given to another rule.
 
     Not ``replace``: nft 1.0.6 aborts on that if the rule holds a set with networks.
     """
     for edit in edits:
-        chain, handle = " ".join(_chain(edit.place)), now[_chain(edit.place)][edit.index].handle
+        chain, handle = " ".join(edit.place.key), now[edit.place.key][edit.index].handle
         yield f"insert rule {chain} position {handle} {edit.new}\n"
         yield f"delete rule {chain} handle {handle}\n"
 
@@ -85,7 +81,7 @@ def _xtables_lines(place: Place, now: Chains, edits: dict[int, Edit]) -> Iterato
     The first rule of a content is what gets deleted, so all of that content go, and come back.
     """
     contents = {edit.old for edit in edits.values()}
-    moved = {n: line for n, line in enumerate(now[_chain(place)]) if line.text in contents}
+    moved = {n: line for n, line in enumerate(now[place.key]) if line.text in contents}
     append = f"-A {place.chain}"
     for line in moved.values():
         yield f"-D {place.chain}{line.text.removeprefix(append)}\n"
@@ -100,7 +96,7 @@ def printed(text: str, edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
     before = text.splitlines()
     after = list(before)
     for edit in edits:
-        line = now[_chain(edit.place)][edit.index]
+        line = now[edit.place.key][edit.index]
         after[line.number] = before[line.number].replace(edit.old, edit.new)
     return _clean(before), _clean(after)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from snat_race.kernel import host, nftables, tools, xtables
+from snat_race.kernel.listing import Chain
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.snat_rules import Facts, SnatRule, judged
 
@@ -50,8 +51,7 @@ def read(namespace: Namespace) -> Rulesets:
         facts = Facts(host.kernel_version() >= (5, 0), host.local_port_range())
     sets = [_xtables(namespace, tool, facts) for tool in _xtables_tools()]
     if tools.where("nft"):
-        iptables_owns = {table for each in sets if not each.why_not for table in _tables(each)}
-        sets.append(_nft(namespace, facts, iptables_owns))
+        sets.append(_nft(namespace, facts, {chain for each in sets for chain in _chains(each)}))
     unreadable = [f"{each.tool}: {each.why_not}" for each in sets if each.why_not]
     if not sets:
         unreadable.append("no tool that reads rules: 'sudo apt-get install nftables iptables'")
@@ -83,7 +83,7 @@ def _xtables(namespace: Namespace, tool: str, facts: Facts) -> Ruleset:
     return Ruleset(tool, done.stdout, tuple(judged(xtables.snat_rules(tool, done.stdout), facts)))
 
 
-def _nft(namespace: Namespace, facts: Facts, iptables_owns: set[tuple[str, str]]) -> Ruleset:
+def _nft(namespace: Namespace, facts: Facts, iptables_owns: set[Chain]) -> Ruleset:
     """Read nft's own tables; those of iptables-nft are read, and mended, with that."""
     listed, as_json = (
         _printed(namespace, _printing("nft")),
@@ -92,25 +92,20 @@ def _nft(namespace: Namespace, facts: Facts, iptables_owns: set[tuple[str, str]]
     if listed.returncode or as_json.returncode:
         return Ruleset("nft", why_not=_complaint(listed if listed.returncode else as_json))
     rules = judged(nftables.snat_rules(listed.stdout, as_json.stdout), facts)
-    own = tuple(rule for rule in rules if (rule.place.family, rule.place.table) not in iptables_owns)
+    own = tuple(rule for rule in rules if rule.place.key not in iptables_owns)
     unread = nftables.written_by_iptables(as_json.stdout) - iptables_owns
     why_not = ""
     if unread:
         names = ", ".join(" ".join(each) for each in sorted(unread))
-        why_not = f"table {names}: holds rules of iptables, which no iptables here can print"
+        why_not = f"chain {names}: holds rules of iptables that no iptables here can print"
     return Ruleset("nft", listed.stdout, own, why_not)
 
 
-def _tables(ruleset: Ruleset) -> Iterator[tuple[str, str]]:
-    """Yield family and name of the tables of nft that iptables-nft could print."""
-    family = "ip6" if ruleset.tool.startswith("ip6") else "ip"
-    if not ruleset.tool.endswith("legacy"):
-        unprintable = set(xtables.incompatible(ruleset.text))
-        yield from {
-            (family, table)
-            for _, table, _ in xtables.chains(ruleset.tool, ruleset.text)
-            if table not in unprintable
-        }
+def _chains(ruleset: Ruleset) -> set[Chain]:
+    """Return the chains of nft that iptables-nft has printed; nft's own in its tables it has not."""
+    if ruleset.tool.endswith("legacy"):
+        return set()
+    return {chain for chain, lines in xtables.chains(ruleset.tool, ruleset.text).items() if lines}
 
 
 def _unseen(namespace: Namespace, sets: list[Ruleset]) -> Iterator[str]:

@@ -5,11 +5,13 @@ the address it translates to (get_unique_tuple() in nf_nat_core.c); otherwise it
 """
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 RANDOM = frozenset({"random", "fully-random"})
+_COMMENT = re.compile(r' comment "[^"]*"$')
 _CHANGES_NOTHING = frozenset({"icmp", "icmpv6", "ipv6-icmp", "1", "58"})
 
 
@@ -31,6 +33,11 @@ class Place:
     family: str
     table: str
     chain: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Family, table and name of the chain."""
+        return self.family, self.table, self.chain
 
     def __str__(self) -> str:
         family = f" {self.family}" if self.tool == "nft" else ""
@@ -115,15 +122,9 @@ def cured_nft(text: str) -> str:
 
     The statement that translates ends a rule; only a comment may follow.
     """
-    body, mark, comment = _before_comment(text)
+    comment = shape[0] if (shape := _COMMENT.search(text)) else ""
+    body = text.removesuffix(comment)
     head, _, last = body.rpartition(" ")
     flags = set(last.split(",")) if set(last.split(",")) <= {*RANDOM, "persistent"} else set()
     kept = [flag for flag in ("persistent",) if flag in flags]
-    return f"{head if flags else body} {','.join(['fully-random', *kept])}{mark}{comment}"
-
-
-def _before_comment(text: str) -> tuple[str, str, str]:
-    """Split a rule at its comment, which is quoted and last."""
-    if not text.endswith('"') or ' comment "' not in text:
-        return text, "", ""
-    return text.rpartition(' comment "') if text.count('"') % 2 == 0 else (text, "", "")
+    return f"{head if flags else body} {','.join(['fully-random', *kept])}{comment}"

@@ -8,7 +8,7 @@ from snat_race.kernel.listing import Chains, Line
 from snat_race.kernel.snat_rules import Place, SnatRule
 
 _COUNTED = re.compile(r"^\[\d+:\d+\] ")
-_INCOMPATIBLE = re.compile(r"^# Table `(\S+?)' is incompatible")
+_INCOMPATIBLE = re.compile(r"^# Table `(\S+?)' .*\bincompatible\b")
 _ROOTS = ("POSTROUTING", "INPUT")  # where the kernel calls source translation
 _SNAT = ("MASQUERADE", "SNAT")
 _JUMPS = ("-j", "--jump", "-g", "--goto")
@@ -33,7 +33,7 @@ def chains(tool: str, text: str) -> Chains:
 
 
 def incompatible(text: str) -> list[str]:
-    """Return the tables that iptables-save cannot print, because nft has written to them."""
+    """Return the tables that iptables-save cannot print, or not all of: nft has written to them."""
     return [shape[1] for line in text.splitlines() if (shape := _INCOMPATIBLE.match(line))]
 
 

@@ -1,0 +1,309 @@
+"""doctor and mitigate on rulesets as programs write them, loaded by the real tools."""
+
+import fcntl
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snat_race import mitigate
+from snat_race.analysis.findings import Undo
+from snat_race.errors import EnvironmentLacks
+from snat_race.kernel import nftables, places, rulesets, tools, xtables
+from snat_race.kernel.snat_rules import cured_nft, cured_xtables
+from snat_race.kernel.tools import where
+from snat_race.kernel.writers import writer_of
+from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, in_sandbox, run_cli, start_cli
+
+RULESETS = ROOT / "tests" / "rulesets"
+EXPOSED: dict[str, list[list[str]]] = json.loads((RULESETS / "exposed.json").read_text())
+FILES = sorted(EXPOSED)
+DOCKER = "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"
+
+
+def loader(name: str, backend: str) -> list[str]:
+    if name.endswith(".nft"):
+        return ["nft", "-f"]
+    return [f"ip{'6' if name.endswith('6') else ''}tables-{backend}-restore"]
+
+
+def cases() -> list[Any]:
+    every = []
+    for name in FILES:
+        for backend in ("nft",) if name.endswith(".nft") else ("nft", "legacy"):
+            tool = loader(name, backend)[0]
+            lacking = pytest.mark.skipif(not where(tool), reason=f"there is no {tool}")
+            every.append(pytest.param(name, backend, id=f"{name} {backend}", marks=lacking))
+    return every
+
+
+def load(name: str, backend: str) -> None:
+    subprocess.run([*loader(name, backend), str(RULESETS / name)], check=True)
+
+
+TOOLS = ("iptables-nft", "ip6tables-nft", "iptables-legacy", "ip6tables-legacy", "nft")
+
+
+def listing(*tools: str) -> list[str]:
+    """Everything that these tools print here."""
+    lines = []
+    for tool in tools:
+        command = ["nft", "list", "ruleset"] if tool == "nft" else [f"{tool}-save", "-c"]
+        if where(command[0]):
+            lines += subprocess.check_output(command, text=True).splitlines()
+    return [line for line in lines if not line.startswith("#")]
+
+
+def rules(lines: list[str]) -> list[str]:
+    return [re.sub(r"^\[\d+:\d+\] ", "", line).strip() for line in lines]
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's lock is not an ordinary user's to open, and the rules are not the host's."""
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "xtables.lock"))
+
+
+@PRIVATE
+@pytest.mark.parametrize(("name", "backend"), cases())
+def test_every_exposed_rule_is_found_cured_and_put_back(name: str, backend: str) -> None:
+    """Doctor's finding and mitigate's round trip, as functions: a process each would take minutes."""
+    tool = loader(name, backend)[0].removesuffix("-restore")
+
+    def round_trip() -> tuple[Any, ...]:
+        load(name, backend)
+        here, saved = places.here(), list[Undo]()
+        before, plain = listing(*TOOLS), rules(listing(tool))
+        found = [(writer_of(rule).name, rule.text) for rule in rulesets.read(here).exposed]
+        mitigate.apply(here, saved.append)
+        cured, left = rules(listing(tool)), rulesets.read(here)
+        if saved:
+            mitigate.revert(here, Undo.model_validate_json(saved[0].model_dump_json()))
+        return before, listing(*TOOLS), plain, cured, found, left.exposed, left.unreadable
+
+    before, after, plain, cured, found, left, unreadable = in_sandbox(round_trip)
+    assert sorted(found) == sorted((writer, rule) for writer, rule in EXPOSED[name])
+    assert (left, unreadable) == ([], ())
+    assert after == before
+    changed = [(old, new) for old, new in zip(plain, cured, strict=True) if old != new]
+    assert sorted(old for old, _ in changed) == sorted(rule for _, rule in EXPOSED[name])
+    assert all("random-fully" in new or "fully-random" in new for _, new in changed)
+
+
+@PRIVATE
+@IPTABLES
+def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
+    """Docker's rule: found, shown, changed, found no more, changed back."""
+
+    def the_way() -> list[subprocess.CompletedProcess[str]]:
+        load("docker.rules", "nft")
+        undo = str(tmp_path / "undo.json")
+        steps = (
+            ("doctor",),
+            ("doctor", "--json"),
+            ("mitigate",),
+            ("mitigate", "--apply", "--dump", undo),
+            ("doctor",),
+            ("mitigate",),
+            ("mitigate", "--revert", undo),
+            ("mitigate", "--revert", undo),
+            ("doctor",),
+        )
+        return [run_cli(*step) for step in steps]
+
+    sick, as_json, shown, applied, healthy, nothing, reverted, again, sick_again = in_sandbox(the_way)
+    assert sick.returncode == 3, sick
+    assert "Docker" in sick.stdout
+    assert DOCKER in " ".join(sick.stdout.split())
+    found = json.loads(as_json.stdout)
+    assert [each["level"] for each in found["findings"]].count("exposed") == 2
+    for diff in (shown.stdout, applied.stdout):
+        assert f"\n-{DOCKER}\n" in diff
+        assert f"\n+{DOCKER} --random-fully\n" in diff
+    assert "dockerd" in shown.stdout
+    assert "--revert" in applied.stdout
+    assert (applied.returncode, healthy.returncode, nothing.returncode) == (0, 0, 0)
+    assert "nothing to change" in nothing.stdout
+    assert f"\n+{DOCKER}\n" in reverted.stdout
+    assert (again.returncode, "does not fit" in again.stderr) == (2, True)
+    assert sick_again.returncode == 3
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_what_others_changed_meanwhile_stays_and_so_do_counters(backend: str) -> None:
+    if not where(f"iptables-{backend}"):
+        pytest.skip(f"there is no iptables-{backend}")
+    tool = f"iptables-{backend}"
+    other = "-s 10.9.0.0/16 -j MASQUERADE --random-fully"
+
+    def meanwhile() -> list[list[str]]:
+        subprocess.run([*loader("x", backend), "--counters"], input=COUNTED, text=True, check=True)
+        saved: list[Undo] = []
+        mitigate.apply(places.here(), saved.append)
+        applied = nat_rules(tool)
+        subprocess.run([tool, "-t", "nat", "-I", "POSTROUTING", *other.split()], check=True)
+        mitigate.revert(places.here(), saved[0])
+        return [applied, nat_rules(tool)]
+
+    applied, reverted = in_sandbox(meanwhile)
+    assert applied == [
+        "[7:420] -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE --random-fully",
+        "[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully",
+        "[6:360] -A POSTROUTING -s 10.3.0.0/16 -j ACCEPT",
+        "[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully",
+    ]
+    assert reverted == [
+        f"[0:0] -A POSTROUTING {other}",
+        "[7:420] -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE",
+        "[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully",
+        "[6:360] -A POSTROUTING -s 10.3.0.0/16 -j ACCEPT",
+        "[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE",
+    ]
+
+
+# The second rule was random before; the last then reads like it, and only that one is put back.
+COUNTED = """*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+[7:420] -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE
+[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully
+[6:360] -A POSTROUTING -s 10.3.0.0/16 -j ACCEPT
+[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE
+COMMIT
+"""
+
+
+def nat_rules(tool: str) -> list[str]:
+    saved = subprocess.check_output([f"{tool}-save", "-c", "-t", "nat"], text=True)
+    return [line for line in saved.splitlines() if " -A " in line]
+
+
+@PRIVATE
+@IPTABLES
+def test_two_at_once_do_not_get_into_each_others_way(tmp_path: Path) -> None:
+    def two() -> tuple[list[int], list[str]]:
+        load("docker.rules", "nft")
+        started = [
+            start_cli("mitigate", "--apply", "--dump", str(tmp_path / f"{n}.json")) for n in range(2)
+        ]
+        said = [each.communicate(timeout=30) for each in started]
+        assert sum("nothing to change" in out for out, _ in said) == 1, said
+        return [each.returncode for each in started], rules(listing("iptables-nft"))
+
+    codes, present = in_sandbox(two)
+    assert codes == [0, 0]
+    assert present.count(f"{DOCKER} --random-fully") == 1
+    assert DOCKER not in present
+
+
+OWN_CHAIN = """table ip nat {
+ chain post { type nat hook postrouting priority 100; oifname "eth9" masquerade
+ }
+}
+"""
+
+
+@PRIVATE
+@NFT
+@IPTABLES
+def test_what_iptables_calls_incompatible_is_read_with_nft() -> None:
+    """iptables-nft-save prints the table as if it were empty, but for a comment."""
+
+    def read() -> tuple[list[str], list[str], tuple[str, ...]]:
+        subprocess.run(["nft", "-f", "-"], input=OWN_CHAIN, text=True, check=True)
+        saved = subprocess.run(["iptables-nft-save"], capture_output=True, text=True, check=False)
+        found = rulesets.read(places.here())
+        incompatible = xtables.incompatible(saved.stdout + saved.stderr)
+        return [rule.place.tool for rule in found.exposed], incompatible, found.unreadable
+
+    assert in_sandbox(read) == (["nft"], ["nat"], ())
+
+
+@PRIVATE
+@NFT
+@IPTABLES
+def test_what_no_tool_here_can_print_is_not_called_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nft shows that iptables has written a rule, but not its flags."""
+    monkeypatch.setattr(rulesets, "_BASES", ())
+
+    def read() -> tuple[list[str], tuple[str, ...]]:
+        load("docker.rules", "nft")
+        found = rulesets.read(places.here())
+        return [rule.text for rule in found.exposed], found.unreadable
+
+    exposed, (why,) = in_sandbox(read)
+    assert exposed == []
+    assert "no iptables here" in why
+
+
+@pytest.mark.parametrize(
+    ("cured", "rule", "expected"),
+    [
+        (cured_xtables, "-A P -j MASQUERADE", "-A P -j MASQUERADE --random-fully"),
+        (cured_xtables, "-A P -j MASQUERADE --random", "-A P -j MASQUERADE --random-fully"),
+        (
+            cured_xtables,
+            "-A P -j SNAT --to-source 10.0.0.1 --persistent",
+            "-A P -j SNAT --to-source 10.0.0.1 --random-fully --persistent",
+        ),
+        (cured_nft, "masquerade", "masquerade fully-random"),
+        (cured_nft, "masquerade random", "masquerade fully-random"),
+        (cured_nft, "snat to 10.0.0.1 persistent", "snat to 10.0.0.1 fully-random,persistent"),
+        (cured_nft, 'masquerade comment "a comment "', 'masquerade fully-random comment "a comment "'),
+        (cured_nft, "masquerade to :1024-65535", "masquerade to :1024-65535 fully-random"),
+    ],
+)
+def test_the_flag_goes_where_the_tool_prints_it(
+    cured: Callable[[str], str], rule: str, expected: str
+) -> None:
+    assert cured(rule) == expected
+
+
+def test_counts_are_taken_over() -> None:
+    old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
+    assert nftables.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--revert", "/nonexistent"), "cannot read"),
+        (("--revert", str(RULESETS / "exposed.json")), "is no file of"),
+        (("--revert", "x", "--apply"), "stands alone"),
+        (("--dump", "x"), "--apply"),
+        (("--netns", "nonexistent"), "there is no namespace"),
+        (("--netns", "/etc/passwd"), "is no namespace"),
+        (("--netns", "/proc/self/ns/uts"), "not of the network"),
+        (("--netns", "999999999"), "there is no namespace"),
+    ],
+)
+def test_bad_input_is_one_line(options: tuple[str, ...], message: str) -> None:
+    done = run_cli("mitigate", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_container_needs_an_engine(tmp_path: Path) -> None:
+    done = run_cli("watch", "--netns", "docker:web", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "cannot ask Docker" in done.stderr
+
+
+def test_a_lock_that_stays_taken_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "xtables.lock"
+    monkeypatch.setattr(tools, "_LOCK_WITHIN_S", 0.1)
+    with lock.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(EnvironmentLacks, match="another program"), tools.xtables_lock():
+            pass
+    with tools.xtables_lock():
+        assert lock.exists()

@@ -1,0 +1,225 @@
+"""watch against conntrack -S, in text, as JSON and for Prometheus; SYNs sent again."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from snat_race.kernel import counters, places
+from snat_race.kernel.counters import CONNTRACK, Node
+from snat_race.kernel.tools import where
+from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, in_sandbox, start_cli
+from tests.stage import SECOND_IP, Stage, drop_forwarded
+from tests.test_situations import RACING
+
+NAMES = {"insert_failed": "insert_failed", "drop": "drop", "found": "found", "clash_resolve": "clashres"}
+
+
+def conntrack_s(stage: Stage) -> dict[str, list[int]]:
+    with stage.source.entered():
+        text = subprocess.check_output(["conntrack", "-S"], text=True, stderr=subprocess.DEVNULL)
+    rows = [dict(field.split("=") for field in row.split() if "=" in field) for row in text.splitlines()]
+    ours = {name: name if name in rows[0] else theirs for name, theirs in NAMES.items()}
+    return {name: [int(row[theirs]) for row in rows] for name, theirs in ours.items()}
+
+
+@PRIVATE
+@TWO_CPUS
+def test_watch_shows_what_conntrack_shows_on_the_right_cpus(tmp_path: Path) -> None:
+    if not where("conntrack"):
+        pytest.skip("needs the conntrack binary to compare with")
+
+    def watch() -> tuple[str, dict[str, list[int]], dict[str, list[int]]]:
+        stage = Stage(backlog=None)
+        stage.accept_all()
+        stage.add_address(SECOND_IP)
+        before = conntrack_s(stage)
+        with stage.source.entered():
+            watching = start_cli(
+                "watch", "--json", "--duration", "3", "--output", str(tmp_path / "watch.json")
+            )
+        stage.run(*RACING, "--duration", "1500ms", out=tmp_path / "client.json")
+        said, complained = watching.communicate(timeout=20)
+        assert watching.returncode == 0, complained
+        after = conntrack_s(stage)
+        stage.server.terminate()
+        return said, before, after
+
+    said, before, after = in_sandbox(watch)
+    events = [json.loads(line) for line in said.splitlines()]
+    assert [event["event"] for event in events] == ["period"] * 3 + ["result"]
+    for name in NAMES:
+        laps = [event["conntrack"][name] for event in events[:-1]]
+        risen = [sum(column) for column in zip(*laps, strict=True)]
+        assert risen == [b - a for a, b in zip(before[name], after[name], strict=True)], name
+        assert events[-1]["total"]["conntrack"][name] == risen
+    assert sum(after["insert_failed"]) > 0
+    assert json.loads((tmp_path / "watch.json").read_text()) == {
+        k: v for k, v in events[-1].items() if k != "event"
+    }
+
+
+@PRIVATE
+def test_proc_says_the_same_as_netlink() -> None:
+    def both() -> tuple[counters.Reading, counters.Reading]:
+        stage = Stage()
+        stage.hold([20000, 20001])
+        netlink = counters.read_conntrack(stage.source)
+        with stage.source.entered():
+            return netlink, counters.parse_stat(Path("/proc/thread-self/net/stat/nf_conntrack").read_text())
+
+    netlink, proc = in_sandbox(both)
+    assert proc == netlink
+
+
+OLD = (
+    "entries  searched found new invalid ignore delete delete_list insert insert_failed drop early_drop "
+    "icmp_error  expect_new expect_create expect_delete search_restart\n"
+    "0000000a  00000001 000000ff 00000000 00000002 00000000 00000000 00000000 00000000 00000010 00000011 "
+    "00000000 00000003  00000000 00000000 00000000 00000004\n"
+)
+
+
+def test_columns_are_found_by_name_whatever_the_version() -> None:
+    read = counters.parse_stat(OLD)
+    assert set(read) == set(CONNTRACK)
+    expected = {
+        "found": 255,
+        "invalid": 2,
+        "insert_failed": 16,
+        "drop": 17,
+        "error": 3,
+        "search_restart": 4,
+    }
+    assert {name: values[0] for name, values in read.items() if values[0]} == expected
+
+
+@PRIVATE
+def test_without_netlink_proc_is_read_and_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(counters, "read_conntrack", refuse)
+
+    def read() -> tuple[str, str, int]:
+        stage = Stage()
+        stage.hold([20000])
+        node = Node(stage.source)
+        return node.source, node.why_not_netlink, node.read().count
+
+    source, why, count = in_sandbox(read)
+    assert (source, count >= 1) == ("/proc/net/stat/nf_conntrack", True)
+    assert "not permitted" in why
+
+
+@PRIVATE
+def test_lines_when_piped_a_warning_in_a_container_and_little_work() -> None:
+    def watch() -> tuple[str, str, float]:
+        stage = Stage()
+        with stage.container.entered():
+            watching = start_cli("watch", "-i", "200ms", "--prometheus", "127.0.0.1:9465")
+            assert watching.stdout
+            first = watching.stdout.readline()
+            scraped = urllib.request.urlopen("http://127.0.0.1:9465/metrics", timeout=5).read().decode()
+        process = psutil.Process(watching.pid)
+        began = process.cpu_times()
+        lines = [watching.stdout.readline() for _ in range(10)]
+        spent = process.cpu_times()
+        share = (spent.user + spent.system - began.user - began.system) / (10 * 0.2)
+        watching.terminate()
+        said, complained = watching.communicate(timeout=5)
+        assert watching.returncode == 0, complained
+        assert all("entries" in line for line in [first, *lines])
+        assert "In all" in said
+        return complained, scraped, share
+
+    complained, scraped, share = in_sandbox(watch)
+    assert "container's" in complained
+    assert re.search(r"^node_nf_conntrack_stat_insert_failed 0.0$", scraped, re.MULTILINE)
+    assert re.search(r'^snat_race_conntrack_drop_total\{cpu="0"\} 0.0$', scraped, re.MULTILINE)
+    assert re.search(r"^node_netstat_TcpExt_ListenDrops \d", scraped, re.MULTILINE)
+    assert share <= 0.05  # at five readings a second
+
+
+def test_a_live_table_on_a_terminal_marks_what_changed() -> None:
+    from rich.console import Console
+
+    from snat_race.analysis.node import PER_CPU, ConntrackRise, Watched
+    from snat_race.report.watch import live_table
+
+    rise = {name: [0, 0] for name in PER_CPU} | {"insert_failed": [0, 7]}
+    lap = Watched(
+        netns="x",
+        began_at="",
+        elapsed_s=1,
+        conntrack=ConntrackRise(**rise, count=3, max=9),
+        tcp={"ListenDrops": 2},
+    )
+    console = Console(width=100, force_terminal=True, record=True, file=io.StringIO())
+    console.print(live_table("here", lap, lap, 4))
+    text = console.export_text(clear=False)
+    (row,) = [line for line in text.splitlines() if "insert_failed" in line]
+    assert re.search(r"\+7 .*7 .*· .*\+7", row)
+    assert "ListenDrops" in text
+    assert "\x1b[1;31m+7" in console.export_text(styles=True)
+
+
+@PRIVATE
+def test_connects_whose_syn_was_lost_are_counted_by_how_often(tmp_path: Path) -> None:
+    """Nothing is forwarded until the client has sent its first SYNs."""
+
+    def late() -> dict[str, Any]:
+        from pyroute2.nftables.main import NFTables
+
+        stage, out = Stage(backlog=None), tmp_path / "client.json"
+        stage.accept_all()
+        drop_forwarded(stage.source)
+        options = ("--mode", "independent", "-d", "5000000", "-t", "3000", "--count", "2", "-c", "2")
+        client = stage.start(*options, out=out)
+        waiting = {"02"}
+        while waiting != {"open"}:
+            with stage.container.entered():
+                table = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+            if sum(line.split()[3] == "02" for line in table) == 2:
+                with stage.source.entered(), NFTables(nfgen_family=2) as nft:
+                    nft.begin()
+                    nft.table("del", name="closed")
+                    nft.commit()
+                waiting = {"open"}
+        result = stage.finish(client, out)
+        stage.server.terminate()
+        return result
+
+    result = in_sandbox(late)
+    assert result["summary"]["connected"] == 2
+    assert result["summary"]["syn_resent"] == {"1": 2}
+    (cause,) = result["diagnosis"]
+    assert (cause["cause"], cause["losses"]) == ("unexplained", 2)
+
+
+def test_a_namespace_is_found_by_pid_and_path() -> None:
+    import os
+
+    own = places.here()
+    for name in (str(os.getpid()), "/proc/self/ns/net"):
+        assert places.same(own, places.find(name, "--netns"))
+
+
+def test_watch_needs_prometheus_client_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [*COMMAND, "watch", "--prometheus", ":9466"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+        env=clean_environment() | {"PYTHONPATH": f"{tmp_path}:{clean_environment()['PYTHONPATH']}"},
+    )
+    assert (done.returncode, "pip install" in done.stderr) == (4, True), sys.version
