@@ -107,8 +107,9 @@ class _Run:
         """Derive the summary of the whole run; call it when the fleet has stopped."""
         elapsed_s = time.monotonic() - self._began_s
         total = self._total.summary(self._fleet.tally().since(self._since), elapsed_s)
+        self._beside.period()
         return total.model_copy(
-            update={"watched": self._beside.total(), "syn_resent": self._resent(self._resent_since)}
+            update={"watched": self._beside.total, "syn_resent": self._resent(self._resent_since)}
         )
 
     def _resent(self, earlier: list[int]) -> dict[str, int]:

@@ -9,11 +9,11 @@ from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.snat_rules import RANDOM, SnatRule
 
 
-def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str]) -> list[SnatRule]:
-    """Return the rules that may apply to these addresses, as far as the tools here can read them."""
+def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -> list[SnatRule]:
+    """Return the rules that may apply to these addresses, or to any, as far as tools can read them."""
     ips = list(source_ips)
     every = [rule for each in namespaces for rule in rulesets.read(each).rules if rule.reachable]
-    return [rule for rule in every if any(_covers(rule.source, ip) for ip in ips)]
+    return [rule for rule in every if not ips or any(_covers(rule.source, ip) for ip in ips)]
 
 
 def nat_of(rules: list[SnatRule], attempted: int) -> Nat:

@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 
 from snat_race import __version__
 from snat_race.analysis.model import Tool
-from snat_race.analysis.node import Watched, WatchResult, total_of
+from snat_race.analysis.node import Watched
+from snat_race.analysis.result import Cause, WatchResult
+from snat_race.analysis.suspects import Nat, at_nat, beyond_nat
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import host
 from snat_race.kernel.counters import Node
 from snat_race.options import WatchOptions
-from snat_race.watcher import Watcher
+from snat_race.translation import nat_of, rules_for
+from snat_race.watcher import Beside
 
 Observer = Callable[[Watched], None]
 
@@ -22,17 +25,16 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
     ``keep`` the periods for the result; otherwise it has only their total, however long this runs.
     """
     started_at, began_s = datetime.now(UTC), time.monotonic()
+    nat = nat_of(rules_for([node.namespace]), 0)
     periods: list[Watched] = []
-    total: Watched | None = None
     with Interrupt() as interrupt:
-        watcher = Watcher([node])
+        beside = Beside([node], nat)
         over_s = began_s + (options.duration_s or float("inf"))
         due_s = began_s
         while not interrupt.requested and time.monotonic() < over_s:
             due_s += options.interval_s
             interrupt.wait(min(due_s, over_s) - time.monotonic())
-            (lap,) = watcher.lap()
-            total = total_of([total, lap] if total else [lap])
+            (lap,) = beside.period()
             if keep:
                 periods.append(lap)
             observer(lap)
@@ -44,5 +46,12 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
         spec=options.spec(),
         counters_from=node.source,
         periods=periods,
-        total=total,
+        total=next(iter(beside.total), None),
+        suspects=_suspects(beside, nat),
     )
+
+
+def _suspects(beside: Beside, nat: Nat) -> list[Cause]:
+    kernel = beside.kernel()
+    every = [*at_nat(kernel.conntrack, nat, beside.exhausted), *beyond_nat(kernel.source_tcp, 0)]
+    return [each for each in every if each.losses > 0]

@@ -58,9 +58,9 @@ class Beside:
         period, self._period = self._period, []
         return period
 
+    @property
     def total(self) -> list[Watched]:
-        """Return the rises since the beginning."""
-        self._look()
+        """The rises up to the last look, one a namespace."""
         return self._total
 
     def kernel(self) -> Kernel:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, poisson, t
 
@@ -35,6 +35,7 @@ def test_order_statistics_are_numpys_lower_percentiles(values: list[int], per_mi
     assert order_statistic(ordered, per_mille) == nearest
 
 
+@settings(max_examples=30)
 @given(LATENCIES)
 def test_percentiles_never_cross(values: list[int]) -> None:
     total = Total(0)

@@ -50,6 +50,12 @@ def check_racing(result: dict[str, Any]) -> None:
         assert summary["overruns"] == summary["cut_short"] == 0
         assert summary["paired"] >= 100
         assert summary["collisions"] <= summary["failed"]
+        beside = [
+            (each["failed"], each["watched"][0]["conntrack"]["insert_failed"])
+            for each in variant["periods"]
+        ]
+        assert all(failed == sum(per_cpu) for failed, per_cpu in beside)
+        assert sum(failed for failed, _ in beside) == summary["failed"]
     assert racing["summary"]["failed"] >= 5
     assert {cause["cause"] for cause in racing["diagnosis"]} == {"snat_race"}
     # Even --random-fully gives two simultaneous SYNs the same one of 64,512 ports now and then.

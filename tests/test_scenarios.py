@@ -117,7 +117,7 @@ def test_two_queries_of_one_socket_clash_and_both_arrive(tmp_path: Path) -> None
 @PRIVATE
 @pytest.mark.parametrize("scenario", CAUSES)
 def test_other_causes_are_named_and_never_called_the_race(tmp_path: Path, scenario: str) -> None:
-    result = measured(tmp_path, "--scenario", scenario, "--duration", "1s", "--expect", "race", code=4)
+    result = measured(tmp_path, "--scenario", scenario, "--duration", "800ms", "--expect", "race", code=4)
     (variant,) = result["variants"]
     summary = variant["summary"]
     named = sum(each["losses"] for each in variant["diagnosis"] if each["cause"] == CAUSES[scenario])
@@ -136,7 +136,7 @@ def test_every_topology_races(tmp_path: Path, topology: str) -> None:
         in_sandbox(lambda: build(2, Wiring(topology)) and None)
     except EnvironmentLacks as refused:
         pytest.skip(str(refused))
-    racing, cured = measured(tmp_path, "--topology", topology, "--duration", "1s")["variants"]
+    racing, cured = measured(tmp_path, "--topology", topology, "--duration", "700ms")["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
     assert race_lost(racing) == racing["summary"]["failed"]
 
@@ -161,7 +161,7 @@ def test_a_topology_that_the_kernel_lacks_is_an_answer_of_its_own(monkeypatch: p
 def test_a_rule_races_whoever_loads_it(tmp_path: Path, backend: str) -> None:
     if not shutil.which(backend, path="/usr/sbin:/sbin:/usr/bin"):
         pytest.skip(f"there is no {backend}")
-    racing, cured = measured(tmp_path, "--backend", backend, "--duration", "1s")["variants"]
+    racing, cured = measured(tmp_path, "--backend", backend, "--duration", "700ms")["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
 
 

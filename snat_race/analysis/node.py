@@ -1,9 +1,8 @@
 """What the kernel counted while we looked: rises, never totals since boot."""
 
 from collections.abc import Iterable
-from typing import Literal
 
-from snat_race.analysis.model import Model, Result
+from snat_race.analysis.model import Model
 
 PER_CPU = (
     "insert_failed",
@@ -71,15 +70,6 @@ class Kernel(Model):
     def tcp(self) -> dict[str, int]:
         """TcpExt and Tcp of all hosts."""
         return summed((self.source_tcp, self.destination, self.containers))
-
-
-class WatchResult(Result):
-    """A run of ``watch``. ``counters_from``: netlink, or the file read instead."""
-
-    kind: Literal["watch"] = "watch"
-    counters_from: str
-    periods: list[Watched]
-    total: Watched | None
 
 
 def total_of(periods: Iterable[Watched]) -> Watched | None:

@@ -177,3 +177,17 @@ class ClientResult(Result):
     periods: list[Summary]
     kernel: Kernel
     diagnosis: list[Cause]
+
+
+class WatchResult(Result):
+    """A run of ``watch``.
+
+    ``counters_from``: netlink, or the file read instead. ``suspects``: what the counters could
+    account for, each with the most SYNs that it may have cost.
+    """
+
+    kind: Literal["watch"] = "watch"
+    counters_from: str
+    periods: list[Watched]
+    total: Watched | None
+    suspects: list[Cause]

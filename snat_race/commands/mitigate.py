@@ -47,7 +47,8 @@ def _report(found: "Found", applied: Path | None, netns: str | None) -> None:
     if not found.plans:
         if found.unreadable:
             raise EnvironmentLacks(
-                f"found nothing to change, but not everything could be read: {found.unreadable[0]}"
+                "found nothing to change, but not everything could be read; try "
+                f"'sudo {sys.executable} -m snat_race mitigate'"
             )
         print("# No SNAT rule here is exposed: there is nothing to change.")
         return

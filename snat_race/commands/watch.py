@@ -9,7 +9,8 @@ from snat_race.options import WatchOptions, parse_duration_s
 from snat_race.output import require_writable
 
 if TYPE_CHECKING:
-    from snat_race.analysis.node import Watched, WatchResult
+    from snat_race.analysis.node import Watched
+    from snat_race.analysis.result import WatchResult
     from snat_race.kernel.counters import Node
 
 

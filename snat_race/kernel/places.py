@@ -15,6 +15,7 @@ from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel.namespaces import Namespace
 
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # linux/nsfs.h, linux/sched.h
+HERE = "this namespace"
 _NAMED = Path("/run/netns")
 _DOCKER_SOCKET = "unix:///var/run/docker.sock"
 _DOCKER_TIMEOUT_S = 5.0
@@ -23,7 +24,8 @@ _IN_CONTAINERS = {"veth", "ipvlan", "macvlan"}
 
 def here() -> Namespace:
     """Return this process's own namespace."""
-    return _open("this namespace", Path("/proc/thread-self/ns/net"), "")
+    fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    return Namespace(HERE, fd, own=True)
 
 
 def find(text: str, option: str) -> Namespace:
@@ -81,11 +83,10 @@ def _open(name: str, path: Path, option: str) -> Namespace:
         raise UsageError(f"{option}: {path} is no namespace ({failed.strerror})") from failed
     if kind != _CLONE_NEWNET:
         raise UsageError(f"{option}: {path} is a namespace, but not of the network")
-    namespace = Namespace(name, fd)
+    namespace = Namespace(name, fd, own=same(Namespace(name, fd), here()))
     try:
-        if option:
-            with namespace.entered():
-                pass
+        with namespace.entered():
+            pass
     except PermissionError as refused:
         raise EnvironmentLacks(
             f"{option}: not allowed to enter the namespace {name}; use sudo"

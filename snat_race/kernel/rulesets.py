@@ -79,7 +79,7 @@ def _xtables_tools() -> list[str]:
 def _xtables(namespace: Namespace, tool: str, facts: Facts) -> Ruleset:
     done = _printed(namespace, _printing(tool))
     if done.returncode:
-        return Ruleset(tool, why_not=_complaint(done))
+        return Ruleset(tool, why_not=tools.said(done))
     return Ruleset(tool, done.stdout, tuple(judged(xtables.snat_rules(tool, done.stdout), facts)))
 
 
@@ -90,7 +90,7 @@ def _nft(namespace: Namespace, facts: Facts, iptables_owns: set[Chain]) -> Rules
         _printed(namespace, ["nft", "-j", "list", "ruleset"]),
     )
     if listed.returncode or as_json.returncode:
-        return Ruleset("nft", why_not=_complaint(listed if listed.returncode else as_json))
+        return Ruleset("nft", why_not=tools.said(listed if listed.returncode else as_json))
     rules = judged(nftables.snat_rules(listed.stdout, as_json.stdout), facts)
     own = tuple(rule for rule in rules if rule.place.key not in iptables_owns)
     unread = nftables.written_by_iptables(as_json.stdout) - iptables_owns
@@ -130,9 +130,3 @@ def _printed(namespace: Namespace, command: list[str]) -> tools.Finished:
         return tools.run(namespace, command)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"did not end within {tools.SLOWEST_S:.0f} s")
-
-
-def _complaint(done: tools.Finished) -> str:
-    said = tools.said(done)
-    forbidden = "ermi" in said or "denied" in said.lower()
-    return f"{said}; try sudo" if forbidden else said

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from snat_race.analysis.node import Watched, WatchResult, total_of
+from snat_race.analysis.node import Watched, total_of
+from snat_race.analysis.result import WatchResult
 from snat_race.report.rise import LOSSES, TCP, conntrack, rise_line
 from snat_race.report.text import stamp
 
@@ -88,7 +89,14 @@ def closing(result: WatchResult) -> str:
     """Return the sums of the whole watch, and what the kernel facts say of them."""
     if not result.total:
         return "Nothing was watched."
-    return f"In all, {result.total.elapsed_s:.1f} s: {rise_line(result.total)}"
+    lines = [f"In all, {result.total.elapsed_s:.1f} s: {rise_line(result.total)}"]
+    lines += [
+        f"SYNs lost here, at most: {each.losses:,} x {each.cause}: {each.evidence}."
+        for each in result.suspects
+    ]
+    if any(each.cause == "snat_race" for each in result.suspects):
+        lines.append("Which rules race, and what helps: 'snat_race doctor'.")
+    return "\n".join(lines)
 
 
 def suits_a_live_table() -> bool:
