@@ -95,7 +95,8 @@ _WRITERS = (
         "libvirt",
         r"LIBVIRT_PRT|^libvirt_network ",
         "libvirtd, when it or the network starts",
-        f"libvirt {_NONE}; <nat><port start='10000' end='32000'/></nat> draws, beside the guests' ports",
+        f"libvirt {_NONE}; with <nat><port start='10000' end='32000'/></nat> the kernel draws, for guests "
+        "connect from other ports",
     ),
     Writer(
         "firewalld",
@@ -119,7 +120,8 @@ _WRITERS = (
         "Docker",
         r"^docker-bridges |! -o (docker0|br-[0-9a-f]{12}|docker_gwbridge) -j (MASQUERADE|SNAT)",
         "dockerd, when it or a network starts",
-        f"Docker {_NONE}; com.docker.network.bridge.enable_ip_masquerade=false and your rule",
+        f"Docker {_NONE}; take its rule away (com.docker.network.bridge.enable_ip_masquerade=false on the "
+        "network) and load your own",
     ),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from snat_race.analysis.verdict import ADVERSARIAL
 from snat_race.report.rise import rise_line
 
 _MS = 1e6
+_TIMES = {"0": "never", "1": "once", "2": "twice", "7": "7 times or more"}
 
 
 def stamp(instant_ns: int) -> str:
@@ -59,17 +60,17 @@ def period_extra(summary: Summary) -> str:
     if summary.overruns:
         doubts.append(f"overruns: {summary.overruns:,} samples dropped, the ring was full")
     if summary.syn_resent:
-        doubts.append(slow_text(summary.syn_resent))
+        doubts.append(f"slow: {slow_text(summary.syn_resent)}")
     lines = ["  ".join(doubts)] if doubts else []
     return "\n".join(lines + [f"{each.netns}: {rise_line(each)}" for each in summary.watched])
 
 
 def slow_text(syn_resent: dict[str, int]) -> str:
-    """Count the connects that were slow because their SYN was lost, by how often it was sent again."""
-    again = [f"{count:,} after {times}" for times, count in syn_resent.items() if times != "0"]
-    others = [f"{syn_resent['0']:,} for other reasons"] if "0" in syn_resent else []
-    resent = [f"slow: SYN retransmitted: {', '.join(again)}"] if again else []
-    return ", ".join(resent + [f"slow {each}" for each in others])
+    """Count the connects that were slow by how often their SYN was sent again, which the last count
+    does not tell beyond.
+    """
+    again = [f"{_TIMES.get(times, times + ' times')} {count:,}" for times, count in syn_resent.items()]
+    return f"SYN retransmitted: {', '.join(again)}"
 
 
 def client_summary(result: ClientResult) -> str:
@@ -110,7 +111,7 @@ def cause_lines(cause: Cause) -> list[str]:
 
 def _slow(summary: Summary) -> str:
     slow = sum(summary.syn_resent.values())
-    return f"{slow:>12,}   connected late; {slow_text(summary.syn_resent)}"
+    return f"{slow:>12,}   connects of over 0.9 s. {slow_text(summary.syn_resent)}"
 
 
 def _latency_line(name: str, latency: Latency | None) -> str:

@@ -48,15 +48,12 @@ class LivePrinter:
 def live_table(title: str, lap: Watched, total: Watched, most_cpus: int) -> Table:
     """Return the table: a row for each counter; of the CPUs, those where most was lost so far."""
     cpus = _busiest(total, most_cpus)
-    fill = f"{lap.conntrack.count:,} of {lap.conntrack.max:,} entries" if lap.conntrack else ""
-    table = Table(title=f"{title}, {stamp(time.time_ns())}", caption=fill, title_justify="left")
+    fill = f"{lap.conntrack.count:,} of {lap.conntrack.max:,} entries, " if lap.conntrack else ""
+    caption = f"{fill}last: {lap.elapsed_s:.2g} s, all: {total.elapsed_s:.0f} s"
+    table = Table(title=f"{title}, {stamp(time.time_ns())}", caption=caption, title_justify="left")
     table.add_column("counter", no_wrap=True)
-    for heading in (
-        f"in {lap.elapsed_s:.3g} s",
-        f"in {total.elapsed_s:.0f} s",
-        *(f"CPU {c}" for c in cpus),
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("last", "all", *(f"CPU {cpu}" for cpu in cpus)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=7)
     sums = dict(conntrack(total))
     for name, rise in conntrack(lap):
         style = "bold red" if name in LOSSES else "bold yellow"
