@@ -12,12 +12,13 @@ import numpy as np
 from snat_race import __version__
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.model import Tool
-from snat_race.analysis.result import ClientResult, Summary
+from snat_race.analysis.result import Cause, ClientResult, Summary
 from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
 from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import host
 from snat_race.kernel.counters import Node
+from snat_race.kernel.snat_rules import SnatRule
 from snat_race.load.fleet import Fleet
 from snat_race.options import ClientOptions, Mode
 from snat_race.plan import Target, berths
@@ -148,7 +149,7 @@ def run(
             fault = f"{died}; the totals up to then are right"
         fleet.stop()
         state.take(fleet.rest())
-        summary, kernel = state.summary(), beside.kernel()
+        summary = state.summary()
     result = ClientResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -157,17 +158,21 @@ def run(
         spec=options.spec(),
         summary=summary,
         periods=state.periods,
-        kernel=kernel,
-        diagnosis=diagnose(
-            summary.attempted,
-            summary.errors,
-            kernel,
-            nat=nat_of(rules, summary.attempted),
-            exhausted=beside.exhausted,
-            resent=lost_again(summary.syn_resent),
-        ),
+        kernel=beside.kernel(),
+        diagnosis=_causes(summary, beside, rules),
     )
     return result, fault
+
+
+def _causes(summary: Summary, beside: Beside, rules: list[SnatRule]) -> list[Cause]:
+    return diagnose(
+        summary.attempted,
+        summary.errors,
+        beside.kernel(),
+        nat=nat_of(rules, summary.attempted),
+        exhausted=beside.exhausted,
+        resent=lost_again(summary.syn_resent),
+    )
 
 
 def _opening(options: ClientOptions, target: Target) -> list[str]:

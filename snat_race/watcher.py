@@ -42,7 +42,7 @@ class Beside:
         here = places.here()
         # Not twice, if it is watched anyway.
         self._own = None if any(places.same(here, node.namespace) for node in nodes) else here
-        self._own_before = self._read_own()
+        self._own_before, self._own_rise = self._read_own(), counters.Reading()
         self._watcher, self._looked_s = Watcher(nodes), time.monotonic()
         self._period: list[Watched] = []
         self._total: list[Watched] = []
@@ -65,17 +65,17 @@ class Beside:
 
     def kernel(self) -> Kernel:
         """Return all that was counted up to the last look."""
-        own = counters.rise(self._read_own(), self._own_before)
         return Kernel(
             source=conntrack_of(self._total),
             source_tcp=summed(each.tcp for each in self._total),
             destination={},
-            containers={name: values[0] for name, values in own.items() if values[0] > 0},
+            containers={name: values[0] for name, values in self._own_rise.items() if values[0] > 0},
         )
 
     def _look(self) -> None:
         laps, self._looked_s = self._watcher.lap(), time.monotonic()
         self._period, self._total = _added(self._period, laps), _added(self._total, laps)
+        self._own_rise = counters.rise(self._read_own(), self._own_before)
         self.exhausted += sum(
             exhausted_at_most(each.conntrack, self._nat) for each in laps if each.conntrack
         )

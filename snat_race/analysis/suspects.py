@@ -23,6 +23,33 @@ _NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs 
 _MORE_PORTS = "give the NAT more ports or addresses, or the load more destinations"
 _WHICH = "count what one destination has: 'conntrack -L -d ADDRESS | wc -l'"
 
+# Causes that one counter proves: its name, where it is, and what to do.
+_ONE_COUNTER = (
+    (
+        "accept_queue_full",
+        "ListenOverflows",
+        " at the server",
+        "accept faster, or raise the backlog and net.core.somaxconn",
+    ),
+    (
+        "no_route",
+        "IpExtInNoRoutes",
+        " at a router",
+        "mend the routes of the hosts in between: 'ip route get ADDRESS' on each",
+    ),
+    (
+        "reverse_path_filter",
+        "IPReversePathFilter",
+        "",
+        "mend the route back, or set net.ipv4.conf.*.rp_filter=2 (loose) or 0",
+    ),
+    (
+        "open_connection_reused",
+        "TCPSYNChallenge",
+        ": at the server that connection is open still",
+        "let the NAT's entries live as long as the server's connections, or give it more ports",
+    ),
+)
 _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 
@@ -118,21 +145,30 @@ def beyond_nat(rose: dict[str, int], answered: int) -> Iterator[Cause]:
 
     ``answered``: dials that an ICMP error, or a RST, ended at once.
     """
-    names = ("ListenOverflows", "TCPReqQFullDrop", "ListenDrops", "IPReversePathFilter", "TCPSYNChallenge")
-    overflows, full, drops, reverse, challenged = (rose.get(name, 0) for name in names)
-    other_drops = max(0, drops - overflows - full)
-    no_route_back = min(other_drops, rose.get("IpOutNoRoutes", 0))
-    no_route = rose.get("IpExtInNoRoutes", 0)
+    for cause, counter, where, advice in _ONE_COUNTER:
+        losses = rose.get(counter, 0)
+        yield _cause(cause, losses, f"{counter} +{losses:,}{where}", advice)
+    yield from _listener_drops(rose)
+    yield _time_wait(rose)
     rejected = max(0, rose.get("IcmpInDestUnreachs", 0) - answered)
     yield _cause(
-        "accept_queue_full",
-        overflows,
-        f"ListenOverflows +{overflows:,}, ListenDrops +{drops:,} at the server",
-        "accept faster, or raise the backlog and net.core.somaxconn",
+        "rejected",
+        rejected,
+        f"IcmpInDestUnreachs +{rejected:,} that the dials did not wait for",
+        "a firewall REJECTs, or a route ends: 'iptables-save -c', 'nft list ruleset' count packets",
     )
+
+
+def _listener_drops(rose: dict[str, int]) -> Iterator[Cause]:
+    """Yield the ListenDrops that are not of a full accept queue: of the SYN queue, of the quarter of
+    tcp_max_syn_backlog that is kept for known peers, or of answers without a route.
+    """
+    drops, full = rose.get("ListenDrops", 0), rose.get("TCPReqQFullDrop", 0)
+    others = max(0, drops - rose.get("ListenOverflows", 0) - full)
+    no_route_back = min(others, rose.get("IpOutNoRoutes", 0))
     yield _cause(
         "syn_queue_full",
-        full + other_drops - no_route_back,
+        full + others - no_route_back,
         f"TCPReqQFullDrop +{full:,}, ListenDrops +{drops:,} at the server",
         "a SYN flood? set net.ipv4.tcp_syncookies=1, raise tcp_max_syn_backlog and net.core.somaxconn",
     )
@@ -141,31 +177,6 @@ def beyond_nat(rose: dict[str, int], answered: int) -> Iterator[Cause]:
         no_route_back,
         f"OutNoRoutes +{no_route_back:,}, ListenDrops +{drops:,}: the server has no route to answer on",
         "give the server a route back, or translate these addresses too",
-    )
-    yield _cause(
-        "no_route",
-        no_route,
-        f"InNoRoutes +{no_route:,}: a router has no way to the destination",
-        "mend the routes of the hosts in between: 'ip route get ADDRESS' on each",
-    )
-    yield _cause(
-        "reverse_path_filter",
-        reverse,
-        f"IPReversePathFilter +{reverse:,}",
-        "mend the route back, or set net.ipv4.conf.*.rp_filter=2 (loose) or 0",
-    )
-    yield _time_wait(rose)
-    yield _cause(
-        "open_connection_reused",
-        challenged,
-        f"TCPSYNChallenge +{challenged:,}: at the server that connection is open still",
-        "let the NAT's entries live as long as the server's connections, or give it more ports",
-    )
-    yield _cause(
-        "rejected",
-        rejected,
-        f"IcmpInDestUnreachs +{rejected:,} that the dials did not wait for",
-        "a firewall REJECTs, or a route ends: 'iptables-save -c', 'nft list ruleset' count packets",
     )
 
 

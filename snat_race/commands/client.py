@@ -43,10 +43,9 @@ def client(
     watch_netns: arguments.WatchNetns = None,
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
-    wanted = first(workers, go_routines, len(host.usable_cpus()))
     options = ClientOptions(
         remote_addr=remote_addr,
-        workers=wanted,
+        workers=(wanted := first(workers, go_routines, len(host.usable_cpus()))),
         local_ips=tuple(local_ip or ()),
         timeout_ms=timeout_ms,
         dial_interval_us=dial_interval_us,
