@@ -134,11 +134,7 @@ def run(
     rules, fault = rules_for((node.namespace for node in nodes), target.source_ips), None
     with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
         observer.started(_opening(options, target))
-        if options.warmup_s:
-            deque(fleet.round(options.warmup_s, every_s=_DRAIN_S), maxlen=0)
-        if interrupt.requested:
-            fleet.stop()
-            fleet.rest()
+        _warm_up(fleet, options.warmup_s, interrupt)
         beside = Beside(nodes, nat_of(rules, 0))
         state = _Run(options, target, fleet, beside, observer)
         try:
@@ -162,6 +158,14 @@ def run(
         diagnosis=_causes(summary, beside, rules),
     )
     return result, fault
+
+
+def _warm_up(fleet: Fleet, duration_s: float | None, interrupt: Interrupt) -> None:
+    if duration_s:
+        deque(fleet.round(duration_s, every_s=_DRAIN_S), maxlen=0)
+    if interrupt.requested:
+        fleet.stop()
+        fleet.rest()
 
 
 def _causes(summary: Summary, beside: Beside, rules: list[SnatRule]) -> list[Cause]:
