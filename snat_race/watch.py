@@ -32,7 +32,8 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
         over_s = began_s + (options.duration_s or float("inf"))
         due_s = began_s
         while not interrupt.requested and time.monotonic() < over_s:
-            due_s += options.interval_s
+            # After a pause, of the machine say, no laps are made up for.
+            due_s = max(due_s, time.monotonic() - options.interval_s) + options.interval_s
             interrupt.wait(min(due_s, over_s) - time.monotonic())
             (lap,) = beside.period()
             if keep:

@@ -102,6 +102,8 @@ def _docker_pid(container: str, option: str) -> int:
         EnvironmentLacks: the engine's socket is missing, or not ours to use.
 
     """
+    if not container:
+        raise UsageError(f"{option}: docker: needs a name after it; 'docker ps' lists them")
     status, answer = _ask_docker(f"/containers/{quote(container, safe='')}/json", option)
     if status == http.client.NOT_FOUND:
         raise UsageError(f"{option}: Docker knows no container {container!r}; 'docker ps' lists them")
