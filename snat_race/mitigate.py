@@ -69,17 +69,30 @@ def apply(namespace: Namespace, save: Save) -> Found:
     """Cure every exposed rule under the xtables lock; ``save`` is given the undo before anything.
 
     Raises:
-        EnvironmentLacks: a tool refuses, or the lock is not to be had; the message says what was
-            changed up to then, if anything.
+        EnvironmentLacks: a tool refuses, or the lock is not to be had; the message says what is
+            changed, if anything, and the undo given last is of just that.
         SnatRaceError: what is read back is not what was written.
 
     """
-    with tools.xtables_lock():
-        found = look(namespace)
+    with tools.xtables_lock() as lock:
+        found, done = look(namespace), list[Plan]()
+        for plan in found.plans:
+            _load(namespace, plan, lock, trial=True)
         if found.plans:
-            changes = [change for plan in found.plans for change in _changes(plan)]
-            save(_undo(found.plans, changes))
-            _carry_out(namespace, found.plans)
+            save(_undo(found.plans))
+        try:
+            for plan in found.plans:
+                _load(namespace, plan, lock, trial=False)
+                done.append(plan)
+                _verify(namespace, plan)
+        except (EnvironmentLacks, SnatRaceError) as failed:
+            if not done:
+                raise
+            save(_undo(done))
+            changed = ", ".join(plan.tool for plan in done)
+            raise type(failed)(
+                f"{failed}; the rules of {changed} are changed, and the dump undoes that"
+            ) from failed
     return found
 
 
@@ -91,12 +104,16 @@ def revert(namespace: Namespace, undo: Undo) -> list[Plan]:
         EnvironmentLacks, SnatRaceError: as for :func:`apply`.
 
     """
-    with tools.xtables_lock():
+    with tools.xtables_lock() as lock:
         by_tool: dict[str, list[Change]] = {}
         for change in undo.changes:
             by_tool.setdefault(change.tool, []).append(change)
         plans = [_back(namespace, tool, changes) for tool, changes in by_tool.items()]
-        _carry_out(namespace, plans)
+        for plan in plans:
+            _load(namespace, plan, lock, trial=True)
+        for plan in plans:
+            _load(namespace, plan, lock, trial=False)
+            _verify(namespace, plan)
     return plans
 
 
@@ -141,41 +158,38 @@ def _changes(plan: Plan) -> list[Change]:
     return found
 
 
-def _undo(plans: Sequence[Plan], changes: list[Change]) -> Undo:
+def _undo(plans: Sequence[Plan]) -> Undo:
     return Undo(
         written_at=utc_now(),
         environment=host.environment(),
-        changes=changes,
+        changes=[change for plan in plans for change in _changes(plan)],
         dumps={plan.tool: plan.text for plan in plans},
     )
 
 
-def _carry_out(namespace: Namespace, plans: Sequence[Plan]) -> None:
-    """Let every tool try its script, then load them; each tool's is one transaction."""
-    for trial in (True, False):
-        done: list[str] = []
-        for plan in plans:
-            _load(namespace, plan, done, trial=trial)
-            done.append(plan.tool)
-
-
-def _load(namespace: Namespace, plan: Plan, done: list[str], *, trial: bool) -> None:
-    command = (
-        ["nft", "-f", "-"] if plan.tool == "nft" else [f"{plan.tool}-restore", "--noflush", "--counters"]
-    )
+def _load(namespace: Namespace, plan: Plan, lock: tools.Lock, *, trial: bool) -> None:
+    """Have a tool load its edits in one transaction, or only try them."""
+    command = ["nft", "-f", "-"]
+    if plan.tool != "nft":
+        command = [f"{plan.tool}-restore", "--noflush", "--counters", "--wait=1"]
     if trial:
         command.insert(1, "--check" if plan.tool == "nft" else "--test")
     script = rewrite.script(plan.text, plan.edits)
-    with tempfile.NamedTemporaryFile() as lock:  # the real one is ours
-        try:
-            ended = tools.run(namespace, command, script, lock=lock.name)
-        except subprocess.TimeoutExpired:
-            raise EnvironmentLacks(f"{command[0]} did not end within {tools.SLOWEST_S:.0f} s") from None
+    with tempfile.NamedTemporaryFile() as spare:  # the real lock is ours already
+        ended = _run(namespace, command, script, spare.name)
+    if ended.returncode and "xtables lock" in tools.said(ended):
+        # Before 1.8.5, iptables knows no other lock than the real one: it has to take that itself.
+        with lock.released():
+            ended = _run(namespace, [*command[:-1], "--wait=10"], script, None)
     if ended.returncode:
-        before = f"; the rules of {', '.join(done)} are changed already" if done and not trial else ""
-        raise EnvironmentLacks(f"{command[0]} refused the new rules: {tools.said(ended)}{before}")
-    if not trial:
-        _verify(namespace, plan)
+        raise EnvironmentLacks(f"{command[0]} refused the new rules: {tools.said(ended)}")
+
+
+def _run(namespace: Namespace, command: list[str], script: str, lock: str | None) -> tools.Finished:
+    try:
+        return tools.run(namespace, command, script, lock=lock)
+    except subprocess.TimeoutExpired:
+        raise EnvironmentLacks(f"{command[0]} did not end within {tools.SLOWEST_S:.0f} s") from None
 
 
 def _verify(namespace: Namespace, plan: Plan) -> None:

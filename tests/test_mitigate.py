@@ -109,13 +109,16 @@ def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
             ("mitigate", "--apply", "--dump", undo),
             ("doctor",),
             ("mitigate",),
+            ("mitigate", "--apply", "--dump", undo),
             ("mitigate", "--revert", undo),
             ("mitigate", "--revert", undo),
             ("doctor",),
         )
         return [run_cli(*step) for step in steps]
 
-    sick, as_json, shown, applied, healthy, nothing, reverted, again, sick_again = in_sandbox(the_way)
+    (sick, as_json, shown, applied, healthy, nothing, kept, reverted, again, sick_again) = in_sandbox(
+        the_way
+    )
     assert sick.returncode == 3, sick
     assert "Docker" in sick.stdout
     assert DOCKER in " ".join(sick.stdout.split())
@@ -128,6 +131,8 @@ def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
     assert "--revert" in applied.stdout
     assert (applied.returncode, healthy.returncode, nothing.returncode) == (0, 0, 0)
     assert "nothing to change" in nothing.stdout
+    assert (kept.returncode, "exists" in kept.stderr) == (2, True)
+    assert (tmp_path / "undo.json").stat().st_mode & 0o777 == 0o600
     assert f"\n+{DOCKER}\n" in reverted.stdout
     assert (again.returncode, "does not fit" in again.stderr) == (2, True)
     assert sick_again.returncode == 3
@@ -209,6 +214,54 @@ OWN_CHAIN = """table ip nat {
  }
 }
 """
+
+
+@PRIVATE
+@IPTABLES
+def test_a_tool_that_refuses_leaves_everything_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{wrapper(tmp_path, 'exit 1')}:/usr/sbin:/usr/bin"
+
+    def refused() -> tuple[str, list[str], list[str]]:
+        load("docker.rules", "nft")
+        before, saved = listing("iptables-nft"), list[Undo]()
+        monkeypatch.setattr(tools, "_PATH", path)
+        with pytest.raises(EnvironmentLacks) as caught:
+            mitigate.apply(places.here(), saved.append)
+        assert saved == []
+        return str(caught.value), before, listing("iptables-nft")
+
+    said, before, after = in_sandbox(refused)
+    assert "refused the new rules" in said
+    assert after == before
+
+
+@PRIVATE
+@IPTABLES
+def test_an_old_iptables_takes_the_lock_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knows no XTABLES_LOCKFILE finds the lock taken, by us."""
+    if not where("iptables-legacy-restore"):
+        pytest.skip("there is no iptables-legacy-restore")
+    lock, real = tmp_path / "xtables.lock", where("iptables-legacy-restore")
+    script = f'XTABLES_LOCKFILE={lock} exec {real} "$@"'
+    path = f"{wrapper(tmp_path, script, 'iptables-legacy-restore')}:/usr/sbin:/usr/bin"
+
+    def cured() -> list[str]:
+        load("docker.rules", "legacy")
+        monkeypatch.setattr(tools, "_PATH", path)
+        mitigate.apply(places.here(), lambda _: None)
+        return rules(listing("iptables-legacy"))
+
+    assert f"{DOCKER} --random-fully" in in_sandbox(cured)
+
+
+def wrapper(folder: Path, script: str, name: str = "iptables-nft-restore") -> Path:
+    folder = folder / "bin"
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return folder
 
 
 @PRIVATE

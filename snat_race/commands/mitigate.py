@@ -35,6 +35,10 @@ def mitigate(
         return
     path = dump or Path(time.strftime("snat_race-undo-%Y%m%dT%H%M%S.json"))
     if apply:
+        if path.exists():
+            raise UsageError(
+                f"--dump: {path} exists, and may be needed to undo something; name another file"
+            )
         require_writable(path, "--dump")
     found = mitigate.apply(namespace, lambda undo: _save(path, undo)) if apply else mitigate.look(namespace)
     _report(found, path if apply else None, netns)
@@ -68,6 +72,7 @@ def _show(plans: "tuple[Plan, ...] | list[Plan]") -> None:
 
 
 def _save(path: Path, undo: "Undo") -> None:
+    path.touch(mode=0o600)  # the rules of a host are not everybody's to read
     write_atomically(path, undo.model_dump_json(indent=1) + "\n")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import host, nftables, tools, xtables
 from snat_race.kernel.listing import Chain
 from snat_race.kernel.namespaces import Namespace
@@ -59,8 +60,19 @@ def read(namespace: Namespace) -> Rulesets:
 
 
 def reread(namespace: Namespace, tool: str) -> str:
-    """Return what a tool prints now."""
-    return _printed(namespace, _printing(tool)).stdout
+    """Return what a tool prints now.
+
+    Raises:
+        EnvironmentLacks: it is not here, or fails.
+
+    """
+    command = _printing(tool)
+    if not tools.where(command[0]):
+        raise EnvironmentLacks(f"there is no {command[0]} here to read the rules back with")
+    done = _printed(namespace, command)
+    if done.returncode:
+        raise EnvironmentLacks(f"{command[0]}: {tools.said(done)}")
+    return done.stdout
 
 
 def _printing(tool: str) -> list[str]:

@@ -48,8 +48,35 @@ def said(done: Finished) -> str:
     return " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
 
 
+class Lock:
+    """The lock of all xtables, held."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path, self._fd = path, fd
+        self._take()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let go of it for a while."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            self._take()
+
+    def _take(self) -> None:
+        deadline = time.monotonic() + _LOCK_WITHIN_S
+        while not _locked(self._fd):
+            if time.monotonic() > deadline:
+                raise EnvironmentLacks(
+                    f"another program has held {self._path} for {_LOCK_WITHIN_S:.0f} s; "
+                    f"see 'fuser -v {self._path}'"
+                )
+            time.sleep(_LOCK_POLL_S)
+
+
 @contextmanager
-def xtables_lock() -> Iterator[None]:
+def xtables_lock() -> Iterator[Lock]:
     """Hold the lock that iptables and iptables-restore take (iptables(8), --wait).
 
     Raises:
@@ -64,14 +91,7 @@ def xtables_lock() -> Iterator[None]:
             f"cannot open the xtables lock {path} ({failed.strerror}); use sudo"
         ) from failed
     try:
-        deadline = time.monotonic() + _LOCK_WITHIN_S
-        while not _locked(fd):
-            if time.monotonic() > deadline:
-                raise EnvironmentLacks(
-                    f"another program has held {path} for {_LOCK_WITHIN_S:.0f} s; see 'fuser -v {path}'"
-                )
-            time.sleep(_LOCK_POLL_S)
-        yield
+        yield Lock(path, fd)
     finally:
         os.close(fd)
 
