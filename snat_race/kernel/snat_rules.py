@@ -87,6 +87,8 @@ def _why_harmless(rule: SnatRule, facts: Facts) -> str:
         return "nothing leads to its chain"
     if rule.protocol in _CHANGES_NOTHING:
         return "ICMP has no ports"
+    if rule.ports and rule.ports[0] == rule.ports[1]:
+        return f"has port {rule.ports[0]} only, so nothing to draw from"
     if rule.ports and (rule.ports[1] < low or high < rule.ports[0]):
         return f"draws from {rule.ports[0]}-{rule.ports[1]}, beside the clients' ports {low}-{high}"
     if rule.source and rule.source == rule.destination and _one_client(rule):
