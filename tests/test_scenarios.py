@@ -105,7 +105,7 @@ def test_other_protocols_race_alike(tmp_path: Path, scenario: str) -> None:
 @PRIVATE
 @TWO_CPUS
 def test_two_queries_of_one_socket_clash_and_both_arrive(tmp_path: Path) -> None:
-    result = measured(tmp_path, "--scenario", "dns", "--duration", "1s")
+    result = measured(tmp_path, "--scenario", "dns", "--duration", "600ms")
     assert [variant["name"] for variant in result["variants"]] == list(SCENARIOS["dns"].variants)
     for variant in result["variants"]:
         assert race_lost(variant) == 0
@@ -265,7 +265,6 @@ def test_expectations_are_answered_by_the_exit_code() -> None:
     contrary = run_cli(*race, "--variant", "masquerade fully-random")
     assert contrary.returncode == 3
     assert "not so under 'masquerade fully-random'" in contrary.stderr
-    assert run_cli("lab", "--duration", "500ms", "--expect", "no-race").returncode == 3
     cured = ["--variant", "masquerade fully-random", "--variant", "notrack"]
     assert run_cli("lab", "--duration", "500ms", "--expect", "no-race", *cured).returncode == 0
     few = run_cli(

@@ -27,6 +27,12 @@ def race_losses(diagnosis: list[Cause]) -> int:
     return sum(cause.losses for cause in diagnosis if cause.cause == "snat_race")
 
 
+def not_the_race(variant: VariantResult) -> bool:
+    """Whether next to none of the losses were, or may have been, to the race."""
+    may_be = [each for each in variant.diagnosis if each.cause in {"snat_race", "inconclusive"}]
+    return sum(each.losses for each in may_be) <= variant.summary.failed * _MOST_OTHERS
+
+
 def outcome(
     summary: Summary, diagnosis: list[Cause], same_draws: float, cpus: int, *, translated: bool = True
 ) -> Outcome:
@@ -134,11 +140,11 @@ def _of_other_causes(base: VariantResult, lost: int) -> str:
     named = ", ".join(
         f"{each.cause} {each.losses:,}" for each in base.diagnosis if each.cause != "snat_race"
     )
-    if lost <= failed * _MOST_OTHERS:
+    if not_the_race(base):
         return f"not the race: {failed - lost:,} of {failed:,} losses are of other causes ({named})"
     return (
         f"inconclusive: of {failed:,} dials that failed under '{base.name}', {failed - lost:,} did for "
-        f"other reasons than the race ({named}); mend them, and measure again"
+        f"other reasons than the race, or may have ({named}); mend them, and measure again"
     )
 
 

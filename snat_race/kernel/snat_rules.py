@@ -80,19 +80,23 @@ def judged(rules: Iterable[SnatRule], facts: Facts) -> list[SnatRule]:
 
 
 def _why_harmless(rule: SnatRule, facts: Facts) -> str:
-    low, high = facts.client_ports
     if "fully-random" in rule.flags or (facts.random_is_full and "random" in rule.flags):
         return "draws ports at random"
     if not rule.reachable:
         return "nothing leads to its chain"
     if rule.protocol in _CHANGES_NOTHING:
         return "ICMP has no ports"
-    if rule.ports and rule.ports[0] == rule.ports[1]:
-        return f"has port {rule.ports[0]} only, so nothing to draw from"
-    if rule.ports and (rule.ports[1] < low or high < rule.ports[0]):
-        return f"draws from {rule.ports[0]}-{rule.ports[1]}, beside the clients' ports {low}-{high}"
     if rule.source and rule.source == rule.destination and _one_client(rule):
         return "a client that reaches itself"
+    return _of_ports(rule.ports, facts.client_ports) if rule.ports else ""
+
+
+def _of_ports(ports: tuple[int, int], clients: tuple[int, int]) -> str:
+    """Say why a rule with these ports is harmless; "" if it is not."""
+    if ports[0] == ports[1]:
+        return f"has port {ports[0]} only, so nothing to draw from"
+    if ports[1] < clients[0] or clients[1] < ports[0]:
+        return f"draws from {ports[0]}-{ports[1]}, beside the clients' ports {clients[0]}-{clients[1]}"
     return ""
 
 

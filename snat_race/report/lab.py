@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.analysis.result import Forecast, LabResult, Mitigation, VariantResult, Window
-from snat_race.analysis.verdict import ADVERSARIAL, MEANING, race_losses
+from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
 from snat_race.report.text import percent
 
 _WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60
@@ -120,8 +120,7 @@ def _variant_row(variant: VariantResult) -> str:
 
 
 def _word(variant: VariantResult) -> str:
-    failed, lost = variant.summary.failed, race_losses(variant.diagnosis)
-    if variant.outcome == "inconclusive" and failed and lost * 20 <= failed:
+    if variant.outcome == "inconclusive" and variant.summary.failed and not_the_race(variant):
         return "not the race"
     return _WORDS[variant.outcome]
 
