@@ -10,7 +10,7 @@ from snat_race.kernel.snat_rules import RANDOM, SnatRule
 
 
 def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -> list[SnatRule]:
-    """Return the rules that may apply to these addresses, or to any, as far as tools can read them."""
+    """Return the rules that may apply to these addresses, or to any; none if no tool can read them."""
     ips = list(source_ips)
     every = [rule for each in namespaces for rule in rulesets.read(each).rules if rule.reachable]
     return [rule for rule in every if not ips or any(_covers(rule.source, ip) for ip in ips)]
@@ -22,7 +22,8 @@ def nat_of(rules: list[SnatRule], attempted: int) -> Nat:
     """
     ports = min((rule.ports[1] - rule.ports[0] + 1 for rule in rules if rule.ports), default=EVERY_PORT)
     drawn = bool(rules) and all(rule.flags & RANDOM for rule in rules)
-    return Nat(ports, attempted / ports if drawn else 0.0, evicts=host.kernel_version() >= (6, 5))
+    evicts = host.kernel_version() >= (6, 5)
+    return Nat(ports, attempted / ports if drawn else 0.0, evicts=evicts, known=bool(rules))
 
 
 def _covers(network: str, ip: str) -> bool:

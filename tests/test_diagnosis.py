@@ -87,6 +87,11 @@ def test_all_losses_are_accounted_for_and_none_twice(
     assert raced <= min(rises.get("insert_failed", 0), rises.get("drop", 0))
 
 
+def test_a_rule_that_nobody_read_leaves_a_doubt() -> None:
+    (cause,) = diagnose(100, {"TIMEOUT": 3}, kernel(insert_failed=3, drop=3), nat=Nat(known=False))
+    assert (cause.cause, "32 ports or fewer" in cause.evidence) == ("snat_race", True)
+
+
 def test_what_nobody_watched_is_not_told() -> None:
     blind = Kernel(source=None, destination={}, containers={})
     (cause,) = diagnose(100, {"TIMEOUT": 3}, blind)

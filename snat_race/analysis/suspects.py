@@ -50,18 +50,21 @@ _ONE_COUNTER = (
         "let the NAT's entries live as long as the server's connections, or give it more ports",
     ),
 )
+_UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
 _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 
 @dataclass(frozen=True, slots=True)
 class Nat:
     """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
-    SYNs are expected to draw the same one. ``evicts``: TCP, on a kernel of 6.5 or newer.
+    SYNs are expected to draw the same one. ``evicts``: TCP, on a kernel of 6.5 or newer. ``known``:
+    somebody read the rule, so these are its ports.
     """
 
     ports: int = EVERY_PORT
     same_draws: float = 0.0
     evicts: bool = True
+    known: bool = True
 
     @property
     def found_per_exhausted(self) -> int:
@@ -137,7 +140,8 @@ def _race_or_exhaustion(evidence: str, rose: ConntrackRise, nat: Nat, exhausted:
     raced, advice = _clashes(rose) - exhausted, _RANDOMISE
     if nat.same_draws:
         advice = _BY_CHANCE if by_chance(raced, nat.same_draws) > RARE else _NOT_BY_CHANCE
-    yield _cause("snat_race", raced, evidence, advice)
+    doubt = "" if nat.known else _UNREAD
+    yield _cause("snat_race", raced, f"{evidence}{doubt}", advice)
 
 
 def beyond_nat(rose: dict[str, int], answered: int) -> Iterator[Cause]:
