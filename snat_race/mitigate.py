@@ -149,7 +149,7 @@ def _changes(plan: Plan) -> list[Change]:
                 family=place.family,
                 table=place.table,
                 chain=place.chain,
-                old=rewrite.same(plan.tool, edit.old),
+                old=edit.old,
                 new=new,
                 nth=alike.index(edit.index),
                 copies=len(alike),

@@ -320,9 +320,53 @@ def test_the_flag_goes_where_the_tool_prints_it(
     assert cured(rule) == expected
 
 
+COUNTS = """table ip a {
+ chain post { type nat hook postrouting priority srcnat;
+  counter packets 7 bytes 420 masquerade comment "was counter packets 1 bytes 2 once"
+ }
+}
+"""
+
+
+@PRIVATE
+@NFT
+def test_what_nft_has_counted_stays_and_so_does_what_a_comment_says() -> None:
+    def round_trip() -> list[list[str]]:
+        subprocess.run(["nft", "-f", "-"], input=COUNTS, text=True, check=True)
+        before, saved = listing("nft"), list[Undo]()
+        mitigate.apply(places.here(), saved.append)
+        cured = listing("nft")
+        mitigate.revert(places.here(), saved[0])
+        return [before, cured, listing("nft")]
+
+    before, cured, after = in_sandbox(round_trip)
+    (rule,) = [line for line in cured if "masquerade" in line]
+    assert "counter packets 7 bytes 420 masquerade fully-random" in rule
+    assert after == before
+    assert sum("packets 7 bytes 420" in line for line in after) == 1
+
+
 def test_counts_are_taken_over() -> None:
     old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
     assert nftables.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
+
+
+def test_a_target_that_old_nft_does_not_name_may_translate() -> None:
+    rule = {"family": "ip", "table": "nat", "chain": "POSTROUTING", "handle": 4, "expr": [{"xt": None}]}
+    ruleset = json.dumps({"nftables": [{"rule": rule}, {"rule": rule | {"table": "filter"}}]})
+    assert nftables.written_by_iptables(ruleset) == {("ip", "nat", "POSTROUTING")}
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize("comment", [b"caf\xe9", "a\u2028b".encode(), b"a\x0cb"])
+def test_a_comment_may_hold_anything(comment: bytes) -> None:
+    def exposed() -> int:
+        command = [b"iptables-nft", b"-t", b"nat", b"-A", b"POSTROUTING", b"-m", b"comment", b"--comment"]
+        subprocess.run([*command, comment, b"-j", b"MASQUERADE"], check=True)
+        return len(rulesets.read(places.here()).exposed)
+
+    assert in_sandbox(exposed) == 1
 
 
 @pytest.mark.parametrize(

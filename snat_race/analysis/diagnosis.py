@@ -77,7 +77,7 @@ def _shared_out(suspects: list[Cause], lost: int) -> list[Cause]:
 
 
 def _owned(cause: Cause, losses: int) -> Cause:
-    beyond = f"; {losses:,} of them are of this run" if cause.losses > losses else ""
+    beyond = f"; at most {losses:,} of them are of this run" if cause.losses > losses else ""
     return cause.model_copy(update={"losses": losses, "evidence": cause.evidence + beyond})
 
 

@@ -28,7 +28,7 @@ class DoctorResult(Result):
 
 
 class Change(Model):
-    """One rule that was replaced, without what its counters had counted.
+    """One rule that was replaced: ``old`` as it was, ``new`` without what its counters count.
 
     ``nth``: which of the ``copies`` rules of its chain that read like ``new``, counted from 0.
     """

@@ -25,6 +25,7 @@ CONNTRACK = (
 )
 # nf_conntrack_standalone.c has kept the old headings of columns that now hold something else.
 _HEADINGS = {"clash_resolve": "clashres", "chain_toolong": "chainlength", "error": "icmp_error"}
+_CONNTRACK_WRAPS = 1 << 32  # struct ip_conntrack_stat: unsigned int
 _STAT = Path("/proc/thread-self/net/stat/nf_conntrack")
 _NETSTAT, _SNMP = Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp")
 _SYSCTL = Path("/proc/sys/net/netfilter")
@@ -49,7 +50,7 @@ class Snapshot:
     def since(self, earlier: "Snapshot") -> "Snapshot":
         """Return how far the counters rose; the table's fill stays as it is, ``at_s`` is elapsed."""
         return Snapshot(
-            rise(self.conntrack, earlier.conntrack),
+            rise(self.conntrack, earlier.conntrack, _CONNTRACK_WRAPS),
             {name: value for name, value in rise(self.tcp, earlier.tcp).items() if value[0] > 0},
             self.count,
             self.max,
@@ -184,9 +185,12 @@ def parse_netstat(text: str, section: str) -> Reading:
     return {name: [int(value)] for name, value in zip(names, values, strict=True)}
 
 
-def rise(later: Reading, earlier: Reading) -> Reading:
-    """Return how far each counter rose."""
-    return {name: [b - a for a, b in zip(earlier[name], later[name], strict=True)] for name in later}
+def rise(later: Reading, earlier: Reading, wraps: int = 0) -> Reading:
+    """Return how far each counter rose; ``wraps``: where it starts again at 0, if it does."""
+    return {
+        name: [(b - a) % wraps if wraps else b - a for a, b in zip(earlier[name], later[name], strict=True)]
+        for name in later
+    }
 
 
 def total(readings: Iterable[Reading]) -> Reading:

@@ -11,7 +11,8 @@ from snat_race.kernel.snat_rules import Place, SnatRule
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _RULE = re.compile(r"^\t\t(.+) # handle (\d+)$")
-_COUNTED = re.compile(r"\bcounter packets (\d+) bytes (\d+)")
+# What is quoted, a comment say, is left alone.
+_COUNTED = re.compile(r'"[^"]*"|\bcounter packets (\d+) bytes (\d+)')
 _HOOKS = ("postrouting", "input")  # where the kernel calls source translation
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 
@@ -20,7 +21,7 @@ def chains(text: str) -> Chains:
     """Return every rule of ``nft -a list ruleset``, by chain, in order."""
     found: Chains = {}
     family = table = chain = ""
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(text.split("\n")):
         if shape := _TABLE.match(line):
             family, table = shape[1], shape[2]
         elif shape := _CHAIN.match(line):
@@ -37,15 +38,13 @@ def chains(text: str) -> Chains:
 
 def uncounted(rule: str) -> str:
     """Return a rule without what its counters have counted."""
-    return _COUNTED.sub("counter", rule)
+    return _COUNTED.sub(lambda found: "counter" if found[1] else found[0], rule)
 
 
 def with_counters_of(rule: str, present: str) -> str:
     """Return ``rule`` with the counts that ``present``, the same rule but for its flags, has now."""
-    counts = iter(_COUNTED.findall(present))
-    return _COUNTED.sub(
-        lambda old: "counter packets {} bytes {}".format(*next(counts, (old[1], old[2]))), rule
-    )
+    counts = iter(found[0] for found in _COUNTED.finditer(present) if found[1])
+    return _COUNTED.sub(lambda old: next(counts, old[0]) if old[1] else old[0], rule)
 
 
 def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
@@ -68,12 +67,15 @@ def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
 
 
 def written_by_iptables(ruleset: str) -> set[Chain]:
-    """Return the chains in which iptables' own targets translate sources."""
+    """Return the chains in which iptables' own targets translate sources, or may: nft before 1.0.6
+    does not name them.
+    """
     return {
         (rule["family"], rule["table"], rule["chain"])
         for rule in _rules(json.loads(ruleset)["nftables"])
+        if rule["table"] == "nat"
         for each in rule["expr"]
-        if each.get("xt", {}).get("name") in ("MASQUERADE", "SNAT")
+        if "xt" in each and (each["xt"] or {}).get("name", "SNAT") in ("MASQUERADE", "SNAT")
     }
 
 

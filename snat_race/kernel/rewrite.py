@@ -93,7 +93,7 @@ def _xtables_lines(place: Place, now: Chains, edits: dict[int, Edit]) -> Iterato
 def printed(text: str, edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
     """Return the lines that people know their rules by, before and after the edits."""
     now = chains(edits[0].place.tool, text)
-    before = text.splitlines()
+    before = text.split("\n")
     after = list(before)
     for edit in edits:
         line = now[edit.place.key][edit.index]

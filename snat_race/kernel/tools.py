@@ -38,7 +38,8 @@ def run(
     environment = os.environ | ({"XTABLES_LOCKFILE": lock} if lock else {})
     with namespace.entered():
         return subprocess.run(  # noqa: S603 - the user's own tools, by their names
-            [path, *command[1:]], input=script, capture_output=True, text=True,
+            [path, *command[1:]], input=script, capture_output=True,
+            encoding="utf-8", errors="backslashreplace",
             timeout=SLOWEST_S, check=False, env=environment,
         )  # fmt: skip
 

@@ -19,7 +19,7 @@ def chains(tool: str, text: str) -> Chains:
     """Return every rule of what iptables-save prints, by chain, in order."""
     found: Chains = {}
     family, table = "ip6" if tool.startswith("ip6") else "ip", ""
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(text.split("\n")):
         rule = _COUNTED.sub("", line)
         if line.startswith("*"):
             table = line[1:].strip()
@@ -34,7 +34,7 @@ def chains(tool: str, text: str) -> Chains:
 
 def incompatible(text: str) -> list[str]:
     """Return the tables that iptables-save cannot print, or not all of: nft has written to them."""
-    return [shape[1] for line in text.splitlines() if (shape := _INCOMPATIBLE.match(line))]
+    return [shape[1] for line in text.split("\n") if (shape := _INCOMPATIBLE.match(line))]
 
 
 def uncounted(rule: str) -> str:
