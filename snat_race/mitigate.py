@@ -5,8 +5,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from snat_race.analysis.findings import Change, Undo
+from snat_race.analysis.findings import Change, Tools, Undo
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.kernel import host, rewrite, rulesets, tools
 from snat_race.kernel.namespaces import Namespace
@@ -145,7 +146,7 @@ def _changes(plan: Plan) -> list[Change]:
         alike = [index for index, rule in enumerate(then[place]) if rule == new]
         found.append(
             Change(
-                tool=plan.tool,
+                tool=cast("Tools", plan.tool),
                 family=place.family,
                 table=place.table,
                 chain=place.chain,

@@ -142,14 +142,12 @@ def test_what_an_exhausted_search_costs(ports: int, evicts: bool, found: int) ->
     [
         (256, 256, 50, 6400, {"nat_ports_exhausted": 50}),
         (256, 256, 50, 90_000, {"nat_ports_exhausted": 50}),
-        (256, 20, 50, 6400, {"inconclusive": 50}),  # the table may have emptied meanwhile
-        (256, 20, 50, 6399, {"snat_race": 50}),  # but then found would have risen by more
+        (256, 20, 50, 6400, {"snat_race": 50}),  # as long as the table did not empty meanwhile
         (1000, 643, 5, 10_073, {"nat_ports_exhausted": 5}),  # a block of half of them held
         (256, 256, 300, 6450, {"snat_race": 250, "nat_ports_exhausted": 50}),
         (16, 16, 50, 50, {"inconclusive": 50}),  # few ports hide it
         (16, 15, 50, 50, {"snat_race": 50}),
-        (64512, 400, 50, 90_000, {"inconclusive": 50}),
-        (64512, 400, 50, 300, {"snat_race": 50}),
+        (64512, 400, 50, 90_000, {"snat_race": 50}),
         (64512, 70_000, 50, 30, {"snat_race": 50}),
         (64512, 70_000, 50, 90_000, {"inconclusive": 50}),
     ],

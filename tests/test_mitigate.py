@@ -346,6 +346,14 @@ def test_what_nft_has_counted_stays_and_so_does_what_a_comment_says() -> None:
     assert sum("packets 7 bytes 420" in line for line in after) == 1
 
 
+def test_a_dump_names_no_program_of_its_own(tmp_path: Path) -> None:
+    change = dict.fromkeys(("family", "table", "chain", "old", "new"), "x") | {"nth": 0, "copies": 1}
+    undo = {"written_at": "", "environment": {}, "dumps": {}, "changes": [change | {"tool": "/tmp/evil"}]}
+    (tmp_path / "undo.json").write_text(json.dumps(undo))
+    done = run_cli("mitigate", "--revert", str(tmp_path / "undo.json"))
+    assert (done.returncode, "is no file of" in done.stderr) == (2, True)
+
+
 def test_counts_are_taken_over() -> None:
     old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
     assert nftables.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
@@ -376,6 +384,7 @@ def test_a_comment_may_hold_anything(comment: bytes) -> None:
         (("--revert", str(RULESETS / "exposed.json")), "is no file of"),
         (("--revert", "x", "--apply"), "stands alone"),
         (("--dump", "x"), "--apply"),
+        (("--netns", ""), "is empty"),
         (("--netns", "nonexistent"), "there is no namespace"),
         (("--netns", "/etc/passwd"), "is no namespace"),
         (("--netns", "/proc/self/ns/uts"), "not of the network"),

@@ -4,6 +4,15 @@ from typing import Any, Literal
 
 from snat_race.analysis.model import SCHEMA_VERSION, Model, Result
 
+Tools = Literal[
+    "iptables",
+    "iptables-nft",
+    "iptables-legacy",
+    "ip6tables",
+    "ip6tables-nft",
+    "ip6tables-legacy",
+    "nft",
+]
 Level = Literal["exposed", "warning", "unknown", "ok"]
 
 
@@ -33,7 +42,7 @@ class Change(Model):
     ``nth``: which of the ``copies`` rules of its chain that read like ``new``, counted from 0.
     """
 
-    tool: str
+    tool: Tools
     family: str
     table: str
     chain: str

@@ -138,11 +138,6 @@ def _race_or_exhaustion(evidence: str, rose: ConntrackRise, nat: Nat, exhausted:
         told = f"{evidence}: {each} taken ports for each; {fill}"
         yield _cause("nat_ports_exhausted", exhausted, told, _MORE_PORTS)
     raced, advice = _clashes(rose) - exhausted, _RANDOMISE
-    if raced and each and sum(rose.found) >= each * _clashes(rose):
-        # The table may have emptied before its fill was read.
-        told = f"{evidence}: the race, or a NAT that was out of ports for a while; {fill}"
-        yield _cause("inconclusive", raced, told, _WHICH)
-        return
     if nat.same_draws:
         advice = _BY_CHANCE if by_chance(raced, nat.same_draws) > RARE else _NOT_BY_CHANCE
     doubt = "" if nat.known else _UNREAD

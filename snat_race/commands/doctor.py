@@ -21,7 +21,7 @@ def doctor(
 
     if not 0 <= workers <= MOST_WORKERS:
         raise UsageError(f"--workers: {workers} is out of range; give 1 to {MOST_WORKERS}")
-    result = examine(places.find(netns, "--netns") if netns else places.here(), workers)
+    result = examine(places.find(netns, "--netns") if netns is not None else places.here(), workers)
     print(result.model_dump_json() if json else doctor_report(result))
     if result.has("exposed"):
         raise typer.Exit(_EXPOSED)

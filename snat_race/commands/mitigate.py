@@ -1,5 +1,6 @@
 """``mitigate``: have the SNAT rules of a host draw their ports."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -28,12 +29,12 @@ def mitigate(
         raise UsageError("--revert: stands alone; drop --apply and --dump")
     if dump and not apply:
         raise UsageError("--dump: is written by --apply; add that")
-    namespace = places.find(netns, "--netns") if netns else places.here()
+    namespace = places.find(netns, "--netns") if netns is not None else places.here()
     if revert:
         _show(mitigate.revert(namespace, _read(revert)))
         print(f"# {revert}: reverted, and read back.")
         return
-    path = dump or Path(time.strftime("snat_race-undo-%Y%m%dT%H%M%S.json"))
+    path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
     if apply:
         if path.exists():
             raise UsageError(

@@ -34,7 +34,7 @@ def watch(
     )
     if output:
         require_writable(output)
-    node = Node(places.find(netns, "--netns") if netns else places.here())
+    node = Node(places.find(netns, "--netns") if netns is not None else places.here())
     if prometheus:
         _serve(node, prometheus)
     _say_what_is_read(node)

@@ -36,6 +36,8 @@ def find(text: str, option: str) -> Namespace:
         EnvironmentLacks: it may not be entered, or Docker cannot be asked.
 
     """
+    if not text:
+        raise UsageError(f"{option}: is empty; give a PID, a name, a path or docker:CONTAINER")
     if text.startswith("docker:"):
         return _open(text, _of_process(_docker_pid(text.removeprefix("docker:"), option)), option)
     if text.isdecimal():
