@@ -354,6 +354,26 @@ def test_a_dump_names_no_program_of_its_own(tmp_path: Path) -> None:
     assert (done.returncode, "is no file of" in done.stderr) == (2, True)
 
 
+NETMAP = """table ip a {
+ chain post { type nat hook postrouting priority srcnat;
+  snat ip prefix to ip saddr map { 10.1.0.0/24 : 192.0.2.0/24 }
+ }
+}
+"""
+
+
+@PRIVATE
+@NFT
+def test_an_address_for_each_client_is_left_alone() -> None:
+    """With fully-random, nft would turn it into a shared pool."""
+
+    def look() -> list[str]:
+        subprocess.run(["nft", "-f", "-"], input=NETMAP, text=True, check=True)
+        return [rule.harmless for rule in rulesets.read(places.here()).rules]
+
+    assert in_sandbox(look) == ["gives each client an address of its own"]
+
+
 def test_counts_are_taken_over() -> None:
     old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
     assert nftables.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"

@@ -95,6 +95,8 @@ def _described(
     place: Place, index: int, text: str, rule: dict[str, Any], does: dict[str, Any], *, reachable: bool
 ) -> SnatRule:
     flags, port, address = does.get("flags", []), does.get("port"), does.get("addr", "")
+    if "prefix" in does.get("type_flags", ()):
+        flags = "netmap"
     low, high = port["range"] if isinstance(port, dict) and "range" in port else (port, port)
     return SnatRule(
         place=place,

@@ -82,6 +82,8 @@ def judged(rules: Iterable[SnatRule], facts: Facts) -> list[SnatRule]:
 def _why_harmless(rule: SnatRule, facts: Facts) -> str:
     if "fully-random" in rule.flags or (facts.random_is_full and "random" in rule.flags):
         return "draws ports at random"
+    if "netmap" in rule.flags:
+        return "gives each client an address of its own"
     if not rule.reachable:
         return "nothing leads to its chain"
     if rule.protocol in _CHANGES_NOTHING:
