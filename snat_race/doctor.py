@@ -1,6 +1,5 @@
 """One run of ``doctor``: a host's rules and settings -> findings."""
 
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,9 +8,11 @@ from snat_race import __version__
 from snat_race.analysis.checkup import Host, checkup
 from snat_race.analysis.findings import DoctorResult, Finding
 from snat_race.analysis.model import Tool
+from snat_race.invocation import command
 from snat_race.kernel import host, places, rulesets
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.rulesets import Rulesets
+from snat_race.kernel.snat_rules import RANDOM
 from snat_race.kernel.writers import writer_of
 
 
@@ -27,8 +28,7 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
         clock_source=host.clock_source(),
         checksumming_vxlans=tuple(host.checksumming_vxlans(namespace)),
     )
-    where = "" if namespace.name == places.HERE else f" --netns {namespace.name}"
-    findings = [*_rules(rulesets.read(namespace), where), *checkup(facts)]
+    findings = [*_rules(rulesets.read(namespace), namespace), *checkup(facts)]
     return DoctorResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -39,24 +39,43 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
     )
 
 
-def _rules(found: Rulesets, where: str) -> Iterator[Finding]:
+def _rules(found: Rulesets, namespace: Namespace) -> Iterator[Finding]:
+    where = [] if namespace.name == places.HERE else ["--netns", namespace.name]
     for rule in found.exposed:
         writer = writer_of(rule)
+        now = "its table is owned by a running program: only that can change it"
+        if not rule.owned:
+            now = f"{command('mitigate', *where, '--apply')}; for good"
         yield Finding(
             level="exposed",
             check=str(rule.place),
             evidence=f"{rule.text} (by {writer.name}) keeps the clients' ports: its SYNs can race",
-            advice=f"python -m snat_race mitigate{where} --apply; for good: {writer.setting}",
+            advice=f"{now}: {writer.setting}",
         )
-    for why in found.unreadable:
+    if found.unreadable:
         yield Finding(
             level="unknown",
             check="rules",
-            evidence=why,
-            advice=f"sudo {sys.executable} -m snat_race doctor{where}",
+            evidence="; ".join(found.unreadable),
+            advice=command("doctor", *where, sudo=True),
         )
+    if elsewhere := _elsewhere(found, namespace):
+        yield elsewhere
     for rule in found.rules:
         if rule.harmless:
             yield Finding(level="ok", check=str(rule.place), evidence=f"{rule.text}: {rule.harmless}")
     if not found.rules and not found.unreadable:
         yield Finding(level="ok", check="rules", evidence="no rule here translates sources")
+
+
+def _elsewhere(found: Rulesets, namespace: Namespace) -> Finding | None:
+    """Say that a container's own namespace tells nothing of the rules that its SYNs pass."""
+    container = places.container(namespace)
+    if not container or any(not rule.harmless or rule.flags & RANDOM for rule in found.rules):
+        return None
+    return Finding(
+        level="unknown",
+        check="namespace",
+        evidence=f"{container}; the rules that translate its clients are those of the host",
+        advice=f"run {command('doctor')} on the host, or with --netns 1 in a container with --pid host",
+    )

@@ -1,50 +1,36 @@
 """Changes the SNAT rules of a host so that they draw ports, and changes them back."""
 
-import difflib
-import subprocess
-import tempfile
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Never
 
-from snat_race.analysis.findings import Change, Tools, Undo
+from snat_race import undo
+from snat_race.analysis.findings import Change, Undo
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
-from snat_race.kernel import host, rewrite, rulesets, tools
+from snat_race.interrupt import Interrupt
+from snat_race.kernel import host, loader, rewrite, rulesets
+from snat_race.kernel.loader import Loader
 from snat_race.kernel.namespaces import Namespace
-from snat_race.kernel.nftables import with_counters_of
-from snat_race.kernel.rewrite import Edit
+from snat_race.kernel.rewrite import Plan
 from snat_race.kernel.rulesets import Rulesets
-from snat_race.kernel.snat_rules import Place
 from snat_race.kernel.writers import writer_of
 from snat_race.watcher import utc_now
 
-Save = Callable[[Undo], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What would change: ``text``, a tool's rules as they are, and its edits."""
-
-    tool: str
-    text: str
-    edits: tuple[Edit, ...]
-
-    @property
-    def diff(self) -> str:
-        """The change as a unified diff of what the tool prints."""
-        before, after = rewrite.printed(self.text, self.edits)
-        names = ("nft list ruleset",) * 2 if self.tool == "nft" else (f"{self.tool}-save",) * 2
-        lines = difflib.unified_diff(before, after, *names, "now", "then", lineterm="")
-        return "\n".join(lines)
+Save = Callable[[Undo | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is to do, and what could not be looked into."""
+    """What there is to do, or was done, and what was left as it is: ``owned`` by a running program,
+    ``refused`` by its tool, or not readable at all.
+    """
 
     plans: tuple[Plan, ...]
-    writers: tuple[str, ...]
-    unreadable: tuple[str, ...]
+    writers: tuple[str, ...] = ()
+    owned: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def look(namespace: Namespace) -> Found:
@@ -54,153 +40,118 @@ def look(namespace: Namespace) -> Found:
         f"{writer.name} writes its rule again: {writer.again}; {writer.setting}"
         for writer in map(writer_of, found.exposed)
     )
-    return Found(tuple(_plans(found)), tuple(again), found.unreadable)
+    owned = tuple(
+        f"{rule.place}: {rule.text}: only the program that owns this table can change it"
+        for rule in found.exposed
+        if rule.owned
+    )
+    return Found(tuple(_plans(found)), tuple(again), owned, unreadable=found.unreadable)
 
 
 def _plans(found: Rulesets) -> list[Plan]:
     plans = []
     for each in found.sets:
-        edits = tuple(rewrite.cure(rule) for rule in each.rules if not rule.harmless)
+        edits = tuple(rewrite.cure(rule) for rule in each.rules if not rule.harmless and not rule.owned)
         if edits:
             plans.append(Plan(each.tool, each.text, edits))
     return plans
 
 
 def apply(namespace: Namespace, save: Save) -> Found:
-    """Cure every exposed rule under the xtables lock; ``save`` is given the undo before anything.
+    """Cure every exposed rule. ``save`` is given the undo before anything is changed, again if a rule
+    reads back in other words, and None if nothing was changed after all.
 
     Raises:
-        EnvironmentLacks: a tool refuses, or the lock is not to be had; the message says what is
-            changed, if anything, and the undo given last is of just that.
-        SnatRaceError: what is read back is not what was written.
+        EnvironmentLacks: every tool refuses, or the lock is not to be had; nothing was changed.
+        SnatRaceError: something went wrong on the way; what is changed by then can be reverted.
 
     """
-    with tools.xtables_lock() as lock:
-        found, done = look(namespace), list[Plan]()
-        for plan in found.plans:
-            _load(namespace, plan, lock, trial=True)
-        if found.plans:
-            save(_undo(found.plans))
-        try:
-            for plan in found.plans:
-                _load(namespace, plan, lock, trial=False)
-                done.append(plan)
-                _verify(namespace, plan)
-        except (EnvironmentLacks, SnatRaceError) as failed:
-            if not done:
-                raise
-            save(_undo(done))
-            changed = ", ".join(plan.tool for plan in done)
-            raise type(failed)(
-                f"{failed}; the rules of {changed} are changed, and the dump undoes that"
-            ) from failed
-    return found
+    used = {plan.tool for plan in look(namespace).plans}
+    with loader.lock_for(used) as lock, Interrupt():
+        found, loading = look(namespace), Loader(namespace, lock)
+        plans, refused = loading.tried(found.plans)
+        if refused and not plans:
+            raise EnvironmentLacks(f"{'; '.join(refused)}; nothing was changed")
+        changes = {plan.tool: undo.planned(plan) for plan in plans}
+        for plan in plans:
+            save(_dump(namespace, plans, changes))
+            try:
+                changes[plan.tool] = undo.settled(loading.loaded(plan))
+            except SnatRaceError as failed:
+                _give_up(failed, loading, plan.tool, changes, save)
+        if plans:
+            save(_dump(namespace, plans, changes))
+    return replace(found, plans=tuple(plans), refused=tuple(refused))
 
 
-def revert(namespace: Namespace, undo: Undo) -> list[Plan]:
-    """Put back exactly the rules that were changed; rules of others stay as they are now.
+def _give_up(
+    failed: SnatRaceError, loading: Loader, tool: str, changes: dict[str, list[Change]], save: Save
+) -> Never:
+    """Put back what was half done, and say what is still changed; that can be reverted."""
+
+    def back(tool: str) -> tuple[Plan, list[Change]]:
+        return undo.back(tool, rulesets.reread(loading.namespace, tool), changes[tool])
+
+    loading.put_back(back(tool)[0])
+    backs = map(back, changes)
+    changed = ", ".join(plan.tool for plan, lost in backs if plan.edits or lost)
+    if not changed:
+        save(None)
+        raise type(failed)(f"{failed}; nothing is changed") from failed
+    raise type(failed)(
+        f"{failed}; the rules of {changed} are changed, and --revert undoes that"
+    ) from failed
+
+
+def _dump(namespace: Namespace, plans: Sequence[Plan], changes: dict[str, list[Change]]) -> Undo:
+    return Undo(
+        written_at=utc_now(),
+        environment=host.environment(),
+        netns=os.fstat(namespace.fd).st_ino,
+        changes=[change for each in changes.values() for change in each],
+        dumps={plan.tool: plan.text for plan in plans},
+    )
+
+
+def revert(namespace: Namespace, dump: Undo) -> Found:
+    """Put back exactly the rules that were changed; rules of others stay as they are now, and what
+    reads as before the change already, as after a restart of its writer, is left alone.
 
     Raises:
         UsageError: a rule that was changed is not there any more; nothing is changed.
         EnvironmentLacks, SnatRaceError: as for :func:`apply`.
 
     """
-    with tools.xtables_lock() as lock:
-        by_tool: dict[str, list[Change]] = {}
-        for change in undo.changes:
-            by_tool.setdefault(change.tool, []).append(change)
-        plans = [_back(namespace, tool, changes) for tool, changes in by_tool.items()]
+    if dump.netns != os.fstat(namespace.fd).st_ino:
+        raise UsageError(
+            "--revert: the file does not fit: it is of another network namespace than "
+            f"{namespace.name}; name that with --netns"
+        )
+    by_tool: dict[str, list[Change]] = {}
+    for change in dump.changes:
+        by_tool.setdefault(change.tool, []).append(change)
+    with loader.lock_for(set(by_tool)) as lock, Interrupt():
+        loading = Loader(namespace, lock)
+        wanted = [_back(namespace, tool, changes) for tool, changes in by_tool.items()]
+        if not any(plan.edits for plan in wanted):
+            raise UsageError(
+                "--revert: the file does not fit the rules that are here: they read as they did before "
+                "it was written; nothing was changed"
+            )
+        plans, refused = loading.tried([plan for plan in wanted if plan.edits])
+        if refused and not plans:
+            raise EnvironmentLacks(f"{'; '.join(refused)}; nothing was changed")
         for plan in plans:
-            _load(namespace, plan, lock, trial=True)
-        for plan in plans:
-            _load(namespace, plan, lock, trial=False)
-            _verify(namespace, plan)
-    return plans
+            loading.loaded(plan)
+    return Found(tuple(plans), refused=tuple(refused))
 
 
 def _back(namespace: Namespace, tool: str, changes: list[Change]) -> Plan:
-    text = rulesets.reread(namespace, tool)
-    now = rewrite.chains(tool, text)
-    edits = []
-    for change in changes:
-        lines = now.get((change.family, change.table, change.chain), [])
-        here = [index for index, line in enumerate(lines) if line.same == change.new]
-        place = Place(tool, change.family, change.table, change.chain)
-        if len(here) != change.copies:
-            raise UsageError(
-                f"--revert: the file does not fit the rules that are here: {place} has {len(here)} rules "
-                f"'{change.new}', not {change.copies}; nothing was changed"
-            )
-        index = here[change.nth]
-        present = lines[index].text
-        old = with_counters_of(change.old, present) if tool == "nft" else change.old
-        edits.append(Edit(place, index, present, old))
-    return Plan(tool, text, tuple(edits))
-
-
-def _changes(plan: Plan) -> list[Change]:
-    then = rewrite.expected(plan.text, plan.edits)
-    found = []
-    for edit in plan.edits:
-        place, new = edit.place, rewrite.same(plan.tool, edit.new)
-        alike = [index for index, rule in enumerate(then[place]) if rule == new]
-        found.append(
-            Change(
-                tool=cast("Tools", plan.tool),
-                family=place.family,
-                table=place.table,
-                chain=place.chain,
-                old=edit.old,
-                new=new,
-                nth=alike.index(edit.index),
-                copies=len(alike),
-            )
+    plan, lost = undo.back(tool, rulesets.reread(namespace, tool), changes)
+    if lost:
+        raise UsageError(
+            f"--revert: the file does not fit the rules that are here: {tool} {lost[0].table} "
+            f"{lost[0].chain} has not the {lost[0].copies} rules '{lost[0].new}' that it should; "
+            "nothing was changed. To revert the others, take this one out of the file's 'changes'"
         )
-    return found
-
-
-def _undo(plans: Sequence[Plan]) -> Undo:
-    return Undo(
-        written_at=utc_now(),
-        environment=host.environment(),
-        changes=[change for plan in plans for change in _changes(plan)],
-        dumps={plan.tool: plan.text for plan in plans},
-    )
-
-
-def _load(namespace: Namespace, plan: Plan, lock: tools.Lock, *, trial: bool) -> None:
-    """Have a tool load its edits in one transaction, or only try them."""
-    command = ["nft", "-f", "-"]
-    if plan.tool != "nft":
-        command = [f"{plan.tool}-restore", "--noflush", "--counters", "--wait=1"]
-    if trial:
-        command.insert(1, "--check" if plan.tool == "nft" else "--test")
-    script = rewrite.script(plan.text, plan.edits)
-    with tempfile.NamedTemporaryFile() as spare:  # the real lock is ours already
-        ended = _run(namespace, command, script, spare.name)
-    if ended.returncode and "xtables lock" in tools.said(ended):
-        # Before 1.8.5, iptables knows no other lock than the real one: it has to take that itself.
-        with lock.released():
-            ended = _run(namespace, [*command[:-1], "--wait=10"], script, None)
-    if ended.returncode:
-        raise EnvironmentLacks(f"{command[0]} refused the new rules: {tools.said(ended)}")
-
-
-def _run(namespace: Namespace, command: list[str], script: str, lock: str | None) -> tools.Finished:
-    try:
-        return tools.run(namespace, command, script, lock=lock)
-    except subprocess.TimeoutExpired:
-        raise EnvironmentLacks(f"{command[0]} did not end within {tools.SLOWEST_S:.0f} s") from None
-
-
-def _verify(namespace: Namespace, plan: Plan) -> None:
-    """Read back: every rule must be there, in order; others may have come in between."""
-    now = rewrite.chains(plan.tool, rulesets.reread(namespace, plan.tool))
-    for place, rules in rewrite.expected(plan.text, plan.edits).items():
-        present = iter(line.same for line in now.get(place.key, []))
-        missing = [rule for rule in rules if rule not in present]
-        if missing:
-            raise SnatRaceError(
-                f"{place} does not read back as written; '{missing[0]}' is not where it was put. "
-                "Did another program change it at the same time? Look, and run this again"
-            )
+    return plan

@@ -35,7 +35,7 @@ def require_writable(path: Path, option: str = "--output") -> None:
         raise UsageError(f"{option}: cannot write {path} ({why}); choose another place") from failed
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, option: str = "--output") -> None:
     """Replace ``path`` by ``text``; a reader sees the old file or the new one, whole.
 
     A link is followed; a device or a pipe is written to, not replaced.
@@ -61,7 +61,25 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as failed:
         if temporary:
             temporary.unlink(missing_ok=True)
-        raise EnvironmentLacks(f"--output: cannot write {path}: {failed.strerror}") from failed
+        raise EnvironmentLacks(f"{option}: cannot write {path}: {failed.strerror}") from failed
+
+
+def create_private(path: Path, option: str) -> None:
+    """Make an empty file that nobody else can read, and none else has made: no link is followed.
+
+    Raises:
+        UsageError: there is one already.
+        EnvironmentLacks: it cannot be made.
+
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    except FileExistsError:
+        raise UsageError(
+            f"{option}: {path} exists, and may be needed to undo something; name another file"
+        ) from None
+    except OSError as failed:
+        raise EnvironmentLacks(f"{option}: cannot write {path}: {failed.strerror}") from failed
 
 
 def _replaceable(target: Path) -> bool:

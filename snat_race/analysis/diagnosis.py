@@ -103,7 +103,7 @@ def _unaccounted(losses: int, kernel: Kernel, *, nothing_came: bool) -> Cause:
         cause = "not_watched"
         evidence = "the NAT's counters were not read, so the cause cannot be told"
         advice = (
-            "add --watch-netns 1 (the host's; or whichever does the NAT), or run 'snat_race watch' there"
+            "add --watch-netns 1 (the host's; or whichever does the NAT), or run 'snat-race watch' there"
         )
     elif nothing_came:
         cause = "filtered"

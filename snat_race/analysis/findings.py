@@ -1,6 +1,8 @@
 """What ``doctor`` finds, and what ``mitigate`` changes, as JSON has it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from snat_race.analysis.model import SCHEMA_VERSION, Model, Result
 
@@ -13,6 +15,7 @@ Tools = Literal[
     "ip6tables-legacy",
     "nft",
 ]
+OneLine = Annotated[str, Field(pattern=r"^[^\r\n]*$")]
 Level = Literal["exposed", "warning", "unknown", "ok"]
 
 
@@ -43,21 +46,24 @@ class Change(Model):
     """
 
     tool: Tools
-    family: str
-    table: str
-    chain: str
-    old: str
-    new: str
+    family: OneLine
+    table: OneLine
+    chain: OneLine
+    old: OneLine
+    new: OneLine
     nth: int
     copies: int
 
 
 class Undo(Model):
-    """What ``mitigate --apply`` changed, and a dump of all rules as they were before."""
+    """What ``mitigate --apply`` changed, or was about to, in the network namespace of inode ``netns``,
+    and a dump of all rules as they were before.
+    """
 
     schema_version: Literal[1] = SCHEMA_VERSION
     kind: Literal["undo"] = "undo"
     written_at: str
     environment: dict[str, Any]
-    changes: list[Change]
+    netns: int
+    changes: list[Change] = Field(min_length=1)
     dumps: dict[str, str]

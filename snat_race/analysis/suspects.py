@@ -17,7 +17,7 @@ from snat_race.analysis.result import Cause
 EVERY_PORT = 64512
 RARE = 1e-4  # losses less probable than this are not put down to chance
 
-_RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule: see 'snat_race mitigate'"
+_RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule: see 'snat-race mitigate'"
 _BY_CHANCE = "nothing: two SYNs at once draw the same port now and then"
 _NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs collide than chance has it"
 _MORE_PORTS = "give the NAT more ports or addresses, or the load more destinations"

@@ -64,10 +64,10 @@ def _window_of(path: Path) -> tuple[float, tuple[float, float]]:
     except OSError as failed:
         raise UsageError(f"--from: cannot read {path}: {failed.strerror}") from failed
     except (UnicodeDecodeError, JSONDecodeError, ValidationError) as failed:
-        raise UsageError(f"--from: {path} is no result of 'snat_race lab --output'") from failed
+        raise UsageError(f"--from: {path} is no result of 'snat-race lab --output'") from failed
     if not result.window:
         raise UsageError(
-            f"--from: {path} holds no window; measure it with 'snat_race lab --window --output FILE'"
+            f"--from: {path} holds no window; measure it with 'snat-race lab --window --output FILE'"
         )
     window = result.window
     drawing = [each.name for each in result.variants if each.drawn_ports]

@@ -1,6 +1,7 @@
 """``mitigate``: have the SNAT rules of a host draw their ports."""
 
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from snat_race.commands import arguments
 from snat_race.errors import EnvironmentLacks, UsageError
-from snat_race.output import require_writable, write_atomically
+from snat_race.output import create_private, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from snat_race.analysis.findings import Undo
-    from snat_race.mitigate import Found, Plan
+    from snat_race.kernel.namespaces import Namespace
+    from snat_race.mitigate import Found
 
 
 def mitigate(
@@ -31,50 +33,79 @@ def mitigate(
         raise UsageError("--dump: is written by --apply; add that")
     namespace = places.find(netns, "--netns") if netns is not None else places.here()
     if revert:
-        _show(mitigate.revert(namespace, _read(revert)))
+        found = mitigate.revert(namespace, _read(revert))
+        _show(found)
+        _require_all(found, "reverted")
         print(f"# {revert}: reverted, and read back.")
-        return
-    path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
-    if apply:
+    elif apply:
+        path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
+        found = mitigate.apply(namespace, _Dump(path))
+        undo = f"{{}} --revert {shlex.quote(str(path.absolute()))}"
+        _report(found, namespace, f"# Applied, and read back. To undo: {undo}")
+        _require_all(found, "changed")
+    else:
+        found = mitigate.look(namespace)
+        _report(found, namespace, "# Nothing was changed. To do it: {} --apply")
+
+
+class _Dump:
+    """The file that an undo is kept in: made only when there is one, and by us."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._made = path, False
         if path.exists():
-            raise UsageError(
-                f"--dump: {path} exists, and may be needed to undo something; name another file"
-            )
+            create_private(path, "--dump")  # refuses
         require_writable(path, "--dump")
-    found = mitigate.apply(namespace, lambda undo: _save(path, undo)) if apply else mitigate.look(namespace)
-    _report(found, path if apply else None, netns)
+
+    def __call__(self, undo: "Undo | None") -> None:
+        if undo is None:
+            self._path.unlink()
+            return
+        if not self._made:
+            create_private(self._path, "--dump")
+            self._made = True
+        write_atomically(self._path, undo.model_dump_json(indent=1) + "\n", "--dump")
 
 
-def _report(found: "Found", applied: Path | None, netns: str | None) -> None:
-    """Print the diff, so that it is one still, and what to know about it as comments."""
+def _report(found: "Found", namespace: "Namespace", then: str) -> None:
+    """Print the diff, so that it is one still, and what to know about it as comments.
+
+    Raises:
+        EnvironmentLacks: nothing can be changed, and not because nothing is exposed.
+
+    """
+    from snat_race.invocation import command
+    from snat_race.kernel import places
+
     for each in found.unreadable:
         print(f"warning: not looked into: {each}", file=sys.stderr)
-    if not found.plans:
-        if found.unreadable:
-            raise EnvironmentLacks(
-                "found nothing to change, but not everything could be read; try "
-                f"'sudo {sys.executable} -m snat_race mitigate'"
-            )
+    _show(found)
+    if found.plans:
+        for each in found.writers:
+            print(f"# {each}.")
+        where = [] if namespace.name == places.HERE else ["--netns", namespace.name]
+        print(then.format(command("mitigate", *where)))
+    elif found.unreadable:
+        raise EnvironmentLacks(
+            "found nothing to change, but not everything could be read; see the warnings"
+            + (f", and try '{command('mitigate', sudo=True)}'" if os.geteuid() else "")
+        )
+    elif not found.owned:
         print("# No SNAT rule here is exposed: there is nothing to change.")
-        return
-    _show(found.plans)
-    for each in found.writers:
-        print(f"# {each}.")
-    where = f" --netns {netns}" if netns else ""
-    if applied:
-        print(f"# Applied, and read back. To undo: python -m snat_race mitigate{where} --revert {applied}")
-    else:
-        print(f"# Nothing was changed. To do it: python -m snat_race mitigate{where} --apply")
+        if container := places.container(namespace):
+            print(f"warning: {container}; the rules that translate it are the host's", file=sys.stderr)
 
 
-def _show(plans: "tuple[Plan, ...] | list[Plan]") -> None:
-    for plan in plans:
+def _show(found: "Found") -> None:
+    for plan in found.plans:
         print(plan.diff)
+    for each in (*found.owned, *found.refused):
+        print(f"warning: not changed: {each}", file=sys.stderr)
 
 
-def _save(path: Path, undo: "Undo") -> None:
-    path.touch(mode=0o600)  # the rules of a host are not everybody's to read
-    write_atomically(path, undo.model_dump_json(indent=1) + "\n")
+def _require_all(found: "Found", done: str) -> None:
+    if found.owned or found.refused or found.unreadable:
+        raise EnvironmentLacks(f"not everything could be {done}; see the warnings")
 
 
 def _read(path: Path) -> "Undo":
@@ -87,4 +118,4 @@ def _read(path: Path) -> "Undo":
     except OSError as failed:
         raise UsageError(f"--revert: cannot read {path}: {failed.strerror}") from failed
     except ValidationError as failed:
-        raise UsageError(f"--revert: {path} is no file of 'snat_race mitigate --apply'") from failed
+        raise UsageError(f"--revert: {path} is no file of 'mitigate --apply'") from failed

@@ -76,10 +76,10 @@ def _say_what_is_read(node: "Node") -> None:
             f"reading {node.source}, for netlink says '{node.why_not_netlink}' (it takes CAP_NET_ADMIN)",
             file=sys.stderr,
         )
-    if device := places.only_device(node.namespace):
+    if container := places.container(node.namespace):
         print(
-            f"warning: {node.namespace.name} has one device, {device}, so it is a container's; the NAT's "
-            "counters are those of the host: run there, or with --netns 1 in a container with --pid host",
+            f"warning: {container}; the NAT's counters are those of the host: run there, or with --netns 1 "
+            "in a container with --pid host",
             file=sys.stderr,
         )
 

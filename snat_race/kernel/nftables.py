@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from snat_race.kernel.listing import Chain, Chains, Line
@@ -11,8 +12,12 @@ from snat_race.kernel.snat_rules import Place, SnatRule
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _RULE = re.compile(r"^\t\t(.+) # handle (\d+)$")
-# What is quoted, a comment say, is left alone.
-_COUNTED = re.compile(r'"[^"]*"|\bcounter packets (\d+) bytes (\d+)')
+# What counts, and its count. What is quoted, a comment say, is left alone.
+_COUNTED = re.compile(
+    r'"[^"]*"|\b(counter)( packets \d+ bytes \d+)|\b(quota (?:over |until )?\d+ \w+)( used \d+ \w+)'
+    r"|\b(last)( used \S+)"
+)
+_FLAGS = re.compile(r"^\tflags (\S+)$")
 _HOOKS = ("postrouting", "input")  # where the kernel calls source translation
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 
@@ -38,17 +43,33 @@ def chains(text: str) -> Chains:
 
 def uncounted(rule: str) -> str:
     """Return a rule without what its counters have counted."""
-    return _COUNTED.sub(lambda found: "counter" if found[1] else found[0], rule)
+    return _COUNTED.sub(lambda found: "".join(filter(None, found.groups()[::2])) or found[0], rule)
 
 
 def with_counters_of(rule: str, present: str) -> str:
     """Return ``rule`` with the counts that ``present``, the same rule but for its flags, has now."""
-    counts = iter(found[0] for found in _COUNTED.finditer(present) if found[1])
-    return _COUNTED.sub(lambda old: next(counts, old[0]) if old[1] else old[0], rule)
+    counts = iter(found[0] for found in _COUNTED.finditer(present) if not found[0].startswith('"'))
+    return _COUNTED.sub(lambda old: old[0] if old[0].startswith('"') else next(counts, old[0]), rule)
 
 
-def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
-    """Yield the rules that translate sources, of ``nft -a list ruleset`` and ``nft -j`` of the same.
+def flags(text: str) -> dict[tuple[str, str], set[str]]:
+    """Return the flags of each table, by family and name: ``dormant``, ``owner``.
+
+    From the text: what nft 1.0.6 prints for them in JSON is some other string of its memory.
+    """
+    found: dict[tuple[str, str], set[str]] = {}
+    table = ("", "")
+    for line in text.split("\n"):
+        if shape := _TABLE.match(line):
+            table = shape[1], shape[2]
+        elif shape := _FLAGS.match(line):
+            found[table] = set(shape[1].split(","))
+    return found
+
+
+def snat_rules(text: str, ruleset: str) -> tuple[list[SnatRule], list[str]]:
+    """Return the rules that translate sources, of ``nft -a list ruleset`` and ``nft -j`` of the same,
+    and which of them are not in the text, or not in one line of it.
 
     Those that iptables has written are not nft's to read: see :func:`written_by_iptables`.
     """
@@ -57,13 +78,20 @@ def snat_rules(text: str, ruleset: str) -> Iterator[SnatRule]:
         chain: {line.handle: (index, line.text) for index, line in enumerate(lines)}
         for chain, lines in chains(text).items()
     }
-    reachable = _reachable(objects)
+    reachable, flagged = _reachable(objects), flags(text)
+    found, lost = [], []
     for rule in _rules(objects):
         chain = (rule["family"], rule["table"], rule["chain"])
         kind, does = _translation(rule)
-        if kind and rule["handle"] in handles.get(chain, {}):
-            index, line = handles[chain][rule["handle"]]
-            yield _described(Place("nft", *chain), index, line, rule, does, reachable=chain in reachable)
+        at = handles.get(chain, {}).get(rule["handle"])
+        if kind and at:
+            table = flagged.get(chain[:2], set())
+            reached = chain in reachable and "dormant" not in table
+            described = _described(Place("nft", *chain), *at, rule, does, reachable=reached)
+            found.append(replace(described, owned="owner" in table))
+        elif kind:
+            lost.append(f"chain {' '.join(chain)} handle {rule['handle']}")
+    return found, lost
 
 
 def written_by_iptables(ruleset: str) -> set[Chain]:

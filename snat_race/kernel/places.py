@@ -50,9 +50,9 @@ def same(one: Namespace, other: Namespace) -> bool:
     return os.path.sameopenfile(one.fd, other.fd)
 
 
-def only_device(namespace: Namespace) -> str | None:
-    """Return the only device there, if it is of a kind that containers have: such a namespace
-    forwards nothing, so its NAT is elsewhere. None for any other.
+def container(namespace: Namespace) -> str:
+    """Say that a namespace is a container's, "" if it is not: its only device is of a kind that
+    containers have, so it forwards nothing, and its NAT is elsewhere.
     """
     with namespace.entered(), IPRoute() as netlink:
         found = [
@@ -61,9 +61,11 @@ def only_device(namespace: Namespace) -> str | None:
             if link.get_attr("IFLA_IFNAME") != "lo" and link["state"] == "up"
         ]
     if len(found) != 1 or found[0][1] is None:
-        return None
+        return ""
     name, info = found[0]
-    return str(name) if info.get_attr("IFLA_INFO_KIND") in _IN_CONTAINERS else None
+    if info.get_attr("IFLA_INFO_KIND") not in _IN_CONTAINERS:
+        return ""
+    return f"{namespace.name} has one device, {name}, so it is a container's"
 
 
 def _of_process(pid: int) -> Path:

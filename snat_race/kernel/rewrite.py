@@ -1,15 +1,16 @@
 """Replaces rules of a chain by others: as a script for the tool, and as it will print them. Pure.
 
-Never by number alone: if another program changes the chain in between, the script is refused as a
-whole, or does what it should.
+A chain may change between the reading and the loading: iptables-nft and nft know no lock. So what is
+read back is compared with what was meant: see :func:`settled`.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from snat_race.kernel import nftables, xtables
-from snat_race.kernel.listing import Chains
+from snat_race.kernel.listing import Chains, Line
 from snat_race.kernel.snat_rules import Place, SnatRule, cured_nft, cured_xtables
 
 _HANDLE = re.compile(r" # handle \d+$")
@@ -23,6 +24,22 @@ class Edit:
     index: int
     old: str
     new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would change: ``text``, a tool's rules as they are, and its edits."""
+
+    tool: str
+    text: str
+    edits: tuple[Edit, ...]
+
+    @property
+    def diff(self) -> str:
+        """The change as a unified diff of what the tool prints."""
+        before, after = printed(self.text, self.edits)
+        name = "nft list ruleset" if self.tool == "nft" else f"{self.tool}-save"
+        return "\n".join(difflib.unified_diff(before, after, name, name, "now", "then", lineterm=""))
 
 
 def cure(rule: SnatRule) -> Edit:
@@ -46,6 +63,53 @@ def expected(text: str, edits: Sequence[Edit]) -> dict[Place, list[str]]:
     return found
 
 
+def settled(text: str, edits: Sequence[Edit], then: str) -> list[Edit] | None:
+    """Return the edits as ``then``, what the tool prints after them, has them: in its words, at the
+    places where they are; None if it does not have every rule, in order.
+
+    nft may list a rule in other words than it was told: a set of networks, merged.
+    """
+    tool = edits[0].place.tool
+    before, after = chains(tool, text), chains(tool, then)
+    found = []
+    for place in dict.fromkeys(edit.place for edit in edits):
+        own = sorted((edit for edit in edits if edit.place == place), key=lambda edit: edit.index)
+        old, new = before[place.key], after.get(place.key, [])
+        at = _by_handle(old, own, new) if tool == "nft" else _by_text(old, own, new)
+        if at is None:
+            return None
+        found += [
+            replace(edit, index=index, new=new[index].same) for edit, index in zip(own, at, strict=True)
+        ]
+    return found
+
+
+def _by_handle(old: list[Line], own: list[Edit], new: list[Line]) -> list[int] | None:
+    """Find ours by handle: they count upwards, as long as the table lives."""
+    known = {line.handle for line in old}
+    added = iter(sorted(line.handle for line in new if line.handle not in known))
+    meant = [line.handle for line in old]
+    for edit in own:
+        meant[edit.index] = next(added, 0)
+    at = _subsequence(meant, [line.handle for line in new])
+    return at and [at[edit.index] for edit in own]
+
+
+def _by_text(old: list[Line], own: list[Edit], new: list[Line]) -> list[int] | None:
+    meant = [line.same for line in old]
+    for edit in own:
+        meant[edit.index] = edit.new
+    at = _subsequence(meant, [line.same for line in new])
+    return at and [at[edit.index] for edit in own]
+
+
+def _subsequence(wanted: Sequence[object], present: Sequence[object]) -> list[int] | None:
+    """Return where each of ``wanted`` is in ``present``, in order; others may be in between."""
+    numbered = iter(enumerate(present))
+    at = [next((index for index, each in numbered if each == one), -1) for one in wanted]
+    return None if -1 in at else at
+
+
 def same(tool: str, rule: str) -> str:
     """Return a rule without what its counters have counted."""
     return nftables.uncounted(rule) if tool == "nft" else rule
@@ -65,7 +129,7 @@ def script(text: str, edits: Sequence[Edit]) -> str:
 
 
 def _nft_lines(now: Chains, edits: Iterable[Edit]) -> Iterator[str]:
-    """Insert and delete by handle, which is never given to another rule.
+    """Insert and delete by handle: refused as a whole if a rule is not there any more.
 
     Not ``replace``: nft 1.0.6 aborts on that if the rule holds a set with networks.
     """

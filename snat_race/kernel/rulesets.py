@@ -2,7 +2,8 @@
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks
@@ -12,6 +13,8 @@ from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.snat_rules import Facts, SnatRule, judged
 
 _BASES = ("iptables", "ip6tables")
+_DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
+_NOT_ONE_LINE = "not in one line, has its comment a line break, or did it change just now? "
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
 
@@ -49,14 +52,23 @@ class Rulesets:
 def read(namespace: Namespace) -> Rulesets:
     """Read whatever rules there are, and judge them for this kernel and its clients' ports."""
     with namespace.entered():
-        facts = Facts(host.kernel_version() >= (5, 0), host.local_port_range())
-    sets = [_xtables(namespace, tool, facts) for tool in _xtables_tools()]
+        facts = Facts(host.kernel_version() >= (5, 0), _client_ports())
+    sets = [_xtables(namespace, tool) for tool in _xtables_tools()]
     if tools.where("nft"):
-        sets.append(_nft(namespace, facts, {chain for each in sets for chain in _chains(each)}))
+        sets.append(_nft(namespace, {chain for each in sets for chain in _chains(namespace, each)}))
+    # Two clients may come by rules of different tools.
+    verdicts = iter(judged((rule for each in sets for rule in each.rules), facts))
+    sets = [replace(each, rules=tuple(islice(verdicts, len(each.rules)))) for each in sets]
     unreadable = [f"{each.tool}: {each.why_not}" for each in sets if each.why_not]
     if not sets:
         unreadable.append("no tool that reads rules: 'sudo apt-get install nftables iptables'")
     return Rulesets(tuple(sets), tuple(unreadable + list(_unseen(namespace, sets))))
+
+
+def _client_ports() -> tuple[int, int]:
+    """Return from where clients dial, the containers among them: theirs is the kernel's default."""
+    low, high = host.local_port_range()
+    return min(low, _DEFAULT_PORTS[0]), max(high, _DEFAULT_PORTS[1])
 
 
 def reread(namespace: Namespace, tool: str) -> str:
@@ -88,52 +100,60 @@ def _xtables_tools() -> list[str]:
     return found
 
 
-def _xtables(namespace: Namespace, tool: str, facts: Facts) -> Ruleset:
+def _legacy(namespace: Namespace, tool: str) -> bool:
+    """Whether a tool is of the legacy back end, as all were before 1.8, when --version told nothing."""
+    if tool.endswith(("-legacy", "-nft")):
+        return tool.endswith("-legacy")
+    return "nf_tables" not in _printed(namespace, [tool, "--version"]).stdout
+
+
+def _xtables(namespace: Namespace, tool: str) -> Ruleset:
     done = _printed(namespace, _printing(tool))
     if done.returncode:
         return Ruleset(tool, why_not=tools.said(done))
-    return Ruleset(tool, done.stdout, tuple(judged(xtables.snat_rules(tool, done.stdout), facts)))
-
-
-def _nft(namespace: Namespace, facts: Facts, iptables_owns: set[Chain]) -> Ruleset:
-    """Read nft's own tables; those of iptables-nft are read, and mended, with that."""
-    listed, as_json = (
-        _printed(namespace, _printing("nft")),
-        _printed(namespace, ["nft", "-j", "list", "ruleset"]),
+    broken = "; ".join(xtables.broken(tool, done.stdout))
+    return Ruleset(
+        tool, done.stdout, tuple(xtables.snat_rules(tool, done.stdout)), broken and _NOT_ONE_LINE + broken
     )
+
+
+def _nft(namespace: Namespace, iptables_owns: set[Chain]) -> Ruleset:
+    """Read nft's own tables; those of iptables-nft are read, and mended, with that."""
+    listed = _printed(namespace, _printing("nft"))
+    as_json = _printed(namespace, ["nft", "-j", "list", "ruleset"])
     if listed.returncode or as_json.returncode:
         return Ruleset("nft", why_not=tools.said(listed if listed.returncode else as_json))
-    rules = judged(nftables.snat_rules(listed.stdout, as_json.stdout), facts)
+    rules, lost = nftables.snat_rules(listed.stdout, as_json.stdout)
     own = tuple(rule for rule in rules if rule.place.key not in iptables_owns)
     unread = nftables.written_by_iptables(as_json.stdout) - iptables_owns
-    why_not = ""
+    why_not = [_NOT_ONE_LINE + ", ".join(lost)] if lost else []
     if unread:
         names = ", ".join(" ".join(each) for each in sorted(unread))
-        why_not = f"chain {names}: holds rules of iptables that no iptables here can print"
-    return Ruleset("nft", listed.stdout, own, why_not)
+        why_not.append(f"chain {names}: holds rules of iptables that no iptables here can print")
+    return Ruleset("nft", listed.stdout, own, "; ".join(why_not))
 
 
-def _chains(ruleset: Ruleset) -> set[Chain]:
+def _chains(namespace: Namespace, ruleset: Ruleset) -> set[Chain]:
     """Return the chains of nft that iptables-nft has printed; nft's own in its tables it has not."""
-    if ruleset.tool.endswith("legacy"):
+    if _legacy(namespace, ruleset.tool):
         return set()
     return {chain for chain, lines in xtables.chains(ruleset.tool, ruleset.text).items() if lines}
 
 
 def _unseen(namespace: Namespace, sets: list[Ruleset]) -> Iterator[str]:
     """Yield what is loaded that no tool here has read."""
-    read_by = {each.tool for each in sets if not each.why_not}
+    xtables_sets = [each for each in sets if each.tool != "nft"]
+    legacy = {each.tool for each in xtables_sets if _legacy(namespace, each.tool)}
     for base, names in _LEGACY_TABLES.items():
         with namespace.entered():
             try:
                 loaded = Path("/proc/thread-self/net", names).read_text().split()
             except OSError:
                 continue
-        if loaded and f"{base}-legacy" not in read_by and not (base in read_by and "nft" in read_by):
+        if loaded and not legacy & {base, f"{base}-legacy"}:
             yield f"tables of legacy {base} are loaded ({', '.join(loaded)}): install {base}-legacy"
-    for each in sets:
-        tables = [table for table in xtables.incompatible(each.text) if table == "nat"]
-        if each.tool != "nft" and tables and "nft" not in read_by:
+    for each in xtables_sets:
+        if "nat" in xtables.incompatible(each.text) and not tools.where("nft"):
             yield f"{each.tool} calls table nat incompatible: 'sudo apt-get install nftables', to read it"
 
 

@@ -6,7 +6,6 @@ the address it translates to (get_unique_tuple() in nf_nat_core.c); otherwise it
 
 import ipaddress
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -18,7 +17,8 @@ _CHANGES_NOTHING = frozenset({"icmp", "icmpv6", "ipv6-icmp", "1", "58"})
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What decides about a rule that this host's kernel adds: whether ``--random`` is as good as
-    ``--random-fully`` (since 5.0), and from which ports clients connect.
+    ``--random-fully`` (since 5.0; before, a range of few ports is handed out in order, to racing
+    clients the same), and from which ports clients connect: this host's, and those of containers.
     """
 
     random_is_full: bool = True
@@ -49,7 +49,7 @@ class SnatRule:
     """One rule, ``text`` as its tool prints it, the ``index``-th of its chain, counted from 0.
 
     ``address``: what it translates to, "" for masquerade. ``harmless``: why it is not exposed, ""
-    if it is.
+    if it is. ``owned``: by a running program, so that no other can change it.
     """
 
     place: Place
@@ -63,20 +63,37 @@ class SnatRule:
     destination: str = ""
     comment: str = ""
     reachable: bool = True
+    owned: bool = False
     harmless: str = ""
 
 
 def judged(rules: Iterable[SnatRule], facts: Facts) -> list[SnatRule]:
-    """Return the rules, each with the reason why it is harmless, if it is."""
+    """Return the rules of a whole host, each with the reason why it is harmless, if it is."""
     every = [replace(rule, harmless=_why_harmless(rule, facts)) for rule in rules]
-    # A single client races nobody. Two such rules with one address are two clients.
-    alone = Counter(_shared(rule) for rule in every if not rule.harmless and _one_client(rule))
+    # A pool of clients is exposed by itself; cured, it does not race a single one either.
+    single = [rule for rule in every if not rule.harmless and _one_client(rule)]
     return [
         replace(rule, harmless="a single client")
-        if not rule.harmless and _one_client(rule) and alone[_shared(rule)] == 1
+        if rule in single and not any(_race(rule, other) for other in single)
         else rule
         for rule in every
     ]
+
+
+def _race(rule: SnatRule, other: SnatRule) -> bool:
+    """Whether two rules of a client each give them one address. Masquerade may mean any."""
+    return (
+        rule.source != other.source
+        and bool(_versions(rule) & _versions(other))
+        and (rule.address == other.address or (_one_client(other) and not (rule.address and other.address)))
+    )
+
+
+def _versions(rule: SnatRule) -> set[int]:
+    """Return the IP versions that a rule may be for; a chain of family inet has both."""
+    if told := f"{rule.source}{rule.address}":
+        return {6 if ":" in told else 4}
+    return {"ip": {4}, "ip6": {6}}.get(rule.place.family, {4, 6})
 
 
 def _why_harmless(rule: SnatRule, facts: Facts) -> str:
@@ -90,14 +107,15 @@ def _why_harmless(rule: SnatRule, facts: Facts) -> str:
         return "ICMP has no ports"
     if rule.source and rule.source == rule.destination and _one_client(rule):
         return "a client that reaches itself"
-    return _of_ports(rule.ports, facts.client_ports) if rule.ports else ""
+    return _of_ports(rule.ports, facts) if rule.ports else ""
 
 
-def _of_ports(ports: tuple[int, int], clients: tuple[int, int]) -> str:
+def _of_ports(ports: tuple[int, int], facts: Facts) -> str:
     """Say why a rule with these ports is harmless; "" if it is not."""
+    clients = facts.client_ports
     if ports[0] == ports[1]:
         return f"has port {ports[0]} only, so nothing to draw from"
-    if ports[1] < clients[0] or clients[1] < ports[0]:
+    if facts.random_is_full and (ports[1] < clients[0] or clients[1] < ports[0]):
         return f"draws from {ports[0]}-{ports[1]}, beside the clients' ports {clients[0]}-{clients[1]}"
     return ""
 
@@ -109,10 +127,6 @@ def _one_client(rule: SnatRule) -> bool:
         return ipaddress.ip_network(rule.source, strict=False).num_addresses == 1
     except ValueError:
         return False
-
-
-def _shared(rule: SnatRule) -> tuple[str, str]:
-    return rule.place.family, rule.address
 
 
 def cured_xtables(text: str) -> str:

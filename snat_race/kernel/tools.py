@@ -41,6 +41,7 @@ def run(
             [path, *command[1:]], input=script, capture_output=True,
             encoding="utf-8", errors="backslashreplace",
             timeout=SLOWEST_S, check=False, env=environment,
+            process_group=0,  # Ctrl-C is for us; a tool that is at work ends it
         )  # fmt: skip
 
 
@@ -89,7 +90,8 @@ def xtables_lock() -> Iterator[Lock]:
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failed:
         raise EnvironmentLacks(
-            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo"
+            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo, or name another file "
+            "with XTABLES_LOCKFILE, as for iptables, if these rules are of a namespace of your own"
         ) from failed
     try:
         yield Lock(path, fd)

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 from snat_race.kernel.snat_rules import SnatRule
 
+_NEVER = r"$^"
+
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """One program. ``recognised``: a pattern of "table chain # comment # rule"."""
+    """One program. ``recognised``: a pattern of "table chain # comment"; ``rule``: of its own words."""
 
     name: str
     recognised: str
     again: str
     setting: str
+    rule: str = _NEVER
 
 
 UNKNOWN = Writer(
@@ -69,9 +72,10 @@ _WRITERS = (
     ),
     Writer(
         "kube-router",
-        r"kube-router-pod-subnets",
+        _NEVER,
         "kube-router, within --iptables-sync-period (5 min)",
         "kube-router randomises by itself where iptables can: update it",
+        r"kube-router-pod-subnets",
     ),
     Writer(
         "CNI portmap",
@@ -100,7 +104,7 @@ _WRITERS = (
     ),
     Writer(
         "firewalld",
-        r"^firewalld |\bPOST_\w+_allow\b",
+        r"^firewalld |\bPOST_\S+_allow\b",
         "firewalld, at each --reload or change",
         f"firewalld {_NONE}; --remove-masquerade and a direct rule of yours",
     ),
@@ -118,15 +122,23 @@ _WRITERS = (
     ),
     Writer(
         "Docker",
-        r"^docker-bridges |! -o (docker0|br-[0-9a-f]{12}|docker_gwbridge) -j (MASQUERADE|SNAT)",
+        r"^docker-bridges ",
         "dockerd, when it or a network starts",
         f"Docker {_NONE}; take its rule away (com.docker.network.bridge.enable_ip_masquerade=false on the "
         "network) and load your own",
+        r" -o (docker0|br-[0-9a-f]{12}|docker_gwbridge) (-m addrtype --src-type LOCAL )?-j (MASQ|SNAT)",
     ),
 )  # fmt: skip
 
 
 def writer_of(rule: SnatRule) -> Writer:
     """Return who wrote a rule, as far as can be told."""
-    known_by = f"{rule.place.table} {rule.place.chain} # {rule.comment} # {rule.text}"
-    return next((each for each in _WRITERS if re.search(each.recognised, known_by)), UNKNOWN)
+    known_by = f"{rule.place.table} {rule.place.chain} # {rule.comment}"
+    return next(
+        (
+            each
+            for each in _WRITERS
+            if re.search(each.recognised, known_by) or re.search(each.rule, rule.text)
+        ),
+        UNKNOWN,
+    )

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 
 from snat_race.kernel.listing import Chains, Line
 from snat_race.kernel.snat_rules import Place, SnatRule
@@ -42,13 +43,19 @@ def uncounted(rule: str) -> str:
     return _COUNTED.sub("", rule)
 
 
+def broken(tool: str, text: str) -> list[str]:
+    """Return the rules of table nat that are not in one line: a comment has a line break."""
+    every = (lines for chain, lines in chains(tool, text).items() if chain[1] == "nat")
+    return [line.text for lines in every for line in lines if not _words(line)]
+
+
 def snat_rules(tool: str, text: str) -> Iterator[SnatRule]:
     """Yield the rules that translate sources; see :func:`snat_rules.judged`."""
     every = {chain: lines for chain, lines in chains(tool, text).items() if chain[1] == "nat"}
     reachable = _reachable({chain[2]: lines for chain, lines in every.items()})
     for chain, lines in every.items():
         for index, line in enumerate(lines):
-            words = shlex.split(line.text)
+            words = _words(line)
             if _target(words) in _SNAT:
                 place = Place(tool, *chain)
                 yield _described(place, index, line.text, words, reachable=chain[2] in reachable)
@@ -90,9 +97,19 @@ def _value(words: list[str], option: str) -> str:
     return ""
 
 
+def _words(line: Line) -> list[str]:
+    try:
+        return shlex.split(line.text)
+    except ValueError:  # a quote that does not end in this line
+        return []
+
+
 def _target(words: list[str]) -> str:
-    """Return what a rule jumps or goes to; "" if nothing."""
-    return next((value for option in _JUMPS if (value := _value(words, option))), "")
+    """Return what a rule jumps or goes to, "" if nothing: the last such option, for the matches
+    before may look for any string.
+    """
+    pairs = pairwise(words)
+    return next((b for a, b in reversed(list(pairs)) if a in _JUMPS and not b.startswith("-")), "")
 
 
 def _reachable(every: dict[str, list[Line]]) -> set[str]:
@@ -102,6 +119,6 @@ def _reachable(every: dict[str, list[Line]]) -> set[str]:
         chain = waiting.pop()
         if chain not in seen:
             seen.add(chain)
-            targets = (_target(shlex.split(line.text)) for line in every[chain])
+            targets = (_target(_words(line)) for line in every[chain])
             waiting += [target for target in targets if target in every]
     return seen

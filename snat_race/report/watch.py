@@ -92,7 +92,7 @@ def closing(result: WatchResult) -> str:
         for each in result.suspects
     ]
     if any(each.cause == "snat_race" for each in result.suspects):
-        lines.append("Which rules race, and what helps: 'snat_race doctor'.")
+        lines.append("Which rules race, and what helps: 'snat-race doctor'.")
     return "\n".join(lines)
 
 

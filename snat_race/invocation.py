@@ -1,0 +1,15 @@
+"""How to run this program again, in words that can be pasted into a shell."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+
+def command(*arguments: str, sudo: bool = False) -> str:
+    """Return a command line of ours; with ``sudo`` only for those who are not root."""
+    sudo = sudo and os.geteuid() != 0
+    known = Path(shutil.which("python") or "").parent == Path(sys.executable).parent  # a venv, active
+    python = ["sudo", sys.executable] if sudo else ["python" if known else sys.executable]
+    return shlex.join([*python, "-m", "snat_race", *arguments])
