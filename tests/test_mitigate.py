@@ -346,14 +346,6 @@ def test_what_nft_has_counted_stays_and_so_does_what_a_comment_says() -> None:
     assert sum("packets 7 bytes 420" in line for line in after) == 1
 
 
-def test_a_dump_names_no_program_of_its_own(tmp_path: Path) -> None:
-    change = dict.fromkeys(("family", "table", "chain", "old", "new"), "x") | {"nth": 0, "copies": 1}
-    undo = {"written_at": "", "environment": {}, "dumps": {}, "changes": [change | {"tool": "/tmp/evil"}]}
-    (tmp_path / "undo.json").write_text(json.dumps(undo))
-    done = run_cli("mitigate", "--revert", str(tmp_path / "undo.json"))
-    assert (done.returncode, "is no file of" in done.stderr) == (2, True)
-
-
 NETMAP = """table ip a {
  chain post { type nat hook postrouting priority srcnat;
   snat ip prefix to ip saddr map { 10.1.0.0/24 : 192.0.2.0/24 }

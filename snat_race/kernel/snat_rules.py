@@ -85,7 +85,7 @@ def _race(rule: SnatRule, other: SnatRule) -> bool:
     return (
         rule.source != other.source
         and bool(_versions(rule) & _versions(other))
-        and (rule.address == other.address or (_one_client(other) and not (rule.address and other.address)))
+        and (rule.address == other.address or not (rule.address and other.address))
     )
 
 

@@ -1,0 +1,270 @@
+"""What mitigate leaves behind when something comes in between: half of it done, or others at work."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from snat_race import mitigate
+from snat_race.analysis.findings import Undo
+from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
+from snat_race.kernel import places, rulesets, tools
+from snat_race.kernel.tools import where
+from snat_race.kernel.topology import build
+from tests.conftest import IPTABLES, NFT, PRIVATE, eventually, in_sandbox, run_cli
+from tests.test_mitigate import DOCKER, TOOLS, listing, load, rules
+
+PLAIN = """table ip a {
+ chain post { type nat hook postrouting priority srcnat;
+  oifname "eth9" masquerade
+ }
+}
+"""
+MERGED = """table ip a {
+ chain post { type nat hook postrouting priority srcnat;
+  ip saddr { 10.0.0.0/24, 10.0.1.0/24 } counter masquerade
+  ip saddr 10.9.0.0/24 quota 25 mbytes masquerade comment "quota 1 mbytes used 2 bytes"
+ }
+}
+"""
+REAL_RESTORE, REAL_NFT = where("iptables-nft-restore"), where("nft")
+TRIES = '*--test*|*--check*|*list*) exec {} "$@";; esac'
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "xtables.lock"))
+
+
+@pytest.fixture
+def replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a shell script in the place of a tool; what only tries, or lists, is the real one."""
+
+    def replace(name: str, script: str) -> None:
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        file = tmp_path / "bin" / name
+        file.write_text(f'#!/bin/sh\ncase "$*" in {TRIES.format(where(name))}\n{script}\n')
+        file.chmod(0o755)
+        monkeypatch.setattr(tools, "_PATH", f"{tmp_path}/bin:/usr/sbin:/usr/bin")
+
+    return replace
+
+
+def nft(script: str) -> None:
+    subprocess.run([str(REAL_NFT), "-f", "-"], input=script, text=True, check=True)
+
+
+@PRIVATE
+@NFT
+def test_a_rule_that_nft_puts_in_other_words_can_be_reverted() -> None:
+    def round_trip() -> list[list[str]]:
+        nft(MERGED)
+        saved: list[Undo | None] = []
+        mitigate.apply(places.here(), saved.append)
+        cured = listing("nft")
+        assert saved[-1]
+        mitigate.revert(places.here(), saved[-1])
+        return [[line for line in each if "masquerade" in line] for each in (cured, listing("nft"))]
+
+    cured, reverted = in_sandbox(round_trip)
+    assert all("fully-random" in line for line in cured)
+    # A set of one network reads, loaded again, as that network.
+    assert [line.strip() for line in reverted] == [
+        "ip saddr 10.0.0.0/23 counter packets 0 bytes 0 masquerade",
+        'ip saddr 10.9.0.0/24 quota 25 mbytes masquerade comment "quota 1 mbytes used 2 bytes"',
+    ]
+
+
+@PRIVATE
+@NFT
+@IPTABLES
+def test_half_an_apply_can_be_reverted(replaced: Callable[[str, str], None]) -> None:
+    replaced("nft", "echo no >&2; exit 1")
+
+    def halfway() -> tuple[list[str], list[str], list[str], str]:
+        load("docker.rules", "nft")
+        nft(PLAIN)
+        before, saved = listing(*TOOLS), list[Undo | None]()
+        with pytest.raises(EnvironmentLacks) as caught:
+            mitigate.apply(places.here(), saved.append)
+        half = rules(listing("iptables-nft"))
+        assert saved[-1]
+        mitigate.revert(places.here(), saved[-1])
+        return before, half, listing(*TOOLS), str(caught.value)
+
+    before, half, after, said = in_sandbox(halfway)
+    assert f"{DOCKER} --random-fully" in half
+    assert "the rules of iptables-nft are changed" in said
+    assert after == before
+
+
+@PRIVATE
+@IPTABLES
+@NFT
+def test_what_one_tool_refuses_does_not_keep_the_others_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nft").write_text(f'#!/bin/sh\ncase "$*" in *list*) exec {REAL_NFT} "$@";; esac\nexit 1\n')
+    (tmp_path / "nft").chmod(0o755)
+
+    def cured() -> tuple[tuple[str, ...], list[str]]:
+        load("docker.rules", "nft")
+        nft(PLAIN)
+        monkeypatch.setattr(tools, "_PATH", f"{tmp_path}:/usr/sbin:/usr/bin")
+        return mitigate.apply(places.here(), lambda _: None).refused, rules(listing("iptables-nft"))
+
+    (refused,), present = in_sandbox(cured)
+    assert refused.startswith("nft refused")
+    assert f"{DOCKER} --random-fully" in present
+
+
+@PRIVATE
+@IPTABLES
+def test_rules_that_others_push_aside_are_put_back(replaced: Callable[[str, str], None]) -> None:
+    """Another's rule, inserted on the way into our transaction, makes our places wrong."""
+    theirs = "-s 10.66.0.0/16 -j ACCEPT"
+    first = "-s 10.77.0.0/16 -j RETURN"
+    replaced(
+        "iptables-nft-restore",
+        f'[ -e "$0.done" ] || iptables-nft -t nat -D POSTROUTING {first}\ntouch "$0.done"\n'
+        f'exec {REAL_RESTORE} "$@"',
+    )
+
+    def interfered() -> tuple[list[str], list[str], str, Any]:
+        load("docker.rules", "nft")
+        for rule in (theirs, first):
+            subprocess.run(["iptables-nft", "-t", "nat", "-I", "POSTROUTING", *rule.split()], check=True)
+        before, saved = rules(listing("iptables-nft")), list[Undo | None]()
+        with pytest.raises(SnatRaceError) as caught:
+            mitigate.apply(places.here(), saved.append)
+        return before, rules(listing("iptables-nft")), str(caught.value), saved[-1]
+
+    before, after, said, last = in_sandbox(interfered)
+    assert "at the same time" in said
+    assert "nothing is changed" in said
+    assert last is None
+    assert sorted(after) == sorted(rule for rule in before if "10.77" not in rule)
+
+
+@PRIVATE
+@IPTABLES
+def test_ctrl_c_does_not_cut_it_in_half(replaced: Callable[[str, str], None]) -> None:
+    replaced("iptables-nft-restore", f'kill -INT $PPID\nexec {REAL_RESTORE} "$@"')
+
+    def interrupted() -> list[str]:
+        load("docker.rules", "nft")
+        mitigate.apply(places.here(), lambda _: None)
+        return rules(listing("iptables-nft"))
+
+    assert f"{DOCKER} --random-fully" in in_sandbox(interrupted)
+
+
+@PRIVATE
+@IPTABLES
+def test_what_its_writer_has_put_back_already_is_left_alone() -> None:
+    """One of two rules reads as it did before; the other is reverted, and a file of elsewhere is not."""
+
+    def partly() -> tuple[list[str], list[str], str]:
+        load("docker.rules", "nft")
+        command = ["iptables-nft", "-t", "nat"]
+        other = "-s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE"
+        subprocess.run([*command, "-A", "POSTROUTING", *other.split()], check=True)
+        before, saved = rules(listing("iptables-nft")), list[Undo | None]()
+        mitigate.apply(places.here(), saved.append)
+        subprocess.run([*command, "-D", "POSTROUTING", *other.split(), "--random-fully"], check=True)
+        subprocess.run([*command, "-A", "POSTROUTING", *other.split()], check=True)
+        assert saved[-1]
+        with pytest.raises(UsageError, match="another network namespace") as elsewhere:
+            mitigate.revert(places.here(), saved[-1].model_copy(update={"netns": 1}))
+        mitigate.revert(places.here(), saved[-1])
+        return before, rules(listing("iptables-nft")), str(elsewhere.value)
+
+    before, after, _ = in_sandbox(partly)
+    assert after == before
+
+
+@contextmanager
+def owned_table() -> Iterator[None]:
+    """A table that lives, and can be changed, only with the nft that made it."""
+    owner = subprocess.Popen([str(REAL_NFT), "-i"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    assert owner.stdin
+    owner.stdin.write(
+        b"add table ip own { flags owner; }\n"
+        b"add chain ip own post { type nat hook postrouting priority 90; }\n"
+        b"add rule ip own post masquerade\n"
+    )
+    owner.stdin.flush()
+    try:
+        eventually(lambda: any("masquerade" in line for line in listing("nft")))
+        yield
+    finally:
+        owner.stdin.close()
+        owner.wait(5)
+
+
+@PRIVATE
+@NFT
+@IPTABLES
+def test_a_table_with_an_owner_is_left_to_that(tmp_path: Path) -> None:
+    def cured() -> list[subprocess.CompletedProcess[str]]:
+        with owned_table():
+            load("docker.rules", "nft")
+            steps = (("mitigate", "--apply", "--dump", str(tmp_path / "undo")), ("doctor",), ("mitigate",))
+            return [run_cli(*step) for step in steps]
+
+    applied, examined, rest = in_sandbox(cured)
+    assert (applied.returncode, "--random-fully" in applied.stdout) == (4, True)
+    assert "owns this table" in applied.stderr
+    assert (examined.returncode, "owned by a running program" in examined.stdout) == (3, True)
+    assert "nothing to change" not in rest.stdout
+
+
+@pytest.mark.parametrize("change", [None, {"old": "a\nb"}, {"tool": "/tmp/evil"}])
+def test_a_file_that_no_apply_wrote_is_refused(change: dict[str, str] | None) -> None:
+    fields = dict.fromkeys(("family", "table", "chain", "old", "new"), "x")
+    good = {"tool": "nft", "nth": 0, "copies": 1} | fields
+    undo = {"written_at": "", "environment": {}, "netns": 1, "dumps": {}, "changes": [good]}
+    Undo.model_validate(undo)
+    with pytest.raises(ValidationError):
+        Undo.model_validate(undo | {"changes": [good | change] if change else []})
+
+
+BROKEN = """table ip a {
+ chain post { type nat hook postrouting priority srcnat;
+  masquerade comment "one
+two"
+ }
+}
+"""
+
+
+@PRIVATE
+@NFT
+@IPTABLES
+def test_a_rule_of_two_lines_is_not_passed_over() -> None:
+    def read() -> tuple[str, ...]:
+        nft(BROKEN)
+        command = ["iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-m", "comment", "--comment", "a\nb"]
+        subprocess.run([*command, "-j", "MASQUERADE"], check=True)
+        found = rulesets.read(places.here())
+        assert found.exposed == []
+        return found.unreadable
+
+    told = in_sandbox(read)
+    assert [each.split(":")[0] for each in told] == ["iptables-nft", "nft"]
+
+
+@PRIVATE
+@NFT
+def test_a_container_is_no_place_to_look_for_its_nat() -> None:
+    def look() -> list[subprocess.CompletedProcess[str]]:
+        with build(2).containers[0].entered():
+            return [run_cli("doctor"), run_cli("mitigate")]
+
+    examined, shown = in_sandbox(look)
+    assert (examined.returncode, "it is a container's" in " ".join(examined.stdout.split())) == (4, True)
+    assert "it is a container's" in shown.stderr
