@@ -18,11 +18,10 @@ from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import host
 from snat_race.kernel.counters import Node
-from snat_race.kernel.snat_rules import SnatRule
 from snat_race.load.fleet import Fleet
 from snat_race.options import ClientOptions, Mode
 from snat_race.plan import Target, berths
-from snat_race.translation import nat_of, rules_for
+from snat_race.translation import Translation, nat_of, rules_for
 from snat_race.watcher import Beside
 
 _DRAIN_S = 0.2
@@ -131,11 +130,12 @@ def run(
 
     """
     environment, started_at, began_s = host.environment(), datetime.now(UTC), time.monotonic()
-    rules, fault = rules_for((node.namespace for node in nodes), target.source_ips), None
+    translation = rules_for((node.namespace for node in nodes), target.source_ips)
+    fault = None
     with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
         observer.started(_opening(options, target))
         _warm_up(fleet, options.warmup_s, interrupt)
-        beside = Beside(nodes, nat_of(rules, 0))
+        beside = Beside(nodes, nat_of(translation, 0))
         state = _Run(options, target, fleet, beside, observer)
         try:
             for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
@@ -145,7 +145,7 @@ def run(
             fault = f"{died}; the totals up to then are right"
         fleet.stop()
         state.take(fleet.rest())
-        summary = state.summary()
+        summary, fault = state.summary(), fault or beside.fault or None
     result = ClientResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -155,7 +155,7 @@ def run(
         summary=summary,
         periods=state.periods,
         kernel=beside.kernel(),
-        diagnosis=_causes(summary, beside, rules),
+        diagnosis=_causes(summary, beside, translation),
     )
     return result, fault
 
@@ -168,12 +168,12 @@ def _warm_up(fleet: Fleet, duration_s: float | None, interrupt: Interrupt) -> No
         fleet.rest()
 
 
-def _causes(summary: Summary, beside: Beside, rules: list[SnatRule]) -> list[Cause]:
+def _causes(summary: Summary, beside: Beside, translation: Translation) -> list[Cause]:
     return diagnose(
         summary.attempted,
         summary.errors,
         beside.kernel(),
-        nat=nat_of(rules, summary.attempted),
+        nat=nat_of(translation, summary.attempted),
         exhausted=beside.exhausted,
         resent=lost_again(summary.syn_resent),
     )

@@ -1,7 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP end a run as an order, not as an accident."""
 
+import os
+import select
 import signal
-import threading
 import time
 from types import FrameType
 from typing import Self
@@ -15,7 +16,11 @@ class Interrupt:
     """A context manager; ``requested`` turns true on the first signal. A later one interrupts."""
 
     def __init__(self) -> None:
-        self._event, self._first_s = threading.Event(), 0.0
+        self.requested, self._first_s = False, 0.0
+        self._heard, self._told = (
+            os.pipe()
+        )  # a lock, as threading has them, may be held when a signal comes
+        os.set_blocking(self._told, False)
 
     def __enter__(self) -> Self:
         # nohup has SIGHUP ignored, and means it.
@@ -26,24 +31,24 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        os.close(self._heard)
+        os.close(self._told)
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
         return self.requested
 
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self._event.is_set()
-
     def wait(self, longest_s: float) -> bool:
         """Wait for a signal; whether one has come."""
-        return self._event.wait(max(0.0, longest_s))
+        if not self.requested:
+            select.select([self._heard], [], [], max(0.0, longest_s))
+        return self.requested
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         now_s = time.monotonic()
         if not self.requested:
             self._first_s = now_s
-            self._event.set()
+            self.requested = True
+            os.write(self._told, b"!")
         elif now_s - self._first_s > _SAME_ORDER_S:
             raise KeyboardInterrupt

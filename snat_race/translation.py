@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from snat_race.analysis.suspects import EVERY_PORT, Nat
 from snat_race.kernel import host, rulesets
@@ -9,21 +10,34 @@ from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.snat_rules import RANDOM, SnatRule
 
 
-def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -> list[SnatRule]:
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The rules that may apply, and whether every rule there is was read."""
+
+    rules: list[SnatRule]
+    complete: bool
+
+
+def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -> Translation:
     """Return the rules that may apply to these addresses, or to any; none if no tool can read them."""
-    ips = list(source_ips)
-    every = [rule for each in namespaces for rule in rulesets.read(each).rules if rule.reachable]
-    return [rule for rule in every if not ips or any(_covers(rule.source, ip) for ip in ips)]
+    ips, read = list(source_ips), [rulesets.read(each) for each in namespaces]
+    every = [rule for each in read for rule in each.rules if rule.reachable]
+    return Translation(
+        [rule for rule in every if not ips or any(_covers(rule.source, ip) for ip in ips)],
+        not any(each.unreadable for each in read),
+    )
 
 
-def nat_of(rules: list[SnatRule], attempted: int) -> Nat:
+def nat_of(translation: Translation, attempted: int) -> Nat:
     """Return how many ports the NAT has, at the least, and, if all rules draw them, how many of
     so many dials draw the port of another that they met.
     """
+    rules = translation.rules
     ports = min((rule.ports[1] - rule.ports[0] + 1 for rule in rules if rule.ports), default=EVERY_PORT)
     drawn = bool(rules) and all(rule.flags & RANDOM for rule in rules)
     evicts = host.kernel_version() >= (6, 5)
-    return Nat(ports, attempted / ports if drawn else 0.0, evicts=evicts, known=bool(rules))
+    known = bool(rules) and translation.complete
+    return Nat(ports, attempted / ports if drawn else 0.0, evicts=evicts, known=known, drawn=drawn)
 
 
 def _covers(network: str, ip: str) -> bool:

@@ -10,23 +10,24 @@ from snat_race.analysis.node import Watched
 from snat_race.analysis.result import Cause, WatchResult
 from snat_race.analysis.suspects import Nat, at_nat, beyond_nat
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import host
+from snat_race.kernel import host, places
 from snat_race.kernel.counters import Node
 from snat_race.options import WatchOptions
 from snat_race.translation import nat_of, rules_for
-from snat_race.watcher import Beside
+from snat_race.watcher import LAP_S, Beside
 
 Observer = Callable[[Watched], None]
 
 
-def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) -> WatchResult:
+def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) -> tuple[WatchResult, str]:
     """Watch until the duration is over, or a signal comes; then too, the last period is told.
 
     ``keep`` the periods for the result; otherwise it has only their total, however long this runs.
+    Returns the result and why it ended before its time, "" if it did not.
     """
     started_at, began_s = datetime.now(UTC), time.monotonic()
     nat = nat_of(rules_for([node.namespace]), 0)
-    periods: list[Watched] = []
+    periods, fault = list[Watched](), ""
     with Interrupt() as interrupt:
         beside = Beside([node], nat)
         over_s = began_s + (options.duration_s or float("inf"))
@@ -34,12 +35,17 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
         while not interrupt.requested and time.monotonic() < over_s:
             # After a pause, of the machine say, no laps are made up for.
             due_s = max(due_s, time.monotonic() - options.interval_s) + options.interval_s
-            interrupt.wait(min(due_s, over_s) - time.monotonic())
-            (lap,) = beside.period()
-            if keep:
-                periods.append(lap)
-            observer(lap)
-    return WatchResult(
+            while not interrupt.wait(min(due_s, over_s, time.monotonic() + LAP_S) - time.monotonic()):
+                if time.monotonic() >= min(due_s, over_s):
+                    break
+                beside.look()
+            for lap in beside.period():
+                if keep:
+                    periods.append(lap)
+                observer(lap)
+            if fault := beside.fault or places.gone(node.namespace):
+                break
+    result = WatchResult(
         tool=Tool(version=__version__),
         started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         elapsed_s=round(time.monotonic() - began_s, 3),
@@ -50,9 +56,10 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
         total=next(iter(beside.total), None),
         suspects=_suspects(beside, nat),
     )
+    return result, fault
 
 
 def _suspects(beside: Beside, nat: Nat) -> list[Cause]:
     kernel = beside.kernel()
-    every = [*at_nat(kernel.conntrack, nat, beside.exhausted), *beyond_nat(kernel.source_tcp, 0)]
+    every = [*at_nat(kernel.conntrack, nat, beside.exhausted), *beyond_nat(kernel, 0)]
     return [each for each in every if each.losses > 0]

@@ -4,12 +4,14 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from snat_race.analysis.node import ConntrackRise, Kernel, Watched, conntrack_of, summed, total_of
 from snat_race.analysis.suspects import Nat, exhausted_at_most
 from snat_race.kernel import counters, places
 from snat_race.kernel.counters import Node, Snapshot
 
-_LAP_S = 0.5
+LAP_S = 0.5
 
 
 class Watcher:
@@ -34,22 +36,24 @@ class Watcher:
 class Beside:
     """The counters beside a client's run: those of ``nodes``, and TCP's of our own namespace.
 
-    ``exhausted``: how many of the clashes may be of a NAT without free ports, lap by lap.
+    ``exhausted``: how many of the clashes may be of a NAT without free ports, lap by lap. ``fault``: why
+    nothing could be read any more, "" as long as it can.
     """
 
     def __init__(self, nodes: Sequence[Node], nat: Nat) -> None:
-        self._nat, self.exhausted = nat, 0
+        self._nat, self.exhausted, self.fault = nat, 0, ""
         here = places.here()
         # Not twice, if it is watched anyway.
         self._own = None if any(places.same(here, node.namespace) for node in nodes) else here
         self._own_before, self._own_rise = self._read_own(), counters.Reading()
         self._watcher, self._looked_s = Watcher(nodes), time.monotonic()
+        self._fills = [0 for _ in nodes]
         self._period: list[Watched] = []
         self._total: list[Watched] = []
 
     def look(self) -> None:
         """Read the counters, unless that was only just done."""
-        if time.monotonic() - self._looked_s >= _LAP_S:
+        if time.monotonic() - self._looked_s >= LAP_S:
             self._look()
 
     def period(self) -> list[Watched]:
@@ -73,12 +77,22 @@ class Beside:
         )
 
     def _look(self) -> None:
-        laps, self._looked_s = self._watcher.lap(), time.monotonic()
+        self._looked_s = time.monotonic()
+        if self.fault:
+            return
+        try:
+            laps, own = self._watcher.lap(), self._read_own()
+        except (NetlinkError, OSError) as failed:
+            self.fault = f"the counters could not be read any more ({failed.args[-1]})"
+            return
         self._period, self._total = _added(self._period, laps), _added(self._total, laps)
-        self._own_rise = counters.rise(self._read_own(), self._own_before)
-        self.exhausted += sum(
-            exhausted_at_most(each.conntrack, self._nat) for each in laps if each.conntrack
-        )
+        self._own_rise = counters.rise(own, self._own_before)
+        for index, each in enumerate(laps):
+            if each.conntrack:
+                # What exhausts a search may have gone by the end of the lap.
+                before, self._fills[index] = self._fills[index], each.conntrack.count
+                fullest = each.conntrack.model_copy(update={"count": max(before, each.conntrack.count)})
+                self.exhausted += exhausted_at_most(fullest, self._nat)
 
     def _read_own(self) -> counters.Reading:
         return counters.read_tcp(self._own) if self._own else {}

@@ -50,6 +50,13 @@ def kernel(*, count: int = 10, **rises: int) -> Kernel:
             {"insert_failed": 7, "drop": 7, "ListenDrops": 5, "ListenOverflows": 5},
             {"snat_race": 5, "accept_queue_full": 3, "inconclusive": 2},
         ),
+        ({"TIMEOUT": 5}, {"insert_failed": 15, "drop": 15}, {"snat_race": 5}),
+        ({"TIMEOUT": 5}, {"insert_failed": 16, "drop": 16}, {"inconclusive": 5}),
+        (
+            {"EHOSTUNREACH": 4, "TIMEOUT": 2},
+            {"IpExtInNoRoutes": 4, "IcmpInDestUnreachs": 4},
+            {"unreachable": 4, "unexplained": 2},
+        ),
         (
             {"TIMEOUT": 10},
             {"insert_failed": 10, "drop": 10, "ListenDrops": 50, "ListenOverflows": 50},
@@ -97,6 +104,18 @@ def test_what_nobody_watched_is_not_told() -> None:
     (cause,) = diagnose(100, {"TIMEOUT": 3}, blind)
     assert (cause.cause, "--watch-netns" in cause.advice) == ("not_watched", True)
     assert cause.cause in UNPROVEN
+
+
+def test_what_a_client_counts_itself_is_not_of_the_server() -> None:
+    rises = {"TCPSYNChallenge": 7, "PAWSEstab": 7, "ListenDrops": 7}
+    (cause,) = diagnose(100, {"TIMEOUT": 7}, kernel().model_copy(update={"containers": rises}))
+    assert cause.cause == "unexplained"
+
+
+def test_a_search_alone_may_have_found_no_port() -> None:
+    rises = kernel(insert_failed=1, drop=1, found=128, count=700)
+    (cause,) = diagnose(100, {"TIMEOUT": 1}, rises, nat=Nat(1000))
+    assert cause.cause == "nat_ports_exhausted"
 
 
 def test_syns_lost_of_dials_that_connected_late_are_explained_as_well() -> None:

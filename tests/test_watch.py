@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -12,10 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
+from snat_race.interrupt import Interrupt
 from snat_race.kernel import counters, places
 from snat_race.kernel.counters import CONNTRACK, Node
 from snat_race.kernel.tools import where
-from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, in_sandbox, start_cli
+from snat_race.kernel.topology import build
+from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, eventually, in_sandbox, start_cli
 from tests.stage import SECOND_IP, Stage, drop_forwarded
 from tests.test_situations import RACING
 
@@ -223,3 +227,39 @@ def test_watch_needs_prometheus_client_and_says_so(tmp_path: Path) -> None:
         env=clean_environment() | {"PYTHONPATH": f"{tmp_path}:{clean_environment()['PYTHONPATH']}"},
     )
     assert (done.returncode, "pip install" in done.stderr) == (4, True), sys.version
+
+
+@PRIVATE
+def test_a_watch_ends_with_what_it_watches(tmp_path: Path) -> None:
+    out = tmp_path / "watch.json"
+
+    def ended() -> tuple[int | None, str, str]:
+        counters.read_conntrack(build(2).source)  # so that conntrack is there
+        child = subprocess.Popen(["unshare", "-n", "sleep", "50"])
+        eventually(lambda: not places.same(places.here(), places.find(str(child.pid), "x")))
+        watch = start_cli("watch", "--netns", str(child.pid), "-i", "100ms", "--output", str(out))
+        assert watch.stdout
+        watch.stdout.readline()
+        child.kill()
+        child.wait()
+        said, complained = watch.communicate(timeout=10)
+        return watch.returncode, said, complained
+
+    code, said, complained = in_sandbox(ended)
+    assert (code, "has ended" in complained, "In all" in said) == (4, True, True)
+    assert json.loads(out.read_text())["periods"]
+
+
+def test_a_namespace_of_two_names_is_watched_once() -> None:
+    assert len(places.find_all([str(os.getpid()), "/proc/self/ns/net"], "x")) == 1
+
+
+def test_a_signal_wakes_who_waits() -> None:
+    """A lock in the handler, as threading.Event has one, stopped one of some 150 waits for good."""
+    with Interrupt() as warm:
+        assert not warm.wait(0)
+    for microseconds in range(1, 200):
+        with Interrupt() as interrupt:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+            signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+            assert interrupt.wait(10)

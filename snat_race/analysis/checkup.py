@@ -62,10 +62,10 @@ def _kernel(host: Host) -> Finding:
 
 def _retransmission(host: Host) -> Finding:
     linear = host.number("net.ipv4.tcp_syn_linear_timeouts")
-    waits = [1] * (linear + 1) + [2, 4] if linear else [1, 2, 4]
+    waits = [1] * (linear + 1) + [2, 4, 8] if linear else [1, 2, 4, 8]
     told = ", ".join(map(str, waits))
     return _finding(
-        False, "cost of a lost SYN", f"it is sent again after {told} s (tcp_syn_linear_timeouts)", ""
+        False, "cost of a lost SYN", f"it is sent again after {told}, ... s (tcp_syn_linear_timeouts)", ""
     )
 
 

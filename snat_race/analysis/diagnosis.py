@@ -9,6 +9,9 @@ from snat_race.analysis.suspects import Nat, at_nat, beyond_nat, exhausted_at_mo
 DEFAULT_NAT = Nat()
 UNPROVEN = frozenset({"inconclusive", "unexplained", "filtered", "not_watched"})
 
+# Another's clashes are counted with ours. Two or three clients alike lose a share each; but where far
+# more clashed than was lost, that ours are among them is no more than likely.
+_MOSTLY_OTHERS = 3
 _ANSWERED = ("ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH")
 _BY_ERROR = {
     "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
@@ -41,7 +44,7 @@ def diagnose(
     at_most = exhausted_at_most(kernel.conntrack, nat) if exhausted is None else exhausted
     suspects = [
         *at_nat(kernel.conntrack, nat, at_most),
-        *beyond_nat(kernel.tcp, sum(errors.get(name, 0) for name in _ANSWERED)),
+        *beyond_nat(kernel, sum(errors.get(name, 0) for name in _ANSWERED)),
         late(answered_late),
     ]
     causes = [_by_error(name, count) for name, count in errors.items() if name != "TIMEOUT"]
@@ -61,7 +64,13 @@ def _shared_out(suspects: list[Cause], lost: int) -> list[Cause]:
     is inconclusive.
     """
     total = sum(each.losses for each in suspects)
-    if total <= lost or len(suspects) == 1:
+    if (
+        suspects
+        and suspects[0].cause == "snat_race"
+        and total == suspects[0].losses > _MOSTLY_OTHERS * lost
+    ):
+        sure = [0]
+    elif total <= lost or len(suspects) == 1:
         sure = [min(lost, each.losses) for each in suspects]
     else:
         sure = [max(0, lost - (total - each.losses)) for each in suspects]
@@ -72,7 +81,10 @@ def _shared_out(suspects: list[Cause], lost: int) -> list[Cause]:
     named = "; or ".join(
         f"{each.cause}, at most {min(each.losses, lost):,} ({each.evidence})" for each in suspects
     )
-    advice = "measure again while nothing else uses these hosts, or mend the one and see what is left"
+    advice = (
+        "measure again while nothing else uses these hosts, merge what all clients measured with "
+        "'snat-race report', or mend the one and see what is left"
+    )
     return [*certain, Cause(cause="inconclusive", losses=unsure, evidence=named, advice=advice)]
 
 

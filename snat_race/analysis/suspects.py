@@ -7,14 +7,16 @@ which also dies at confirm), net/ipv4/tcp_input.c, tcp_ipv4.c, tcp_minisocks.c a
 for the rest. All measured on 6.18, one counter up for each SYN lost, unless a line says otherwise.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from snat_race.analysis.intervals import by_chance
-from snat_race.analysis.node import ConntrackRise
+from snat_race.analysis.node import ConntrackRise, Kernel, summed
 from snat_race.analysis.result import Cause
 
 EVERY_PORT = 64512
+_HARDLY = 0.05  # expected searches without a port: fewer are none
 RARE = 1e-4  # losses less probable than this are not put down to chance
 
 _RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule: see 'snat-race mitigate'"
@@ -23,33 +25,6 @@ _NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs 
 _MORE_PORTS = "give the NAT more ports or addresses, or the load more destinations"
 _WHICH = "count what one destination has: 'conntrack -L -d ADDRESS | wc -l'"
 
-# Causes that one counter proves: its name, where it is, and what to do.
-_ONE_COUNTER = (
-    (
-        "accept_queue_full",
-        "ListenOverflows",
-        " at the server",
-        "accept faster, or raise the backlog and net.core.somaxconn",
-    ),
-    (
-        "no_route",
-        "IpExtInNoRoutes",
-        " at a router",
-        "mend the routes of the hosts in between: 'ip route get ADDRESS' on each",
-    ),
-    (
-        "reverse_path_filter",
-        "IPReversePathFilter",
-        "",
-        "mend the route back, or set net.ipv4.conf.*.rp_filter=2 (loose) or 0",
-    ),
-    (
-        "open_connection_reused",
-        "TCPSYNChallenge",
-        ": at the server that connection is open still",
-        "let the NAT's entries live as long as the server's connections, or give it more ports",
-    ),
-)
 _UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
 _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
@@ -58,13 +33,14 @@ _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 class Nat:
     """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
     SYNs are expected to draw the same one. ``evicts``: TCP, on a kernel of 6.5 or newer. ``known``:
-    somebody read the rule, so these are its ports.
+    somebody read all rules, so these are its ports. ``drawn``: it draws them.
     """
 
     ports: int = EVERY_PORT
     same_draws: float = 0.0
     evicts: bool = True
     known: bool = True
+    drawn: bool = False
 
     @property
     def found_per_exhausted(self) -> int:
@@ -98,7 +74,8 @@ def exhausted_at_most(rose: ConntrackRise, nat: Nat) -> int:
     """
     each, found, clashes = nat.found_per_exhausted, sum(rose.found), _clashes(rose)
     expected = nat.expected_exhausted(max(found, clashes), rose.count)
-    return min(clashes, found // each if each else clashes, round(3 * expected))
+    at_most = math.ceil(3 * expected) if expected > _HARDLY else 0
+    return min(clashes, found // each if each else clashes, at_most)
 
 
 def _clashes(rose: ConntrackRise) -> int:
@@ -138,23 +115,54 @@ def _race_or_exhaustion(evidence: str, rose: ConntrackRise, nat: Nat, exhausted:
         told = f"{evidence}: {each} taken ports for each; {fill}"
         yield _cause("nat_ports_exhausted", exhausted, told, _MORE_PORTS)
     raced, advice = _clashes(rose) - exhausted, _RANDOMISE
-    if nat.same_draws:
-        advice = _BY_CHANCE if by_chance(raced, nat.same_draws) > RARE else _NOT_BY_CHANCE
+    if nat.drawn or nat.same_draws:
+        rare = nat.same_draws and by_chance(raced, nat.same_draws) <= RARE
+        advice = _NOT_BY_CHANCE if rare else _BY_CHANCE
     doubt = "" if nat.known else _UNREAD
     yield _cause("snat_race", raced, f"{evidence}{doubt}", advice)
 
 
-def beyond_nat(rose: dict[str, int], answered: int) -> Iterator[Cause]:
-    """Yield what TCP's and IP's counters of all hosts could account for.
+def beyond_nat(kernel: Kernel, answered: int) -> Iterator[Cause]:
+    """Yield what TCP's and IP's counters could account for.
 
-    ``answered``: dials that an ICMP error, or a RST, ended at once.
+    ``answered``: dials that an ICMP error, or a RST, ended at once. What is counted where the dials
+    come from counts only where it is of routes: a SYN-ACK that was lost raises TCPSYNChallenge there.
     """
-    for cause, counter, where, advice in _ONE_COUNTER:
-        losses = rose.get(counter, 0)
-        yield _cause(cause, losses, f"{counter} +{losses:,}{where}", advice)
-    yield from _listener_drops(rose)
-    yield _time_wait(rose)
-    rejected = max(0, rose.get("IcmpInDestUnreachs", 0) - answered)
+    served, everywhere = summed((kernel.source_tcp, kernel.destination)), kernel.tcp
+    overflows, challenged = served.get("ListenOverflows", 0), served.get("TCPSYNChallenge", 0)
+    yield _cause(
+        "accept_queue_full",
+        overflows,
+        f"ListenOverflows +{overflows:,} at the server",
+        "accept faster, or raise the backlog and net.core.somaxconn",
+    )
+    yield _cause(
+        "open_connection_reused",
+        challenged,
+        f"TCPSYNChallenge +{challenged:,}: at the server that connection is open still",
+        "let the NAT's entries live as long as the server's connections, or give it more ports",
+    )
+    yield from _listener_drops(served)
+    yield _time_wait(served)
+    yield from _routes(everywhere, answered)
+
+
+def _routes(rose: dict[str, int], answered: int) -> Iterator[Cause]:
+    """Yield what routers and firewalls say; each answer by ICMP stands for one SYN."""
+    filtered, lost = rose.get("IPReversePathFilter", 0), rose.get("IpExtInNoRoutes", 0)
+    yield _cause(
+        "reverse_path_filter",
+        filtered,
+        f"IPReversePathFilter +{filtered:,}",
+        "mend the route back, or set net.ipv4.conf.*.rp_filter=2 (loose) or 0",
+    )
+    yield _cause(
+        "no_route",
+        max(0, lost - answered),
+        f"IpExtInNoRoutes +{lost:,} at a router",
+        "mend the routes of the hosts in between: 'ip route get ADDRESS' on each",
+    )
+    rejected = max(0, rose.get("IcmpInDestUnreachs", 0) - max(answered, lost))
     yield _cause(
         "rejected",
         rejected,

@@ -70,7 +70,7 @@ def _dial(options: ClientOptions, output: Path | None, limit: float | None, *, a
     from snat_race.report.events import ClientPrinter
 
     target = plan.locate(options)
-    nodes = [Node(places.find(each, "--watch-netns")) for each in options.watch_netns]
+    nodes = [Node(each) for each in places.find_all(options.watch_netns, "--watch-netns")]
     if output:
         require_writable(output)
     printer = ClientPrinter(options.summary_interval_sec, as_json=as_json)

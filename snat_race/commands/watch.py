@@ -5,6 +5,7 @@ from json import dumps
 from typing import TYPE_CHECKING
 
 from snat_race.commands import arguments, parsed, save
+from snat_race.errors import EnvironmentLacks
 from snat_race.options import WatchOptions, parse_duration_s
 from snat_race.output import require_writable
 
@@ -38,15 +39,17 @@ def watch(
     if prometheus:
         _serve(node, prometheus)
     _say_what_is_read(node)
-    result = _run(options, node, output is not None, as_json=json)
+    result, fault = _run(options, node, output is not None, as_json=json)
     save(result, output)
     if json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")), flush=True)
     else:
         print(closing(result))
+    if fault:
+        raise EnvironmentLacks(f"{fault}; what was counted until then is right")
 
 
-def _run(options: WatchOptions, node: "Node", keep: bool, *, as_json: bool) -> "WatchResult":
+def _run(options: WatchOptions, node: "Node", keep: bool, *, as_json: bool) -> "tuple[WatchResult, str]":
     from snat_race import watch
     from snat_race.report.watch import LivePrinter, print_line, suits_a_live_table
 

@@ -18,12 +18,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Namespace:
     """One network namespace, held open by a file descriptor.
 
-    ``own``: the one that this process is in, which takes no privilege to be in.
+    ``own``: the one that this process is in, which takes no privilege to be in. ``path``: where it was
+    opened, if it has a place.
     """
 
-    def __init__(self, name: str, fd: int, *, own: bool = False) -> None:
+    def __init__(self, name: str, fd: int, *, own: bool = False, path: Path | None = None) -> None:
         self.name = name
         self.fd = fd
+        self.path = path
         self._own = own
 
     def enter(self) -> None:

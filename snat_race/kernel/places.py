@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -45,9 +46,32 @@ def find(text: str, option: str) -> Namespace:
     return _open(text, Path(text) if "/" in text else _NAMED / text, option)
 
 
+def find_all(texts: Iterable[str], option: str) -> list[Namespace]:
+    """Return namespaces as :func:`find` does, each but once, whatever names it was given."""
+    found: list[Namespace] = []
+    for text in texts:
+        namespace = find(text, option)
+        if not any(same(namespace, other) for other in found):
+            found.append(namespace)
+    return found
+
+
 def same(one: Namespace, other: Namespace) -> bool:
     """Whether two are the same namespace."""
     return os.path.sameopenfile(one.fd, other.fd)
+
+
+def gone(namespace: Namespace) -> str:
+    """Say that what a namespace was found by, a process or a name, is there no more; "" if it is."""
+    if namespace.path is None:
+        return ""
+    try:
+        there = namespace.path.stat()
+    except OSError:
+        there = None
+    if there and os.path.samestat(there, os.fstat(namespace.fd)):
+        return ""
+    return f"the namespace {namespace.name} has ended ({namespace.path})"
 
 
 def container(namespace: Namespace) -> str:
@@ -87,7 +111,7 @@ def _open(name: str, path: Path, option: str) -> Namespace:
         raise UsageError(f"{option}: {path} is no namespace ({failed.strerror})") from failed
     if kind != _CLONE_NEWNET:
         raise UsageError(f"{option}: {path} is a namespace, but not of the network")
-    namespace = Namespace(name, fd, own=same(Namespace(name, fd), here()))
+    namespace = Namespace(name, fd, own=same(Namespace(name, fd), here()), path=path)
     try:
         with namespace.entered():
             pass

@@ -189,6 +189,8 @@ def _timeval(timeout_ms: int) -> bytes:
 
 
 def times_resent(sock: _socket.socket) -> int:
-    """Return how often a TCP socket that has just connected sent its SYN again."""
+    """Return how often a TCP socket that has just connected sent its SYN again; 0 of any other."""
+    if sock.type != _socket.SOCK_STREAM:
+        return 0
     info = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _TCP_INFO_BYTES)
     return int.from_bytes(info[_TOTAL_RETRANS_AT:], sys.byteorder)

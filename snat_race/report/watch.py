@@ -41,7 +41,7 @@ class LivePrinter:
     def __call__(self, lap: Watched) -> None:
         """Show one more period."""
         self._total = total_of([self._total, lap]) if self._total else lap
-        room = max(1, (self._console.width - _COLUMNS_BEFORE_CPUS) // _COLUMN_WIDTH)
+        room = max(0, (self._console.width - _COLUMNS_BEFORE_CPUS) // _COLUMN_WIDTH)
         self._live.update(live_table(self._title, lap, self._total or lap, room), refresh=True)
 
 
