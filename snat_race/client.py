@@ -4,24 +4,24 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
 
-from snat_race import __version__
+from snat_race.analysis.cause import Cause
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.model import Tool
-from snat_race.analysis.result import Cause, ClientResult, Summary
+from snat_race.analysis.node import Kernel
+from snat_race.analysis.result import ClientResult, Summary
 from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
+from snat_race.analysis.suspects import Nat
 from snat_race.errors import SnatRaceError
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import host
 from snat_race.kernel.counters import Node
 from snat_race.load.fleet import Fleet
 from snat_race.options import ClientOptions, Mode
 from snat_race.plan import Target, berths
-from snat_race.translation import Translation, nat_of, rules_for
+from snat_race.record import Record, utc_now
+from snat_race.translation import nat_of, rules_for
 from snat_race.watcher import Beside
 
 _DRAIN_S = 0.2
@@ -56,7 +56,7 @@ class _Run:
         self._beside = beside
         self._resent_since = fleet.resent()
         self._total = Total(options.dial_interval_us * 1000)
-        self._since, self._began_s = fleet.tally(), time.monotonic()
+        self._since, self._began_s, self._began_at = fleet.tally(), time.monotonic(), utc_now()
         self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self.periods: list[Summary] = []
         # A sample is drained one drain late, so a period is told one drain late, and is whole.
@@ -64,6 +64,7 @@ class _Run:
 
     def _start_period(self, began_s: float) -> None:
         self._period_began_s, self._period_since = began_s, self._fleet.tally()
+        self._period_began_at = utc_now()
         self._period_resent = self._fleet.resent()
         self._taken: list[Samples] = []
         self._untold: Counter[str] = Counter()
@@ -97,7 +98,11 @@ class _Run:
             return
         counts = self._fleet.tally().since(self._period_since)._replace(cut_short=0)
         summary = period(np.concatenate(self._taken), counts, elapsed_s).model_copy(
-            update={"watched": self._beside.period(), "syn_resent": self._resent(self._period_resent)}
+            update={
+                "began_at": self._period_began_at,
+                "watched": self._beside.period(),
+                "syn_resent": self._resent(self._period_resent),
+            }
         )
         self.periods.append(summary)
         self._observer.period(summary, self._untold, self._total.failed, self._total.recorded)
@@ -109,7 +114,11 @@ class _Run:
         total = self._total.summary(self._fleet.tally().since(self._since), elapsed_s)
         self._beside.period()
         return total.model_copy(
-            update={"watched": self._beside.total, "syn_resent": self._resent(self._resent_since)}
+            update={
+                "began_at": self._began_at,
+                "watched": self._beside.total,
+                "syn_resent": self._resent(self._resent_since),
+            }
         )
 
     def _resent(self, earlier: list[int]) -> dict[str, int]:
@@ -129,7 +138,7 @@ def run(
         Interrupted: a signal came before they had.
 
     """
-    environment, started_at, began_s = host.environment(), datetime.now(UTC), time.monotonic()
+    record = Record()
     translation = rules_for((node.namespace for node in nodes), target.source_ips)
     fault = None
     with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
@@ -147,15 +156,13 @@ def run(
         state.take(fleet.rest())
         summary, fault = state.summary(), fault or beside.fault or None
     result = ClientResult(
-        tool=Tool(version=__version__),
-        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        elapsed_s=round(time.monotonic() - began_s, 3),
-        environment=environment,
+        **record.fields(),
         spec=options.spec(),
         summary=summary,
         periods=state.periods,
         kernel=beside.kernel(),
-        diagnosis=_causes(summary, beside, translation),
+        nat=(nat := nat_of(translation, summary.attempted)),
+        diagnosis=_causes(summary, beside.kernel(), nat),
     )
     return result, fault
 
@@ -168,15 +175,9 @@ def _warm_up(fleet: Fleet, duration_s: float | None, interrupt: Interrupt) -> No
         fleet.rest()
 
 
-def _causes(summary: Summary, beside: Beside, translation: Translation) -> list[Cause]:
-    return diagnose(
-        summary.attempted,
-        summary.errors,
-        beside.kernel(),
-        nat=nat_of(translation, summary.attempted),
-        exhausted=beside.exhausted,
-        resent=lost_again(summary.syn_resent),
-    )
+def _causes(summary: Summary, kernel: Kernel, nat: Nat) -> list[Cause]:
+    resent = lost_again(summary.syn_resent)
+    return diagnose(summary.attempted, summary.errors, kernel, nat=nat, resent=resent)
 
 
 def _opening(options: ClientOptions, target: Target) -> list[str]:

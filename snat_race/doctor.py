@@ -1,24 +1,21 @@
 """One run of ``doctor``: a host's rules and settings -> findings."""
 
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
-from snat_race import __version__
 from snat_race.analysis.checkup import Host, checkup
 from snat_race.analysis.findings import DoctorResult, Finding
-from snat_race.analysis.model import Tool
 from snat_race.invocation import command
 from snat_race.kernel import host, places, rulesets
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.rulesets import Rulesets
 from snat_race.kernel.snat_rules import RANDOM
 from snat_race.kernel.writers import writer_of
+from snat_race.record import Record
 
 
 def examine(namespace: Namespace, workers: int) -> DoctorResult:
     """Look at everything; nothing is changed. ``workers`` 0: one for each CPU."""
-    started_at, began_s = datetime.now(UTC), time.monotonic()
+    record = Record()
     facts = Host(
         kernel=host.kernel_version(),
         sysctls=host.sysctls(namespace),
@@ -30,11 +27,9 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
     )
     findings = [*_rules(rulesets.read(namespace), namespace), *checkup(facts)]
     return DoctorResult(
-        tool=Tool(version=__version__),
-        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        elapsed_s=round(time.monotonic() - began_s, 3),
-        environment=host.environment() | {"sysctls": facts.sysctls, "clock_source": facts.clock_source},
+        **record.fields(),
         spec={"netns": namespace.name, "workers": workers},
+        sysctls=facts.sysctls,
         findings=findings,
     )
 

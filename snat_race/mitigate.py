@@ -1,6 +1,5 @@
 """Changes the SNAT rules of a host so that they draw ports, and changes them back."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Never
@@ -15,7 +14,7 @@ from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.rewrite import Plan
 from snat_race.kernel.rulesets import Rulesets
 from snat_race.kernel.writers import writer_of
-from snat_race.watcher import utc_now
+from snat_race.record import utc_now
 
 Save = Callable[[Undo | None], None]
 
@@ -107,7 +106,7 @@ def _dump(namespace: Namespace, plans: Sequence[Plan], changes: dict[str, list[C
     return Undo(
         written_at=utc_now(),
         environment=host.environment(),
-        netns=os.fstat(namespace.fd).st_ino,
+        netns=namespace.inode,
         changes=[change for each in changes.values() for change in each],
         dumps={plan.tool: plan.text for plan in plans},
     )
@@ -122,7 +121,7 @@ def revert(namespace: Namespace, dump: Undo) -> Found:
         EnvironmentLacks, SnatRaceError: as for :func:`apply`.
 
     """
-    if dump.netns != os.fstat(namespace.fd).st_ino:
+    if dump.netns != namespace.inode:
         raise UsageError(
             "--revert: the file does not fit: it is of another network namespace than "
             f"{namespace.name}; name that with --netns"

@@ -37,7 +37,8 @@ def nat_of(translation: Translation, attempted: int) -> Nat:
     drawn = bool(rules) and all(rule.flags & RANDOM for rule in rules)
     evicts = host.kernel_version() >= (6, 5)
     known = bool(rules) and translation.complete
-    return Nat(ports, attempted / ports if drawn else 0.0, evicts=evicts, known=known, drawn=drawn)
+    same_draws = attempted / ports if drawn else 0.0
+    return Nat(ports=ports, same_draws=same_draws, evicts=evicts, known=known, drawn=drawn)
 
 
 def _covers(network: str, ip: str) -> bool:

@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-from snat_race import __version__
-from snat_race.analysis.model import Tool
+from snat_race.analysis.cause import Cause
 from snat_race.analysis.node import Watched
-from snat_race.analysis.result import Cause, WatchResult
+from snat_race.analysis.result import WatchResult
 from snat_race.analysis.suspects import Nat, at_nat, beyond_nat
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import host, places
+from snat_race.kernel import places
 from snat_race.kernel.counters import Node
 from snat_race.options import WatchOptions
+from snat_race.record import Record
 from snat_race.translation import nat_of, rules_for
 from snat_race.watcher import LAP_S, Beside
 
@@ -25,7 +24,7 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
     ``keep`` the periods for the result; otherwise it has only their total, however long this runs.
     Returns the result and why it ended before its time, "" if it did not.
     """
-    started_at, began_s = datetime.now(UTC), time.monotonic()
+    record, began_s = Record(), time.monotonic()
     nat = nat_of(rules_for([node.namespace]), 0)
     periods, fault = list[Watched](), ""
     with Interrupt() as interrupt:
@@ -46,14 +45,13 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
             if fault := beside.fault or places.gone(node.namespace):
                 break
     result = WatchResult(
-        tool=Tool(version=__version__),
-        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        elapsed_s=round(time.monotonic() - began_s, 3),
-        environment=host.environment(),
+        **record.fields(),
         spec=options.spec(),
         counters_from=node.source,
         periods=periods,
         total=next(iter(beside.total), None),
+        nat=nat,
+        exhausted=beside.exhausted,
         suspects=_suspects(beside, nat),
     )
     return result, fault

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pyroute2.netlink.exceptions import NetlinkError
 
@@ -10,6 +9,7 @@ from snat_race.analysis.node import ConntrackRise, Kernel, Watched, conntrack_of
 from snat_race.analysis.suspects import Nat, exhausted_at_most
 from snat_race.kernel import counters, places
 from snat_race.kernel.counters import Node, Snapshot
+from snat_race.record import utc_now
 
 LAP_S = 0.5
 
@@ -26,7 +26,7 @@ class Watcher:
         began_at, self._began_at = self._began_at, utc_now()
         now = [node.read() for node in self._nodes]
         risen = [
-            watched(node.namespace.name, began_at, later.since(earlier))
+            watched(node.namespace.name, began_at, later.since(earlier), node.namespace.inode)
             for node, later, earlier in zip(self._nodes, now, self._before, strict=True)
         ]
         self._before = now
@@ -71,6 +71,7 @@ class Beside:
         """Return all that was counted up to the last look."""
         return Kernel(
             source=conntrack_of(self._total),
+            exhausted=self.exhausted,
             source_tcp=summed(each.tcp for each in self._total),
             destination={},
             containers={name: values[0] for name, values in self._own_rise.items() if values[0] > 0},
@@ -105,10 +106,11 @@ def _added(sums: list[Watched], laps: list[Watched]) -> list[Watched]:
     return [total_of(pair) or pair[1] for pair in zip(sums, laps, strict=True)]
 
 
-def watched(netns: str, began_at: str, rise: Snapshot) -> Watched:
+def watched(netns: str, began_at: str, rise: Snapshot, inode: int = 0) -> Watched:
     """Return a rise as results have it."""
     return Watched(
         netns=netns,
+        inode=inode,
         began_at=began_at,
         elapsed_s=round(rise.at_s, 6),
         conntrack=ConntrackRise(**rise.conntrack, count=rise.count, max=rise.max)
@@ -116,9 +118,3 @@ def watched(netns: str, began_at: str, rise: Snapshot) -> Watched:
         else None,
         tcp={name: values[0] for name, values in rise.tcp.items()},
     )
-
-
-def utc_now() -> str:
-    """Return the time as results have it, to the millisecond."""
-    text = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")

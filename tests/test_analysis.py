@@ -249,7 +249,7 @@ def test_what_may_be_the_race_is_not_called_another_cause() -> None:
     """Very few ports: exhaustion does not show."""
     rose = kernel(insert_failed=400, drop=400, count=16)
     few = variant("masquerade", lost=400, others=0, paired=0, collisions=0)
-    diagnosis = diagnose(800, {"TIMEOUT": 400}, rose, nat=Nat(16))
+    diagnosis = diagnose(800, {"TIMEOUT": 400}, rose, nat=Nat(ports=16))
     verdict = judge([few.model_copy(update={"diagnosis": diagnosis, "outcome": "inconclusive"})], 2)
     assert verdict.text.startswith("inconclusive: of 400")
 

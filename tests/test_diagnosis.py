@@ -87,7 +87,7 @@ def test_losses_go_to_their_causes(
 def test_all_losses_are_accounted_for_and_none_twice(
     lost: int, rises: dict[str, int], ports: int, count: int
 ) -> None:
-    causes = diagnose(300, {"TIMEOUT": lost}, kernel(count=count, **rises), nat=Nat(ports))
+    causes = diagnose(300, {"TIMEOUT": lost}, kernel(count=count, **rises), nat=Nat(ports=ports))
     assert sum(cause.losses for cause in causes) == lost
     assert all(cause.losses > 0 for cause in causes)
     raced = sum(cause.losses for cause in causes if cause.cause == "snat_race")
@@ -114,7 +114,7 @@ def test_what_a_client_counts_itself_is_not_of_the_server() -> None:
 
 def test_a_search_alone_may_have_found_no_port() -> None:
     rises = kernel(insert_failed=1, drop=1, found=128, count=700)
-    (cause,) = diagnose(100, {"TIMEOUT": 1}, rises, nat=Nat(1000))
+    (cause,) = diagnose(100, {"TIMEOUT": 1}, rises, nat=Nat(ports=1000))
     assert cause.cause == "nat_ports_exhausted"
 
 
@@ -153,7 +153,7 @@ def test_nobody_is_told_to_do_what_is_done() -> None:
     ],
 )
 def test_what_an_exhausted_search_costs(ports: int, evicts: bool, found: int) -> None:
-    assert Nat(ports, evicts=evicts).found_per_exhausted == found
+    assert Nat(ports=ports, evicts=evicts).found_per_exhausted == found
 
 
 @pytest.mark.parametrize(
@@ -175,5 +175,5 @@ def test_the_race_is_told_from_a_nat_without_ports(
     ports: int, count: int, clashes: int, found: int, expected: dict[str, int]
 ) -> None:
     rises = kernel(insert_failed=clashes, drop=clashes, found=found, count=count)
-    causes = diagnose(1200, {"TIMEOUT": clashes}, rises, nat=Nat(ports))
+    causes = diagnose(1200, {"TIMEOUT": clashes}, rises, nat=Nat(ports=ports))
     assert {cause.cause: cause.losses for cause in causes} == expected

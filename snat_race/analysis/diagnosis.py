@@ -2,8 +2,8 @@
 what no counter accounts for unexplained.
 """
 
+from snat_race.analysis.cause import Cause
 from snat_race.analysis.node import Kernel
-from snat_race.analysis.result import Cause
 from snat_race.analysis.suspects import Nat, at_nat, beyond_nat, exhausted_at_most, late
 
 DEFAULT_NAT = Nat()
@@ -30,18 +30,16 @@ def diagnose(
     kernel: Kernel,
     *,
     nat: Nat = DEFAULT_NAT,
-    exhausted: int | None = None,
     answered_late: int = 0,
     resent: int = 0,
 ) -> list[Cause]:
     """Return the causes of the lost dials, most losses first; together they are all losses.
 
-    ``exhausted``: what ``exhausted_at_most()`` says, added up over the laps of the run; None: it was
-    all one lap. ``answered_late``: requests that the server answered beyond those that connected.
+    ``answered_late``: requests that the server answered beyond those that connected.
     ``resent``: lost SYNs of dials that connected all the same, after SYNs sent again.
     """
     lost = errors.get("TIMEOUT", 0) + resent
-    at_most = exhausted_at_most(kernel.conntrack, nat) if exhausted is None else exhausted
+    at_most = exhausted_at_most(kernel.conntrack, nat) if kernel.exhausted is None else kernel.exhausted
     suspects = [
         *at_nat(kernel.conntrack, nat, at_most),
         *beyond_nat(kernel, sum(errors.get(name, 0) for name in _ANSWERED)),

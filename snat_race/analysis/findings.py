@@ -29,9 +29,10 @@ class Finding(Model):
 
 
 class DoctorResult(Result):
-    """A run of ``doctor``."""
+    """A run of ``doctor``. ``sysctls``: those that shape losses and measurements."""
 
     kind: Literal["doctor"] = "doctor"
+    sysctls: dict[str, str]
     findings: list[Finding]
 
     def has(self, level: Level) -> bool:

@@ -21,9 +21,10 @@ class Tool(Model):
 
 
 class Result(Model):
-    """What all kinds of result share."""
+    """What all kinds of result share. ``run_id``: of this one run, whatever the file is called."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    run_id: str
     tool: Tool
     started_at: str
     elapsed_s: float

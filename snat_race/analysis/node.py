@@ -42,9 +42,11 @@ class Watched(Model):
     """Rise of one namespace's counters over ``elapsed_s`` from ``began_at`` on.
 
     ``tcp``: TcpExt and Tcp by name, only those that rose. ``conntrack`` None: not read there.
+    ``inode``: the namespace, whatever it is called; 0: one of the lab's own.
     """
 
     netns: str
+    inode: int = 0
     began_at: str
     elapsed_s: float
     conntrack: ConntrackRise | None = None
@@ -53,10 +55,12 @@ class Watched(Model):
 
 class Kernel(Model):
     """Rise of the kernel's counters over a run: conntrack where the NAT is, None if nobody looked
-    there, and TcpExt and Tcp by name, only those that rose.
+    there, and TcpExt and Tcp by name, only those that rose. ``exhausted``: how many clashes may be
+    of a NAT without free ports, added up over the laps of the run; None: it was all one lap.
     """
 
     source: ConntrackRise | None
+    exhausted: int | None = None
     source_tcp: dict[str, int] = {}
     destination: dict[str, int]
     containers: dict[str, int]

@@ -1,13 +1,17 @@
 """The results of runs: the JSON contract, schema_version 1."""
 
-from typing import Literal
+from typing import Literal, Self
 
+from pydantic import model_validator
+
+from snat_race.analysis.cause import Cause
 from snat_race.analysis.model import Model, Result
 from snat_race.analysis.node import Kernel, Watched
+from snat_race.analysis.suspects import Nat
 
 
 class Latency(Model):
-    """Connect latency in ns."""
+    """Connect latency in ns; each is at least the one before."""
 
     min: int
     p50: int
@@ -15,8 +19,17 @@ class Latency(Model):
     p95: int
     p99: int
     p999: int
+    p9999: int | None = None
     max: int
     mean: float
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        ordered = [self.min, self.p50, self.p90, self.p95, self.p99, self.p999, self.p9999, self.max]
+        present = [each for each in ordered if each is not None]
+        if present != sorted(present):
+            raise ValueError("percentiles must not fall")
+        return self
 
 
 class Summary(Model):
@@ -25,8 +38,9 @@ class Summary(Model):
     ``attempted`` dials have an outcome. ``paired`` and ``collisions`` count slots in which two or
     more containers dialled the same lane, and those in which one of them lost; None where one
     client cannot know. ``latency_ns`` is of connected dials, ``latency_all_ns`` of failed ones too,
-    ``latency_from_slot_ns`` also of the slots that passed while one was in flight. ``histogram``
-    holds what ``latency_ns`` was derived from, as HdrHistogram V2, base64. ``syn_resent``: connects
+    ``latency_from_slot_ns`` also of the slots that passed while one was in flight. ``histogram``,
+    ``histogram_all`` and ``histogram_from_slot`` hold what these were derived from, as HdrHistogram
+    V2, base64. ``began_at``: when this period, or the run, began. ``syn_resent``: connects
     that took so long that their SYN may have been sent again, by how often TCP_INFO says it was.
     ``watched``: the counters of the namespaces that were watched meanwhile.
     """
@@ -37,6 +51,7 @@ class Summary(Model):
     late: int
     overruns: int
     cut_short: int
+    began_at: str | None = None
     paired: int | None = None
     collisions: int | None = None
     elapsed_s: float
@@ -48,17 +63,10 @@ class Summary(Model):
     latency_all_ns: Latency | None = None
     latency_from_slot_ns: Latency | None = None
     histogram: str | None = None
+    histogram_all: str | None = None
+    histogram_from_slot: str | None = None
     syn_resent: dict[str, int] = {}
     watched: list[Watched] = []
-
-
-class Cause(Model):
-    """One cause and the number of losses it explains."""
-
-    cause: str
-    losses: int
-    evidence: str
-    advice: str
 
 
 Heat = Literal["hot", "warm", "cold"]
@@ -170,12 +178,13 @@ class Forecast(Model):
 
 
 class ClientResult(Result):
-    """A run of ``client``."""
+    """A run of ``client``. ``nat``: what is known of the NAT that its dials pass, None: nothing."""
 
     kind: Literal["client"] = "client"
     summary: Summary
     periods: list[Summary]
     kernel: Kernel
+    nat: Nat | None = None
     diagnosis: list[Cause]
 
 
@@ -183,11 +192,14 @@ class WatchResult(Result):
     """A run of ``watch``.
 
     ``counters_from``: netlink, or the file read instead. ``suspects``: what the counters could
-    account for, each with the most SYNs that it may have cost.
+    account for, each with the most SYNs that it may have cost. ``nat`` and ``exhausted``: what the
+    rules there say, and how many of the clashes may be for want of ports.
     """
 
     kind: Literal["watch"] = "watch"
     counters_from: str
     periods: list[Watched]
     total: Watched | None
+    nat: Nat
+    exhausted: int
     suspects: list[Cause]

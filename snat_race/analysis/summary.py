@@ -107,10 +107,12 @@ class Total:
         return Summary(
             **_counted(counts, elapsed_s, self._errors),
             **(pairs._asdict() if pairs else {}),
-            latency_ns=_from_histogram(self._connected),
-            latency_all_ns=_from_histogram(self._all),
-            latency_from_slot_ns=_from_histogram(self._from_slot),
+            latency_ns=from_histogram(self._connected),
+            latency_all_ns=from_histogram(self._all),
+            latency_from_slot_ns=from_histogram(self._from_slot),
             histogram=self._connected.encode(),
+            histogram_all=self._all.encode(),
+            histogram_from_slot=self._from_slot.encode() if self._interval_ns else None,
         )
 
 
@@ -197,7 +199,8 @@ def _counted(counts: Counts, elapsed_s: float, errors: Counter[str]) -> dict[str
     }
 
 
-def _from_histogram(histogram: Histogram) -> Latency | None:
+def from_histogram(histogram: Histogram) -> Latency | None:
+    """Derive the percentiles; None if nothing was recorded."""
     if not histogram.count:
         return None
     at = histogram.percentile_ns
@@ -208,6 +211,7 @@ def _from_histogram(histogram: Histogram) -> Latency | None:
         p95=at(95),
         p99=at(99),
         p999=at(99.9),
+        p9999=at(99.99),
         max=at(100),
         mean=histogram.mean_ns,
     )

@@ -9,11 +9,11 @@ for the rest. All measured on 6.18, one counter up for each SYN lost, unless a l
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from snat_race.analysis.cause import Cause
 from snat_race.analysis.intervals import by_chance
+from snat_race.analysis.model import Model
 from snat_race.analysis.node import ConntrackRise, Kernel, summed
-from snat_race.analysis.result import Cause
 
 EVERY_PORT = 64512
 _HARDLY = 0.05  # expected searches without a port: fewer are none
@@ -29,8 +29,7 @@ _UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may
 _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 
-@dataclass(frozen=True, slots=True)
-class Nat:
+class Nat(Model):
     """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
     SYNs are expected to draw the same one. ``evicts``: TCP, on a kernel of 6.5 or newer. ``known``:
     somebody read all rules, so these are its ports. ``drawn``: it draws them.

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from snat_race.analysis.cause import Cause
 from snat_race.analysis.intervals import FEW_LOSSES, by_chance, dispersion, reduction
-from snat_race.analysis.result import Cause, Mitigation, Outcome, Summary, VariantResult, Verdict
+from snat_race.analysis.result import Mitigation, Outcome, Summary, VariantResult, Verdict
 from snat_race.analysis.suspects import RARE
 
 FEWEST_PAIRS = 100

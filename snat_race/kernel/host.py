@@ -33,6 +33,7 @@ _SYSCTLS = (
 )
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _SIOCETHTOOL, _ETHTOOL_GTXCSUM = 0x8946, 0x16  # linux/sockios.h, linux/ethtool.h
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -66,6 +67,7 @@ def raise_open_file_limit() -> None:
 def environment() -> dict[str, Any]:
     """Describe this machine, for the result file."""
     return {
+        "boot_id": _BOOT_ID.read_text().strip(),  # the same in all containers of a host
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": online_cpus(),

@@ -28,6 +28,11 @@ class Namespace:
         self.path = path
         self._own = own
 
+    @property
+    def inode(self) -> int:
+        """What this kernel, since it has booted, knows the namespace by."""
+        return os.fstat(self.fd).st_ino
+
     def enter(self) -> None:
         """Move this process in, for good."""
         _checked(_libc.setns(self.fd, _CLONE_NEWNET))

@@ -2,26 +2,24 @@
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
-from snat_race import __version__
-from snat_race.analysis.model import Tool
 from snat_race.analysis.result import LabResult, UnavailableVariant
 from snat_race.analysis.summary import Meetings, Total, meetings, period
 from snat_race.analysis.verdict import between_rounds, judge
 from snat_race.analysis.window import Sweep
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.interrupt import Interrupt
-from snat_race.kernel import counters, host
+from snat_race.kernel import counters
 from snat_race.kernel.choices import Caches
 from snat_race.kernel.nat import Variant
 from snat_race.lab.measured import Measured
 from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import Scenario
 from snat_race.options import LabOptions
-from snat_race.watcher import utc_now, watched
+from snat_race.record import Record, utc_now
+from snat_race.watcher import watched
 
 _LONGEST_ROUND_S = 0.5
 _SLOTS_A_ROUND = 20
@@ -68,7 +66,11 @@ class _Bench:
         risen = [watched(name, began_at, now.since(before[name])) for name, now in rig.read().items()]
         into.periods.append(
             period(np.concatenate(samples), counted, elapsed_s).model_copy(
-                update={"watched": risen, **(met.pairs._asdict() if rig.scenario.meets else {})}
+                update={
+                    "began_at": began_at,
+                    "watched": risen,
+                    **(met.pairs._asdict() if rig.scenario.meets else {}),
+                }
             )
         )
         return True
@@ -110,8 +112,7 @@ def run(
         UsageError: a rule of the user's was refused.
 
     """
-    started_at, began_s = datetime.now(UTC), time.monotonic()
-    environment = host.environment()
+    record = Record()
     with Interrupt() as interrupt, Rig(options, scenario, interrupt) as rig:
         available, unavailable = _loadable(rig, variants)
         rig.set_up_source()
@@ -120,15 +121,12 @@ def run(
     swept = measured.pop() if measured[-1].sweep else None
     if not all(each.periods for each in measured):
         raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
-    cpus = len(options.cpus or environment["usable_cpus"])
+    cpus = len(options.cpus or record.environment["usable_cpus"])
     spread = between_rounds(each.rounds for each in measured)
     results = [each.result(rig, spread, cpus) for each in measured]
     return LabResult(
-        tool=Tool(version=__version__),
-        started_at=started_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        elapsed_s=round(time.monotonic() - began_s, 3),
+        **record.fields(),
         interrupted=not going,
-        environment=environment,
         spec=options.spec(),
         variants=results,
         unavailable=unavailable,

@@ -39,18 +39,19 @@ class Measured:
         scenario = rig.scenario
         pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
         elapsed_s = sum(each.elapsed_s for each in self.periods)
-        summary, kernel = self.total.summary(self.tally, elapsed_s, pairs), self._kernel()
+        summary = self.total.summary(self.tally, elapsed_s, pairs)
         drawn = self.variant.drawn_ports(rig.source_ports)
         # At the most: as if all dialers dialled at once, and met.
         same_draws = summary.attempted * (len(rig.berths) - 1) / 2 / drawn if drawn else 0.0
         evicts = scenario.protocol == "tcp" and host.kernel_version() >= (6, 5)
-        nat = Nat(self.variant.port_count, same_draws, evicts=evicts)
+        nat = Nat(ports=self.variant.port_count, same_draws=same_draws, evicts=evicts)
+        exhausted = sum(exhausted_at_most(lap, nat) for lap in self._laps())
+        kernel = self._kernel().model_copy(update={"exhausted": exhausted})
         diagnosis = diagnose(
             summary.attempted,
             summary.errors,
             kernel,
             nat=nat,
-            exhausted=sum(exhausted_at_most(lap, nat) for lap in self._laps()),
             answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
         )
         return VariantResult(

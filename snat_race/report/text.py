@@ -5,7 +5,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from errno import EINPROGRESS
 
-from snat_race.analysis.result import Cause, ClientResult, Latency, Summary
+from snat_race.analysis.cause import Cause
+from snat_race.analysis.result import ClientResult, Latency, Summary
 from snat_race.analysis.summary import Failure
 from snat_race.analysis.verdict import ADVERSARIAL
 from snat_race.report.rise import rise_line
