@@ -11,7 +11,7 @@ import numpy as np
 from snat_race.analysis.cause import Cause
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.node import Kernel
-from snat_race.analysis.result import ClientResult, Summary
+from snat_race.analysis.result import ClientResult, Started, Summary
 from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
 from snat_race.analysis.suspects import Nat
 from snat_race.errors import SnatRaceError
@@ -31,7 +31,7 @@ MOST_FAILURES_SHOWN = 10
 class Observer(Protocol):
     """Who is told of the run's findings as they come."""
 
-    def started(self, lines: list[str]) -> None:
+    def started(self, lines: list[str], head: Started) -> None:
         """Note that workers are ready: what they will do, then doubts about it."""
 
     def failure(self, failure: Failure) -> None:
@@ -142,9 +142,11 @@ def run(
     translation = rules_for((node.namespace for node in nodes), target.source_ips)
     fault = None
     with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
-        observer.started(_opening(options, target))
+        nat = nat_of(translation, 0)
+        head = Started(kind="client", **record.fields(), spec=options.spec(), nat=nat)
+        observer.started(_opening(options, target), head)
         _warm_up(fleet, options.warmup_s, interrupt)
-        beside = Beside(nodes, nat_of(translation, 0))
+        beside = Beside(nodes, nat)
         state = _Run(options, target, fleet, beside, observer)
         try:
             for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from snat_race.analysis.cause import Cause
 from snat_race.analysis.node import Watched
-from snat_race.analysis.result import WatchResult
+from snat_race.analysis.result import Started, WatchResult
 from snat_race.analysis.suspects import Nat, at_nat, beyond_nat
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import places
@@ -16,9 +16,12 @@ from snat_race.translation import nat_of, rules_for
 from snat_race.watcher import LAP_S, Beside
 
 Observer = Callable[[Watched], None]
+Begun = Callable[[Started], None]
 
 
-def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) -> tuple[WatchResult, str]:
+def run(
+    options: WatchOptions, node: Node, observer: Observer, *, keep: bool, started: Begun = lambda _: None
+) -> tuple[WatchResult, str]:
     """Watch until the duration is over, or a signal comes; then too, the last period is told.
 
     ``keep`` the periods for the result; otherwise it has only their total, however long this runs.
@@ -29,6 +32,11 @@ def run(options: WatchOptions, node: Node, observer: Observer, *, keep: bool) ->
     periods, fault = list[Watched](), ""
     with Interrupt() as interrupt:
         beside = Beside([node], nat)
+        started(
+            Started(
+                kind="watch", **record.fields(), spec=options.spec(), nat=nat, counters_from=node.source
+            )
+        )
         over_s = began_s + (options.duration_s or float("inf"))
         due_s = began_s
         while not interrupt.requested and time.monotonic() < over_s:

@@ -1,5 +1,9 @@
 """A latency histogram with 3 significant digits: HdrHistogram, fed by numpy."""
 
+import io
+from collections.abc import Iterable, Iterator
+from typing import Self
+
 import numpy as np
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
@@ -15,6 +19,22 @@ class Histogram:
 
     def __init__(self) -> None:
         self._hdr = HdrHistogram(1, HIGHEST_NS, _DIGITS)
+
+    @classmethod
+    def of(cls, encoded: Iterable[str]) -> Self:
+        """Return the sum of encoded histograms.
+
+        Raises:
+            ValueError: one is no histogram of ours.
+
+        """
+        total = cls()
+        for text in encoded:
+            try:
+                total._hdr.decode_and_add(text)
+            except Exception as failed:
+                raise ValueError(f"not a histogram of ours: {failed}") from failed
+        return total
 
     def record(self, latencies_ns: NDArray[np.uint64], weight: NDArray[np.uint64] | None = None) -> None:
         """Add latencies, each ``weight`` times (once by default)."""
@@ -62,6 +82,17 @@ class Histogram:
         if percent == 0:
             return int(self._hdr.get_min_value())
         return int(self._hdr.get_value_at_percentile(percent))
+
+    def buckets(self) -> Iterator[tuple[int, int]]:
+        """Yield the distinct latencies recorded, to 3 digits, ascending, and how many of each."""
+        for each in self._hdr.get_recorded_iterator():
+            yield int(each.value_iterated_to), int(each.count_added_in_this_iter_step)
+
+    def percentile_distribution(self, unit_ns: float) -> str:
+        """Return HdrHistogram's own text format, ``.hgrm``, with values in units of so many ns."""
+        out = io.BytesIO()
+        self._hdr.output_percentile_distribution(out, unit_ns)
+        return out.getvalue().decode()
 
     def encode(self) -> str:
         """Return the histogram in HdrHistogram's V2 encoding, base64."""

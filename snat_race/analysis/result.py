@@ -1,6 +1,6 @@
 """The results of runs: the JSON contract, schema_version 1."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -177,14 +177,56 @@ class Forecast(Model):
     drawn_ports_ci95: tuple[float, float]
 
 
+class Started(Result):
+    """The first event of a stream: what is known of a run as it begins."""
+
+    event: Literal["start"] = "start"
+    kind: Literal["client", "watch"]
+    nat: Nat | None = None
+    counters_from: str | None = None
+
+
 class ClientResult(Result):
-    """A run of ``client``. ``nat``: what is known of the NAT that its dials pass, None: nothing."""
+    """A run of ``client``. ``nat``: what is known of the NAT that its dials pass, None: nothing.
+    ``cut_off``: made of the periods of a stream that has no end.
+    """
 
     kind: Literal["client"] = "client"
+    cut_off: bool = False
     summary: Summary
     periods: list[Summary]
     kernel: Kernel
     nat: Nat | None = None
+    diagnosis: list[Cause]
+
+
+class Source(Model):
+    """One of the results that were merged. ``failed``: dials of a client; of a watch, the SYNs at most
+    that its counters account for.
+    """
+
+    kind: Literal["client", "watch"]
+    run_id: str
+    boot_id: str
+    started_at: str
+    elapsed_s: float
+    spec: dict[str, Any]
+    attempted: int | None
+    failed: int | None
+
+
+class MergedResult(Result):
+    """Clients of several containers or hosts, and watches of their nodes, by ``report``.
+
+    ``environment`` and ``spec`` are those of the first client.
+    """
+
+    kind: Literal["merged"] = "merged"
+    sources: list[Source]
+    summary: Summary
+    periods: list[Summary]
+    kernel: Kernel
+    nat: Nat
     diagnosis: list[Cause]
 
 
@@ -193,10 +235,11 @@ class WatchResult(Result):
 
     ``counters_from``: netlink, or the file read instead. ``suspects``: what the counters could
     account for, each with the most SYNs that it may have cost. ``nat`` and ``exhausted``: what the
-    rules there say, and how many of the clashes may be for want of ports.
+    rules there say, and how many of the clashes may be for want of ports. ``cut_off``: as a client's.
     """
 
     kind: Literal["watch"] = "watch"
+    cut_off: bool = False
     counters_from: str
     periods: list[Watched]
     total: Watched | None

@@ -11,7 +11,7 @@ from snat_race.output import require_writable
 
 if TYPE_CHECKING:
     from snat_race.analysis.node import Watched
-    from snat_race.analysis.result import WatchResult
+    from snat_race.analysis.result import Started, WatchResult
     from snat_race.kernel.counters import Node
 
 
@@ -54,11 +54,15 @@ def _run(options: WatchOptions, node: "Node", keep: bool, *, as_json: bool) -> "
     from snat_race.report.watch import LivePrinter, print_line, suits_a_live_table
 
     if as_json:
-        return watch.run(options, node, _event, keep=keep)
+        return watch.run(options, node, _event, keep=keep, started=_start_event)
     if not suits_a_live_table():
         return watch.run(options, node, print_line, keep=keep)
     with LivePrinter(f"{node.namespace.name}, by {node.source}") as printer:
         return watch.run(options, node, printer, keep=keep)
+
+
+def _start_event(head: "Started") -> None:
+    print(dumps(head.model_dump(mode="json")), flush=True)
 
 
 def _event(lap: "Watched") -> None:

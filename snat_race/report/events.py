@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from snat_race.analysis.model import SCHEMA_VERSION
-from snat_race.analysis.result import ClientResult, Summary
+from snat_race.analysis.result import ClientResult, Started, Summary
 from snat_race.analysis.summary import Failure, error_name
 from snat_race.report.text import (
     client_summary,
@@ -26,8 +26,9 @@ class ClientPrinter:
         self._period_s, self._as_json = period_s, as_json
         self._text = sys.stderr if as_json else sys.stdout
 
-    def started(self, lines: list[str]) -> None:
+    def started(self, lines: list[str], head: Started) -> None:
         """Say what is about to be dialled, and any doubts about it."""
+        self._event("start", head.model_dump(mode="json"))
         self._say(f"{stamp(time.time_ns())} {lines[0]}")
         for doubt in lines[1:]:
             print(f"warning: {doubt}", file=sys.stderr, flush=True)

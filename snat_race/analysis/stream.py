@@ -1,0 +1,72 @@
+"""A run from its stream of events, as ``--json`` prints them: whole, or as far as it came before it was
+killed. Pure.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
+from snat_race.analysis.merge import merged_summary
+from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
+from snat_race.analysis.result import ClientResult, Started, Summary, WatchResult
+from snat_race.analysis.summary import lost_again
+
+
+def so_far(events: Sequence[dict[str, Any]]) -> dict[str, Any] | ClientResult | WatchResult | None:
+    """Return the result in a stream, as a document; else one made of its periods; None if it has none.
+
+    Raises:
+        pydantic.ValidationError: an event is not as we write it.
+
+    """
+    kinds = [each.get("event") for each in events]
+    if "result" in kinds:
+        found = dict(events[kinds.index("result")])
+        del found["event"]
+        return found
+    if "start" not in kinds or "period" not in kinds:
+        return None
+    started = Started.model_validate(events[kinds.index("start")])
+    periods = [each for each in events if each.get("event") == "period"]
+    if started.kind == "client":
+        return _client(started, [Summary.model_validate(each.get("summary")) for each in periods])
+    return _watch(started, [Watched.model_validate(each) for each in periods])
+
+
+def _client(started: Started, periods: list[Summary]) -> ClientResult:
+    summary, nat = merged_summary(periods), started.nat or DEFAULT_NAT
+    watched = [lap for each in periods for lap in each.watched]
+    kernel = Kernel(
+        source=conntrack_of(watched),
+        source_tcp=summed(each.tcp for each in watched),
+        destination={},
+        containers={},
+    )
+    resent = lost_again(summary.syn_resent)
+    return ClientResult(
+        **_head(started, summary.elapsed_s),
+        cut_off=True,
+        summary=summary,
+        periods=periods,
+        kernel=kernel,
+        nat=nat,
+        diagnosis=diagnose(summary.attempted, summary.errors, kernel, nat=nat, resent=resent),
+    )
+
+
+def _watch(started: Started, periods: list[Watched]) -> WatchResult:
+    return WatchResult(
+        **_head(started, sum(each.elapsed_s for each in periods)),
+        cut_off=True,
+        counters_from=started.counters_from or "",
+        periods=periods,
+        total=total_of(periods),
+        nat=started.nat or DEFAULT_NAT,
+        exhausted=0,
+        suspects=[],
+    )
+
+
+def _head(started: Started, elapsed_s: float) -> dict[str, Any]:
+    names = ("run_id", "tool", "started_at", "environment", "spec")
+    return {name: getattr(started, name) for name in names} | {"elapsed_s": round(elapsed_s, 3)}
