@@ -58,9 +58,9 @@ def test_watch_shows_what_conntrack_shows_on_the_right_cpus(tmp_path: Path) -> N
 
     said, before, after = in_sandbox(watch)
     events = [json.loads(line) for line in said.splitlines()]
-    assert [event["event"] for event in events] == ["period"] * 3 + ["result"]
+    assert [event["event"] for event in events] == ["start", *["period"] * 3, "result"]
     for name in NAMES:
-        laps = [event["conntrack"][name] for event in events[:-1]]
+        laps = [event["conntrack"][name] for event in events[1:-1]]
         risen = [sum(column) for column in zip(*laps, strict=True)]
         assert risen == [b - a for a, b in zip(before[name], after[name], strict=True)], name
         assert events[-1]["total"]["conntrack"][name] == risen

@@ -11,8 +11,13 @@ _WORDS = {"exposed": "EXPOSED", "unknown": "UNKNOWN", "warning": "warning", "ok"
 
 def doctor_report(result: DoctorResult) -> str:
     """Return every finding, the worst first, and the verdict in one sentence."""
+    return "\n".join((*doctor_lines(result), "", verdict_of(result)))
+
+
+def doctor_lines(result: DoctorResult) -> tuple[str, ...]:
+    """Return every finding, the worst first."""
     ordered = sorted(result.findings, key=lambda each: _ORDER.index(each.level))
-    return "\n".join([*(line for each in ordered for line in _lines(each)), "", _verdict(result)])
+    return tuple(line for each in ordered for line in _lines(each))
 
 
 def _lines(finding: Finding) -> list[str]:
@@ -28,7 +33,8 @@ def _lines(finding: Finding) -> list[str]:
     return lines
 
 
-def _verdict(result: DoctorResult) -> str:
+def verdict_of(result: DoctorResult) -> str:
+    """Return the verdict in one sentence."""
     rules = sum(each.level == "exposed" for each in result.findings)
     if rules:
         return f"Exposed: {rules} {'rule' if rules == 1 else 'rules'} here can lose SYNs to the race."

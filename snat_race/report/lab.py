@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.analysis.result import Forecast, LabResult, Mitigation, VariantResult, Window
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
+from snat_race.report.sections import bar
 from snat_race.report.text import percent
 
 _WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60
@@ -65,11 +66,11 @@ def lab_report(result: LabResult) -> str:
         "",
         *_wrapped_all(_causes(result)),
         *_wrapped(f"Verdict: {result.verdict.text}."),
-        *_wrapped_all(map(_mitigation_line, result.verdict.mitigations)),
-        *(["", *_window(result.window)] if result.window else []),
+        *_wrapped_all(map(mitigation_sentence, result.verdict.mitigations)),
+        *(["", *window_lines(result.window)] if result.window else []),
         *(["", "Race window: no pair was swept."] if result.spec["window_s"] and not result.window else []),
         "",
-        *_wrapped(_meaning(result)),
+        *_wrapped(meaning(result)),
     ]
     return "\n".join(parts)
 
@@ -105,21 +106,27 @@ def _conditions(result: LabResult) -> list[str]:
 
 
 def _variant_row(variant: VariantResult) -> str:
-    summary, per_cpu = variant.summary, variant.kernel.conntrack.insert_failed
+    summary, rose = variant.summary, insert_failed_of(variant)
     explained = sum(each.losses for each in variant.diagnosis if each.cause not in UNPROVEN)
     paired, collided, interval = "-", "-", "-"
     if summary.paired and variant.collision_rate_ci95:
         low, high = variant.collision_rate_ci95
         paired, collided = f"{summary.paired:,}", percent((summary.collisions or 0) / summary.paired)
         interval = f"{low:.1%} - {high:.1%}"
-    rose = f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
     return (
         f"{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
-        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {_word(variant)}"
+        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {word_of(variant)}"
     )
 
 
-def _word(variant: VariantResult) -> str:
+def insert_failed_of(variant: VariantResult) -> str:
+    """Return the rise on each CPU, or of so many CPUs in all."""
+    per_cpu = variant.kernel.conntrack.insert_failed
+    return f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
+
+
+def word_of(variant: VariantResult) -> str:
+    """Return the outcome of a rule in two words."""
     if variant.outcome == "inconclusive" and variant.summary.failed and not_the_race(variant):
         return "not the race"
     return _WORDS[variant.outcome]
@@ -146,7 +153,8 @@ def _causes(result: LabResult) -> list[str]:
     ]
 
 
-def _mitigation_line(mitigation: Mitigation) -> str:
+def mitigation_sentence(mitigation: Mitigation) -> str:
+    """Say what a rule does to the collisions of the first."""
     if mitigation.loss_reduction is None or mitigation.ci95 is None:
         return f"'{mitigation.name}': nothing to compare, for want of losses or of pairs."
     low, high = mitigation.ci95
@@ -163,7 +171,8 @@ def _mitigation_line(mitigation: Mitigation) -> str:
     )
 
 
-def _meaning(result: LabResult) -> str:
+def meaning(result: LabResult) -> str:
+    """Say what the verdict means to people."""
     if result.verdict.text.startswith("not the race"):
         unexplained = any(each.cause == "unexplained" for each in result.variants[0].diagnosis)
         return _UNEXPLAINED if unexplained else _NOT_THE_RACE
@@ -172,7 +181,7 @@ def _meaning(result: LabResult) -> str:
     return f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"
 
 
-def _window(window: Window) -> list[str]:
+def window_lines(window: Window) -> list[str]:
     """Return the window, its interval, and the curve it is the area of."""
     low, high = window.window_ns_ci95
     half = f", +-{(high - low) / 2 / window.window_ns:.0%}" if window.window_ns else ""
@@ -201,14 +210,9 @@ def _curve(window: Window) -> list[str]:
     highest = max(shares) or 1.0
     return [
         f"{first.low_ns / 1000:>+6.4g} .. {second.high_ns / 1000:<+5.4g}{of:>7,}{percent(share):>10} "
-        + _bar(share / highest)
+        + bar(share / highest, _BAR_WIDTH)
         for (first, second), of, share in zip(points, paired, shares, strict=True)
     ]
-
-
-def _bar(share: float) -> str:
-    eighths = round(share * _BAR_WIDTH * 8)
-    return str("█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8])
 
 
 def forecast_text(spec: dict[str, Any], found: Forecast) -> str:
