@@ -62,7 +62,7 @@ def _of_sources(result: MergedResult) -> Iterator[str]:
         if late_s > 0 or early_s > 0:
             yield (
                 f"A watch began {max(0.0, late_s):.1f} s after the first client and ended "
-                f"{max(0.0, early_s):.1f} s before the last, so it missed losses. Start it first, stop it last."
+                f"{max(0.0, early_s):.1f} s before the last, and missed some. Start it first, stop it last."
             )
     lengths = {each.spec.get("dial_interval_us") for each in clients}
     if len(lengths) > 1:

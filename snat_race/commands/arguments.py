@@ -48,6 +48,15 @@ WarmUp = Annotated[str | None, Option("--warmup", metavar="TIME", help="Dial thi
 MaxErrorRate = Annotated[
     str | None, Option("--max-error-rate", metavar="SHARE", help="Exit 3 if more dials fail: 0.1%.")
 ]
+MaxP99 = Annotated[
+    str | None, Option("--max-p99", metavar="TIME", help="Exit 3 if a hundredth takes longer: 50ms.")
+]
+MaxRaceLosses = Annotated[
+    int | None,
+    Option(
+        "--max-race-losses", metavar="N", help="Exit 3 if more SYNs are lost to the race; 4 if unknown."
+    ),
+]
 NoPin = Annotated[bool, Option("--no-pin", help="Leave workers unpinned.")]
 Output = Annotated[
     Path | None, Option("--output", "-o", metavar="FILE", help="Write the result to FILE as JSON.")

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snat_race.commands import arguments, first, parsed, save
-from snat_race.errors import SnatRaceError, ThresholdExceeded
+from snat_race.commands.thresholds import gathered, require
+from snat_race.errors import SnatRaceError
 from snat_race.kernel import host
 from snat_race.options import (
     ClientOptions,
@@ -13,12 +14,11 @@ from snat_race.options import (
     parse_count,
     parse_duration_s,
     parse_ports,
-    parse_rate,
 )
 from snat_race.output import require_writable
 
 if TYPE_CHECKING:
-    from snat_race.analysis.result import Summary
+    from snat_race.analysis.thresholds import Thresholds
 
 
 def client(
@@ -37,12 +37,15 @@ def client(
     count: arguments.Count = None,
     warmup: arguments.WarmUp = None,
     max_error_rate: arguments.MaxErrorRate = None,
+    max_p99: arguments.MaxP99 = None,
+    max_race_losses: arguments.MaxRaceLosses = None,
     output: arguments.Output = None,
     json: arguments.Json = False,
     no_pin: arguments.NoPin = False,
     watch_netns: arguments.WatchNetns = None,
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
+    limits = gathered(max_error_rate, max_p99, max_race_losses)
     options = ClientOptions(
         remote_addr=remote_addr,
         workers=(wanted := first(workers, go_routines, len(host.usable_cpus()))),
@@ -60,10 +63,10 @@ def client(
         pin=not no_pin,
         watch_netns=tuple(watch_netns or ()),
     )
-    _dial(options, output, parsed(parse_rate, max_error_rate, "--max-error-rate"), as_json=json)
+    _dial(options, output, limits, as_json=json)
 
 
-def _dial(options: ClientOptions, output: Path | None, limit: float | None, *, as_json: bool) -> None:
+def _dial(options: ClientOptions, output: Path | None, limits: "Thresholds", *, as_json: bool) -> None:
     from snat_race import client, plan
     from snat_race.kernel import places
     from snat_race.kernel.counters import Node
@@ -79,13 +82,4 @@ def _dial(options: ClientOptions, output: Path | None, limit: float | None, *, a
     printer.finished(result)
     if fault:
         raise SnatRaceError(fault)
-    _check_error_rate(result.summary, limit)
-
-
-def _check_error_rate(summary: "Summary", limit: float | None) -> None:
-    if limit is None:
-        return
-    if not summary.attempted:
-        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: nothing was dialled, so nothing is known")
-    if summary.loss_rate > limit:
-        raise ThresholdExceeded(f"--max-error-rate {limit:.3%}: observed {summary.loss_rate:.3%}")
+    require(limits, [("", result.summary, result.diagnosis)], as_json=as_json)

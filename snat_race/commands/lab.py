@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from snat_race.commands import arguments, first, save
+from snat_race.commands.thresholds import gathered, require
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 from snat_race.kernel import host, nat
 from snat_race.kernel.choices import Backend, Caches, Expect, Wiring
@@ -57,6 +58,9 @@ def lab(
     caches: arguments.HowWarm = Caches.warm,
     seed: arguments.Seed = None,
     expect: arguments.Expected = None,
+    max_error_rate: arguments.MaxErrorRate = None,
+    max_p99: arguments.MaxP99 = None,
+    max_race_losses: arguments.MaxRaceLosses = None,
     ktap: arguments.Ktap = False,
     output: arguments.Output = None,
     json: arguments.Json = False,
@@ -65,6 +69,7 @@ def lab(
     """Race the kernel on this machine, in private network namespaces, and show what cures it."""
     from snat_race.lab.scenario import scenario_named
 
+    limits = gathered(max_error_rate, max_p99, max_race_losses)
     staged, expected = scenario_named(scenario), Expect.no_race if ktap and not expect else expect
     default = staged.variants[:1] if expected or window else staged.variants
     variants = nat.chosen(variant or (), rule or (), nft or (), default)
@@ -79,7 +84,11 @@ def lab(
         interval_us=first(interval_us, staged.interval_us), timeout_ms=first(timeout_ms, staged.timeout_ms),
         caches=caches, seed=first(seed, _any_seed()),
     )  # fmt: skip
-    _report(_measure(options, staged, variants, output), expected, ktap=ktap, as_json=json)
+    result = _measure(options, staged, variants, output)
+    _report(result, expected, ktap=ktap, as_json=json)
+    require(limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=json)
+    if expected:
+        _require(result, expected)
 
 
 def _hosts(
@@ -129,8 +138,6 @@ def _report(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json
     print(text, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")))
-    if expected:
-        _require(result, expected)
 
 
 def _require(result: "LabResult", expected: Expect) -> None:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Exit, Option
 
+from snat_race.commands import arguments
+from snat_race.commands.thresholds import gathered, require
 from snat_race.errors import UsageError
 from snat_race.output import require_writable, write_atomically
 
 if TYPE_CHECKING:
+    from snat_race.analysis.cause import Cause
+    from snat_race.analysis.result import Summary
     from snat_race.reading import AnyResult
 
 
@@ -55,18 +59,35 @@ def report(
     files: Files,
     form: AsForm = Form.text,
     output: Into = None,
+    max_error_rate: arguments.MaxErrorRate = None,
+    max_p99: arguments.MaxP99 = None,
+    max_race_losses: arguments.MaxRaceLosses = None,
     _schema: Schema = False,
 ) -> None:
     """Show a result; or merge those of several clients and of watches of their nodes, exactly."""
     from snat_race.reading import read_all
 
+    limits = gathered(max_error_rate, max_p99, max_race_losses)
     if output:
         require_writable(output)
-    text = _formed(read_all(files), form)
+    result = read_all(files)
+    text = _formed(result, form)
     if output:
         write_atomically(output, text + "\n")
     else:
         print(text)
+    if limits:
+        require(limits, _measured(result), as_json=form not in (Form.text, Form.markdown))
+
+
+def _measured(result: "AnyResult") -> "list[tuple[str, Summary, list[Cause]]]":
+    from snat_race.analysis.result import ClientResult, LabResult, MergedResult
+
+    if isinstance(result, LabResult):
+        return [(each.name, each.summary, each.diagnosis) for each in result.variants]
+    if isinstance(result, ClientResult | MergedResult):
+        return [("", result.summary, result.diagnosis)]
+    raise UsageError(f"--max-...: a {result.kind} result has no dials; give that of a client or a lab")
 
 
 def _formed(result: "AnyResult", form: Form) -> str:
