@@ -8,7 +8,7 @@ import sys
 import typer
 from typer.exceptions import TyperException
 
-from snat_race.commands import client, doctor, forecast, lab, mitigate, report, server, watch
+from snat_race.commands import client, compare, doctor, forecast, lab, mitigate, report, server, watch
 from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("lab")(lab.lab)
 app.command("forecast")(forecast.forecast)
 app.command("watch")(watch.watch)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("doctor")(doctor.doctor)
 app.command("mitigate")(mitigate.mitigate)
 

@@ -1,5 +1,6 @@
 """One run of ``doctor``: a host's rules and settings -> findings."""
 
+import os
 from collections.abc import Iterator
 
 from snat_race.analysis.checkup import Host, checkup
@@ -38,9 +39,7 @@ def _rules(found: Rulesets, namespace: Namespace) -> Iterator[Finding]:
     where = [] if namespace.name == places.HERE else ["--netns", namespace.name]
     for rule in found.exposed:
         writer = writer_of(rule)
-        now = "its table is owned by a running program: only that can change it"
-        if not rule.owned:
-            now = f"{command('mitigate', *where, '--apply')}; for good"
+        now = rule.fixed or f"{command('mitigate', *where, '--apply')}; for good"
         yield Finding(
             level="exposed",
             check=str(rule.place),
@@ -52,7 +51,7 @@ def _rules(found: Rulesets, namespace: Namespace) -> Iterator[Finding]:
             level="unknown",
             check="rules",
             evidence="; ".join(found.unreadable),
-            advice=command("doctor", *where, sudo=True),
+            advice=command("doctor", *where, sudo=True) if os.geteuid() else "mend that, and look again",
         )
     if elsewhere := _elsewhere(found, namespace):
         yield elsewhere

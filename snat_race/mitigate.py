@@ -9,6 +9,7 @@ from snat_race.analysis.findings import Change, Undo
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import host, loader, rewrite, rulesets
+from snat_race.kernel.listing import printable
 from snat_race.kernel.loader import Loader
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.rewrite import Plan
@@ -21,13 +22,13 @@ Save = Callable[[Undo | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What there is to do, or was done, and what was left as it is: ``owned`` by a running program,
+    """What there is to do, or was done, and what was left as it is: ``fixed`` for a reason that is told,
     ``refused`` by its tool, or not readable at all.
     """
 
     plans: tuple[Plan, ...]
     writers: tuple[str, ...] = ()
-    owned: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
 
@@ -39,18 +40,14 @@ def look(namespace: Namespace) -> Found:
         f"{writer.name} writes its rule again: {writer.again}; {writer.setting}"
         for writer in map(writer_of, found.exposed)
     )
-    owned = tuple(
-        f"{rule.place}: {rule.text}: only the program that owns this table can change it"
-        for rule in found.exposed
-        if rule.owned
-    )
-    return Found(tuple(_plans(found)), tuple(again), owned, unreadable=found.unreadable)
+    fixed = tuple(f"{rule.place}: {rule.text}: {rule.fixed}" for rule in found.exposed if rule.fixed)
+    return Found(tuple(_plans(found)), tuple(again), fixed, unreadable=found.unreadable)
 
 
 def _plans(found: Rulesets) -> list[Plan]:
     plans = []
     for each in found.sets:
-        edits = tuple(rewrite.cure(rule) for rule in each.rules if not rule.harmless and not rule.owned)
+        edits = tuple(rewrite.cure(rule) for rule in each.rules if not rule.harmless and not rule.fixed)
         if edits:
             plans.append(Plan(each.tool, each.text, edits))
     return plans
@@ -108,7 +105,7 @@ def _dump(namespace: Namespace, plans: Sequence[Plan], changes: dict[str, list[C
         environment=host.environment(),
         netns=namespace.inode,
         changes=[change for each in changes.values() for change in each],
-        dumps={plan.tool: plan.text for plan in plans},
+        dumps={plan.tool: printable(plan.text) for plan in plans},
     )
 
 

@@ -36,9 +36,15 @@ def nat_of(translation: Translation, attempted: int) -> Nat:
     ports = min((rule.ports[1] - rule.ports[0] + 1 for rule in rules if rule.ports), default=EVERY_PORT)
     drawn = bool(rules) and all(rule.flags & RANDOM for rule in rules)
     evicts = host.kernel_version() >= (6, 5)
-    known = bool(rules) and translation.complete
     same_draws = attempted / ports if drawn else 0.0
-    return Nat(ports=ports, same_draws=same_draws, evicts=evicts, known=known, drawn=drawn)
+    return Nat(
+        ports=ports,
+        same_draws=same_draws,
+        evicts=evicts,
+        known=translation.complete,
+        drawn=drawn,
+        absent=translation.complete and not rules,
+    )
 
 
 def _covers(network: str, ip: str) -> bool:

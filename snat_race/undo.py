@@ -5,6 +5,7 @@ from typing import cast
 
 from snat_race.analysis.findings import Change, Tools
 from snat_race.kernel import nftables, rewrite
+from snat_race.kernel.listing import Chain, Line
 from snat_race.kernel.rewrite import Edit, Plan
 from snat_race.kernel.snat_rules import Place
 
@@ -44,16 +45,25 @@ def back(tool: str, text: str, changes: Iterable[Change]) -> tuple[Plan, list[Ch
     """Return the plan that undoes changes, and those that fit nothing here; what reads as it did
     before the change needs neither.
     """
-    now = rewrite.chains(tool, text)
+    now, every = rewrite.chains(tool, text), list(changes)
     edits, lost = [], []
-    for change in changes:
-        lines = now.get((change.family, change.table, change.chain), [])
+    for change in every:
+        lines = now.get(_chain(change), [])
         here = [index for index, line in enumerate(lines) if line.same == change.new]
+        made = sum(other.new == change.new and _chain(other) == _chain(change) for other in every)
         if len(here) == change.copies:
             present = lines[here[change.nth]].text
             old = nftables.with_counters_of(change.old, present) if tool == "nft" else change.old
             place = Place(tool, change.family, change.table, change.chain)
             edits.append(Edit(place, here[change.nth], present, old))
-        elif not any(line.same == rewrite.same(tool, change.old) for line in lines):
+        elif len(here) != change.copies - made or not _present(rewrite.same(tool, change.old), lines):
             lost.append(change)
     return Plan(tool, text, tuple(edits)), lost
+
+
+def _chain(change: Change) -> Chain:
+    return change.family, change.table, change.chain
+
+
+def _present(rule: str, lines: Iterable[Line]) -> bool:
+    return any(line.same == rule for line in lines)

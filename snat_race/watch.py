@@ -31,7 +31,7 @@ def run(
     nat = nat_of(rules_for([node.namespace]), 0)
     periods, fault = list[Watched](), ""
     with Interrupt() as interrupt:
-        beside = Beside([node], nat)
+        beside = Beside([node], nat, own=False)
         started(
             Started(
                 kind="watch", **record.fields(), spec=options.spec(), nat=nat, counters_from=node.source
@@ -46,6 +46,8 @@ def run(
                 if time.monotonic() >= min(due_s, over_s):
                     break
                 beside.look()
+                if places.gone(node.namespace):
+                    break
             for lap in beside.period():
                 if keep:
                     periods.append(lap)

@@ -34,17 +34,18 @@ class Watcher:
 
 
 class Beside:
-    """The counters beside a client's run: those of ``nodes``, and TCP's of our own namespace.
+    """The counters beside a run: those of ``nodes`` and, with ``own``, TCP's of our own namespace.
 
     ``exhausted``: how many of the clashes may be of a NAT without free ports, lap by lap. ``fault``: why
     nothing could be read any more, "" as long as it can.
     """
 
-    def __init__(self, nodes: Sequence[Node], nat: Nat) -> None:
+    def __init__(self, nodes: Sequence[Node], nat: Nat, *, own: bool = True) -> None:
         self._nat, self.exhausted, self.fault = nat, 0, ""
         here = places.here()
         # Not twice, if it is watched anyway.
-        self._own = None if any(places.same(here, node.namespace) for node in nodes) else here
+        watched = any(places.same(here, node.namespace) for node in nodes)
+        self._own = here if own and not watched else None
         self._own_before, self._own_rise = self._read_own(), counters.Reading()
         self._watcher, self._looked_s = Watcher(nodes), time.monotonic()
         self._fills = [0 for _ in nodes]

@@ -22,6 +22,7 @@ import snat_race  # before numpy: it keeps numpy from starting threads
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.namespaces import enter_sandbox
 from snat_race.kernel.tools import where
+from tests.results import small_client, small_watch
 
 # The machine may be busy, or a virtual one that is paused; pytest-timeout bounds every test.
 settings.register_profile("patient", deadline=None)
@@ -202,3 +203,17 @@ def network_namespaces() -> set[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Callable[..., Path]:
+    """Return what writes a small client's, or watch's, result that is right in itself to a file."""
+
+    def write(name: str, kind: str = "client", **changes: Any) -> Path:
+        path = tmp_path / f"{name}.json"
+        path.write_text(
+            (small_watch if kind == "watch" else small_client)(name, **changes).model_dump_json()
+        )
+        return path
+
+    return write

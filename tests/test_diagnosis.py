@@ -52,6 +52,7 @@ def kernel(*, count: int = 10, **rises: int) -> Kernel:
         ),
         ({"TIMEOUT": 5}, {"insert_failed": 15, "drop": 15}, {"snat_race": 5}),
         ({"TIMEOUT": 5}, {"insert_failed": 16, "drop": 16}, {"inconclusive": 5}),
+        ({"TIMEOUT": 10}, {"insert_failed": 1000, "drop": 1001}, {"inconclusive": 10}),
         (
             {"EHOSTUNREACH": 4, "TIMEOUT": 2},
             {"IpExtInNoRoutes": 4, "IcmpInDestUnreachs": 4},
@@ -97,6 +98,11 @@ def test_all_losses_are_accounted_for_and_none_twice(
 def test_a_rule_that_nobody_read_leaves_a_doubt() -> None:
     (cause,) = diagnose(100, {"TIMEOUT": 3}, kernel(insert_failed=3, drop=3), nat=Nat(known=False))
     assert (cause.cause, "32 ports or fewer" in cause.evidence) == ("snat_race", True)
+
+
+def test_clashes_that_no_rule_there_can_have_made_are_of_others() -> None:
+    (cause,) = diagnose(100, {"TIMEOUT": 3}, kernel(insert_failed=3, drop=3), nat=Nat(absent=True))
+    assert (cause.cause, "no rule there translates" in cause.evidence) == ("inconclusive", True)
 
 
 def test_what_nobody_watched_is_not_told() -> None:

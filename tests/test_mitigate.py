@@ -369,6 +369,10 @@ def test_an_address_for_each_client_is_left_alone() -> None:
 def test_counts_are_taken_over() -> None:
     old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
     assert nftables.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
+    old = "quota 25 mbytes counter packets 0 bytes 0 masquerade"
+    now = "quota 25 mbytes used 84 bytes counter packets 1 bytes 84 masquerade fully-random"
+    assert nftables.with_counters_of(old, now) == now.removesuffix(" fully-random")
+    assert nftables.uncounted(now) == "quota 25 mbytes counter masquerade fully-random"
 
 
 def test_a_target_that_old_nft_does_not_name_may_translate() -> None:

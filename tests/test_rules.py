@@ -14,6 +14,8 @@ from snat_race.kernel.writers import UNKNOWN, writer_of
         ("-A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE --to-ports 1024-2000", "10.1.0.0/16", False),
         ("-A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE --to-ports 1024-40000", "10.1.0.0/16", True),
         ("-A POSTROUTING -s 10.1.0.1/32 -j MASQUERADE", "10.1.0.1/32", False),
+        ("-A POSTROUTING -m comment --comment --random-fully -j MASQUERADE", "", True),
+        ("-A POSTROUTING -m comment --comment --to-ports -j MASQUERADE", "", True),
     ],
 )
 def test_a_rule_is_judged_by_its_own_words(line: str, source: str, exposed: bool) -> None:
@@ -25,14 +27,16 @@ def test_a_rule_is_judged_by_its_own_words(line: str, source: str, exposed: bool
 
 
 def test_two_clients_race_by_rules_of_different_tools_too() -> None:
-    def single(tool: str, family: str, source: str, address: str = "") -> SnatRule:
-        return SnatRule(Place(tool, family, "nat", "x"), 0, "", address, source=source)
+    def single(tool: str, family: str, source: str, address: str = "", protocol: str = "") -> SnatRule:
+        place = Place(tool, family, "nat", "x")
+        return SnatRule(place, 0, "", address, source=source, protocol=protocol)
 
     one = single("nft", "inet", "10.0.0.1")
     for other, races in (
         (single("iptables-nft", "ip", "10.0.0.2/32"), True),
         (single("iptables-nft", "ip", "10.0.0.2/32", "192.0.2.1"), True),
-        (single("iptables-nft", "ip", "10.0.0.1"), False),
+        (single("iptables-nft", "ip", "10.0.0.1/32"), False),
+        (single("iptables-nft", "ip", "10.0.0.2", protocol="udp"), True),
         (single("nft", "inet", "fd00::1"), False),
     ):
         assert [not rule.harmless for rule in judged([one, other], Facts())] == [races, races]

@@ -62,16 +62,12 @@ def _shared_out(suspects: list[Cause], lost: int) -> list[Cause]:
     is inconclusive.
     """
     total = sum(each.losses for each in suspects)
-    if (
-        suspects
-        and suspects[0].cause == "snat_race"
-        and total == suspects[0].losses > _MOSTLY_OTHERS * lost
-    ):
-        sure = [0]
-    elif total <= lost or len(suspects) == 1:
+    if total <= lost or len(suspects) == 1:
         sure = [min(lost, each.losses) for each in suspects]
     else:
         sure = [max(0, lost - (total - each.losses)) for each in suspects]
+    others = [each.cause == "snat_race" and each.losses > _MOSTLY_OTHERS * lost for each in suspects]
+    sure = [0 if mostly else own for own, mostly in zip(sure, others, strict=True)]
     certain = [_owned(each, own) for each, own in zip(suspects, sure, strict=True) if own]
     unsure = min(total, lost) - sum(sure)
     if not unsure:
@@ -120,6 +116,7 @@ def _unaccounted(losses: int, kernel: Kernel, *, nothing_came: bool) -> Cause:
         evidence = "not one dial was answered, and no counter rose"
         advice = (
             "look for a rule that drops ('iptables-save -c' and 'nft list ruleset' count packets), "
-            "for the route, and whether the host is up"
+            "for the route, and whether the host is up; a full accept queue shows if the server's "
+            "namespace is watched too"
         )
     return Cause(cause=cause, losses=losses, evidence=evidence, advice=advice)

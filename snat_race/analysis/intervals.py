@@ -21,6 +21,21 @@ def wilson(losses: float, trials: float) -> Interval:
     return (max(0.0, centre - half) if losses else 0.0, min(1.0, centre + half) if losses < trials else 1.0)
 
 
+def newcombe(base: tuple[float, float], other: tuple[float, float]) -> Interval:
+    """Return the 95 % interval of the difference of two proportions, ``other`` minus ``base``.
+
+    Both are (losses, trials); the hybrid score method: R. G. Newcombe, "Interval estimation for the
+    difference between independent proportions", Statist. Med. 17 (1998) 873-890, method 10.
+    """
+    if not base[1] or not other[1]:
+        return -1.0, 1.0
+    p, q = base[0] / base[1], other[0] / other[1]
+    (p_low, p_high), (q_low, q_high) = wilson(*base), wilson(*other)
+    lower = q - p - sqrt((q - q_low) ** 2 + (p_high - p) ** 2)
+    upper = q - p + sqrt((q_high - q) ** 2 + (p - p_low) ** 2)
+    return lower, upper
+
+
 def dispersion(groups: Iterable[Sequence[tuple[int, int]]]) -> float:
     """Return the variance between rounds over that of a binomial; at least 1.
 

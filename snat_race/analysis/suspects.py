@@ -23,6 +23,7 @@ _RANDOMISE = "add --random-fully (nftables: fully-random) to the SNAT rule: see 
 _BY_CHANCE = "nothing: two SYNs at once draw the same port now and then"
 _NOT_BY_CHANCE = "report it: this rule draws ports at random, and yet more SYNs collide than chance has it"
 _MORE_PORTS = "give the NAT more ports or addresses, or the load more destinations"
+_WHOSE = "look for the rule where it is: 'snat-race doctor' on each host on the way"
 _WHICH = "count what one destination has: 'conntrack -L -d ADDRESS | wc -l'"
 
 _UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
@@ -32,7 +33,8 @@ _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 class Nat(Model):
     """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
     SYNs are expected to draw the same one. ``evicts``: TCP, on a kernel of 6.5 or newer. ``known``:
-    somebody read all rules, so these are its ports. ``drawn``: it draws them.
+    somebody read all rules, so these are its ports. ``drawn``: it draws them. ``absent``: all were read,
+    and none translates these dials.
     """
 
     ports: int = EVERY_PORT
@@ -40,6 +42,7 @@ class Nat(Model):
     evicts: bool = True
     known: bool = True
     drawn: bool = False
+    absent: bool = False
 
     @property
     def found_per_exhausted(self) -> int:
@@ -114,6 +117,9 @@ def _race_or_exhaustion(evidence: str, rose: ConntrackRise, nat: Nat, exhausted:
         told = f"{evidence}: {each} taken ports for each; {fill}"
         yield _cause("nat_ports_exhausted", exhausted, told, _MORE_PORTS)
     raced, advice = _clashes(rose) - exhausted, _RANDOMISE
+    if nat.absent:
+        yield _cause("inconclusive", raced, f"{evidence}: but no rule there translates these", _WHOSE)
+        return
     if nat.drawn or nat.same_draws:
         rare = nat.same_draws and by_chance(raced, nat.same_draws) <= RARE
         advice = _NOT_BY_CHANCE if rare else _BY_CHANCE

@@ -77,20 +77,16 @@ def _report(found: "Found", namespace: "Namespace", then: str) -> None:
     from snat_race.invocation import command
     from snat_race.kernel import places
 
-    for each in found.unreadable:
-        print(f"warning: not looked into: {each}", file=sys.stderr)
+    where = [] if namespace.name == places.HERE else ["--netns", namespace.name]
+    if found.unreadable and not found.plans:
+        hint = f"; try '{command('mitigate', *where, sudo=True)}'" if os.geteuid() else ""
+        raise EnvironmentLacks(f"the rules cannot be read ({'; '.join(found.unreadable)}){hint}")
     _show(found)
     if found.plans:
         for each in found.writers:
             print(f"# {each}.")
-        where = [] if namespace.name == places.HERE else ["--netns", namespace.name]
         print(then.format(command("mitigate", *where)))
-    elif found.unreadable:
-        raise EnvironmentLacks(
-            "found nothing to change, but not everything could be read; see the warnings"
-            + (f", and try '{command('mitigate', sudo=True)}'" if os.geteuid() else "")
-        )
-    elif not found.owned:
+    elif not found.fixed:
         print("# No SNAT rule here is exposed: there is nothing to change.")
         if container := places.container(namespace):
             print(f"warning: {container}; the rules that translate it are the host's", file=sys.stderr)
@@ -99,12 +95,14 @@ def _report(found: "Found", namespace: "Namespace", then: str) -> None:
 def _show(found: "Found") -> None:
     for plan in found.plans:
         print(plan.diff)
-    for each in (*found.owned, *found.refused):
+    for each in found.unreadable:
+        print(f"warning: not looked into: {each}", file=sys.stderr)
+    for each in (*found.fixed, *found.refused):
         print(f"warning: not changed: {each}", file=sys.stderr)
 
 
 def _require_all(found: "Found", done: str) -> None:
-    if found.owned or found.refused or found.unreadable:
+    if found.fixed or found.refused or found.unreadable:
         raise EnvironmentLacks(f"not everything could be {done}; see the warnings")
 
 

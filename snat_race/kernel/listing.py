@@ -6,6 +6,11 @@ Chain = tuple[str, str, str]
 """Family, table and name."""
 
 
+def printable(text: str) -> str:
+    """Return what a tool printed with the bytes that are no UTF-8 escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One rule: the ``number`` of its line, counted from 0, and its text.

@@ -8,10 +8,9 @@ from dataclasses import replace
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError
 from snat_race.kernel import rewrite, rulesets, tools
+from snat_race.kernel.listing import printable
 from snat_race.kernel.namespaces import Namespace
-from snat_race.kernel.rewrite import Plan
-
-_AT_THE_SAME_TIME = "another program changes the rules of {} at the same time"
+from snat_race.kernel.rewrite import Edit, Plan
 
 
 class Loader:
@@ -21,50 +20,71 @@ class Loader:
         self.namespace, self._lock = namespace, lock
 
     def tried(self, plans: Sequence[Plan]) -> tuple[list[Plan], list[str]]:
-        """Return the plans that their tools would load, and what the other tools say."""
+        """Return what their tools would load of the plans, and what they say to the rest."""
         good, refused = [], []
         for plan in plans:
-            try:
-                self._load(plan, trial=True)
-            except EnvironmentLacks as refusal:
-                refused.append(str(refusal))
-            else:
-                good.append(plan)
+            edits, said = self._loadable(plan)
+            refused += said
+            if edits:
+                good.append(replace(plan, edits=edits))
         return good, refused
+
+    def _loadable(self, plan: Plan) -> tuple[tuple[Edit, ...], list[str]]:
+        """Return the edits that a tool would load; if not all, one by one."""
+        if not (said := self._refusal(plan)):
+            return plan.edits, []
+        if len(plan.edits) == 1:
+            return (), [f"{printable(plan.edits[0].old)}: {said}"]
+        alone = {edit: self._refusal(replace(plan, edits=(edit,))) for edit in plan.edits}
+        good = tuple(edit for edit, refusal in alone.items() if not refusal)
+        refused = [f"{printable(edit.old)}: {refusal}" for edit, refusal in alone.items() if refusal]
+        if not refused or (good and self._refusal(replace(plan, edits=good))):
+            return (), [said]
+        return good, refused
+
+    def _refusal(self, plan: Plan) -> str:
+        try:
+            self._load(plan.tool, rewrite.script(plan.text, plan.edits), trial=True)
+        except EnvironmentLacks as refusal:
+            return str(refusal)
+        return ""
 
     def loaded(self, plan: Plan) -> Plan:
         """Load a plan; return it as it reads back.
 
         Raises:
             EnvironmentLacks: the tool refuses, or does not end.
-            SnatRaceError: others interfered, before or after it was loaded.
+            SnatRaceError: others interfered, before or after it was loaded; it is put back then.
 
         """
-        before = rulesets.reread(self.namespace, plan.tool)
-        if not _alike(plan, before):
-            raise SnatRaceError(f"{_AT_THE_SAME_TIME.format(plan.tool)}: try again")
-        self._load(plan, trial=False)
+        interfered = f"another program changes the rules of {plan.tool} at the same time"
+        if not _alike(plan, rulesets.reread(self.namespace, plan.tool)):
+            raise SnatRaceError(f"{interfered}: try again")
+        self._load(plan.tool, rewrite.script(plan.text, plan.edits), trial=False)
         then = rulesets.reread(self.namespace, plan.tool)
         edits = rewrite.settled(plan.text, plan.edits, then)
+        if edits is None and plan.tool != "nft":
+            self._load(plan.tool, rewrite.unmade(plan.text, plan.edits, then), trial=False)
+            then = rulesets.reread(self.namespace, plan.tool)
         if edits is None:
+            order = "" if rewrite.kept(plan.text, plan.edits, then) else ", and the rules are not as before"
             raise SnatRaceError(
-                f"{_AT_THE_SAME_TIME.format(plan.tool)}: the new ones do not read back where they were put"
+                f"{interfered}: the new ones were not where they belong{order}; look, try again"
             )
         return replace(plan, text=then, edits=tuple(edits))
 
     def put_back(self, plan: Plan) -> None:
         """Load a plan that takes back another, wherever its rules are now."""
         if plan.edits:
-            self._load(plan, trial=False)
+            self._load(plan.tool, rewrite.script(plan.text, plan.edits), trial=False)
 
-    def _load(self, plan: Plan, *, trial: bool) -> None:
-        """Have a tool load its edits in one transaction, or only try them."""
+    def _load(self, tool: str, script: str, *, trial: bool) -> None:
+        """Have a tool load a script in one transaction, or only try it."""
         command = ["nft", "-f", "-"]
-        if plan.tool != "nft":
-            command = [f"{plan.tool}-restore", "--noflush", "--counters", "--wait=1"]
+        if tool != "nft":
+            command = [f"{tool}-restore", "--noflush", "--counters", "--wait=1"]
         if trial:
-            command.insert(1, "--check" if plan.tool == "nft" else "--test")
-        script = rewrite.script(plan.text, plan.edits)
+            command.insert(1, "--check" if tool == "nft" else "--test")
         with tempfile.NamedTemporaryFile() as spare:  # the real lock is ours already
             ended = self._run(command, script, spare.name)
         if ended.returncode and self._lock and "xtables lock" in tools.said(ended):

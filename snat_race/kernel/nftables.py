@@ -14,10 +14,12 @@ _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _RULE = re.compile(r"^\t\t(.+) # handle (\d+)$")
 # What counts, and its count. What is quoted, a comment say, is left alone.
 _COUNTED = re.compile(
-    r'"[^"]*"|\b(counter)( packets \d+ bytes \d+)|\b(quota (?:over |until )?\d+ \w+)( used \d+ \w+)'
+    r'"[^"]*"|\b(counter)( packets \d+ bytes \d+)|\b(quota (?:over |until )?\d+ \w+)( used \d+ \w+)?'
     r"|\b(last)( used \S+)"
 )
+_ALONE = re.compile(r'"[^"]*"|\{ ([^\s{}",]+) \}')  # nft prints a set of one so, until it is loaded again
 _FLAGS = re.compile(r"^\tflags (\S+)$")
+_OWNED = "only the program that owns its table can change it"
 _HOOKS = ("postrouting", "input")  # where the kernel calls source translation
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 
@@ -42,14 +44,19 @@ def chains(text: str) -> Chains:
 
 
 def uncounted(rule: str) -> str:
-    """Return a rule without what its counters have counted."""
-    return _COUNTED.sub(lambda found: "".join(filter(None, found.groups()[::2])) or found[0], rule)
+    """Return a rule without what its counters have counted, as nft prints it when loaded again."""
+    bare = _COUNTED.sub(lambda found: "".join(filter(None, found.groups()[::2])) or found[0], rule)
+    return _ALONE.sub(lambda found: found[1] or found[0], bare)
 
 
 def with_counters_of(rule: str, present: str) -> str:
     """Return ``rule`` with the counts that ``present``, the same rule but for its flags, has now."""
-    counts = iter(found[0] for found in _COUNTED.finditer(present) if not found[0].startswith('"'))
-    return _COUNTED.sub(lambda old: old[0] if old[0].startswith('"') else next(counts, old[0]), rule)
+    now = [found[0] for found in _COUNTED.finditer(present) if not found[0].startswith('"')]
+    then = [found[0] for found in _COUNTED.finditer(rule) if not found[0].startswith('"')]
+    if list(map(uncounted, now)) != list(map(uncounted, then)):
+        return rule
+    counts = iter(now)
+    return _COUNTED.sub(lambda old: old[0] if old[0].startswith('"') else next(counts), rule)
 
 
 def flags(text: str) -> dict[tuple[str, str], set[str]]:
@@ -88,7 +95,7 @@ def snat_rules(text: str, ruleset: str) -> tuple[list[SnatRule], list[str]]:
             table = flagged.get(chain[:2], set())
             reached = chain in reachable and "dormant" not in table
             described = _described(Place("nft", *chain), *at, rule, does, reachable=reached)
-            found.append(replace(described, owned="owner" in table))
+            found.append(replace(described, fixed=_OWNED if "owner" in table else ""))
         elif kind:
             lost.append(f"chain {' '.join(chain)} handle {rule['handle']}")
     return found, lost

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from snat_race.kernel import nftables, xtables
-from snat_race.kernel.listing import Chains, Line
+from snat_race.kernel.listing import Chains, printable
 from snat_race.kernel.snat_rules import Place, SnatRule, cured_nft, cured_xtables
 
 _HANDLE = re.compile(r" # handle \d+$")
@@ -65,42 +65,32 @@ def expected(text: str, edits: Sequence[Edit]) -> dict[Place, list[str]]:
 
 def settled(text: str, edits: Sequence[Edit], then: str) -> list[Edit] | None:
     """Return the edits as ``then``, what the tool prints after them, has them: in its words, at the
-    places where they are; None if it does not have every rule, in order.
+    places where they are; None if others changed these chains meanwhile, so that ours may be in the
+    wrong place.
 
-    nft may list a rule in other words than it was told: a set of networks, merged.
+    nft may list a rule in other words than it was told: a set of networks, merged. So its new rules
+    are known by their handles, which count upwards; not by ``nft --echo``, at which 1.0.6 may abort.
     """
     tool = edits[0].place.tool
     before, after = chains(tool, text), chains(tool, then)
     found = []
     for place in dict.fromkeys(edit.place for edit in edits):
-        own = sorted((edit for edit in edits if edit.place == place), key=lambda edit: edit.index)
-        old, new = before[place.key], after.get(place.key, [])
-        at = _by_handle(old, own, new) if tool == "nft" else _by_text(old, own, new)
+        own = {edit.index: edit for edit in edits if edit.place == place}
+        new = after.get(place.key, [])
+        if tool == "nft":
+            added = sorted({line.handle for line in new} - {line.handle for line in before[place.key]})
+            given = dict(zip([edit.index for edit in edits if edit.place == place], added, strict=False))
+            meant = [
+                given.get(n, 0) if n in own else line.handle for n, line in enumerate(before[place.key])
+            ]
+            at = _subsequence(meant, [line.handle for line in new]) if len(added) == len(own) else None
+        else:
+            texts = [own[n].new if n in own else line.same for n, line in enumerate(before[place.key])]
+            at = list(range(len(new))) if texts == [line.same for line in new] else None
         if at is None:
             return None
-        found += [
-            replace(edit, index=index, new=new[index].same) for edit, index in zip(own, at, strict=True)
-        ]
+        found += [replace(edit, index=at[n], new=new[at[n]].same) for n, edit in own.items()]
     return found
-
-
-def _by_handle(old: list[Line], own: list[Edit], new: list[Line]) -> list[int] | None:
-    """Find ours by handle: they count upwards, as long as the table lives."""
-    known = {line.handle for line in old}
-    added = iter(sorted(line.handle for line in new if line.handle not in known))
-    meant = [line.handle for line in old]
-    for edit in own:
-        meant[edit.index] = next(added, 0)
-    at = _subsequence(meant, [line.handle for line in new])
-    return at and [at[edit.index] for edit in own]
-
-
-def _by_text(old: list[Line], own: list[Edit], new: list[Line]) -> list[int] | None:
-    meant = [line.same for line in old]
-    for edit in own:
-        meant[edit.index] = edit.new
-    at = _subsequence(meant, [line.same for line in new])
-    return at and [at[edit.index] for edit in own]
 
 
 def _subsequence(wanted: Sequence[object], present: Sequence[object]) -> list[int] | None:
@@ -108,6 +98,40 @@ def _subsequence(wanted: Sequence[object], present: Sequence[object]) -> list[in
     numbered = iter(enumerate(present))
     at = [next((index for index, each in numbered if each == one), -1) for one in wanted]
     return None if -1 in at else at
+
+
+def unmade(text: str, edits: Sequence[Edit], then: str) -> str:
+    """Return what xtables' restore is to load to have each old rule in the place of the new one again:
+    right behind the rule that was before it, wherever that is now.
+    """
+    tool = edits[0].place.tool
+    before, after = chains(tool, text), chains(tool, then)
+    by_table: dict[str, list[str]] = {}
+    for place in dict.fromkeys(edit.place for edit in edits):
+        old, append = [line.text for line in before[place.key]], f"-A {place.chain}"
+        now = [line.text for line in after.get(place.key, [])]
+        lines = by_table.setdefault(place.table, [])
+        for edit in (each for each in edits if each.place == place and each.new in now):
+            now.remove(edit.new)
+            lines.append(f"-D {place.chain}{edit.new.removeprefix(append)}\n")
+        for edit in sorted((each for each in edits if each.place == place), key=lambda each: each.index):
+            earlier = [n for n, rule in enumerate(now) if rule in old[: edit.index]]
+            at = max(earlier, default=-1) + 1
+            now.insert(at, edit.old)
+            counts = before[place.key][edit.index].counts
+            lines.append(f"{counts}-I {place.chain} {at + 1}{edit.old.removeprefix(append)}\n")
+    return _tables(by_table)
+
+
+def kept(text: str, edits: Sequence[Edit], then: str) -> bool:
+    """Whether all rules of the chains that edits touch are there, in order, as before the edits."""
+    tool = edits[0].place.tool
+    before, after = chains(tool, text), chains(tool, then)
+    return all(
+        _subsequence([line.same for line in before[key]], [line.same for line in after.get(key, [])])
+        is not None
+        for key in {edit.place.key for edit in edits}
+    )
 
 
 def same(tool: str, rule: str) -> str:
@@ -125,6 +149,10 @@ def script(text: str, edits: Sequence[Edit]) -> str:
     for place in dict.fromkeys(edit.place for edit in edits):
         own = {edit.index: edit for edit in edits if edit.place == place}
         by_table.setdefault(place.table, []).extend(_xtables_lines(place, now, own))
+    return _tables(by_table)
+
+
+def _tables(by_table: dict[str, list[str]]) -> str:
     return "".join(f"*{table}\n{''.join(lines)}COMMIT\n" for table, lines in by_table.items())
 
 
@@ -167,4 +195,4 @@ def printed(text: str, edits: Sequence[Edit]) -> tuple[list[str], list[str]]:
 
 def _clean(lines: list[str]) -> list[str]:
     uncommented = (line for line in lines if not line.startswith("#"))
-    return [_HANDLE.sub("", xtables.uncounted(line)) for line in uncommented]
+    return [printable(_HANDLE.sub("", xtables.uncounted(line))) for line in uncommented]

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import host, nftables, tools, xtables
-from snat_race.kernel.listing import Chain
+from snat_race.kernel.listing import Chain, printable
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.snat_rules import Facts, SnatRule, judged
 
 _BASES = ("iptables", "ip6tables")
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
+_NOT_UTF_8 = "its comment is no UTF-8, so it would not come back as it is; change it by hand"
 _NOT_ONE_LINE = "not in one line, has its comment a line break, or did it change just now? "
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
@@ -58,11 +59,17 @@ def read(namespace: Namespace) -> Rulesets:
         sets.append(_nft(namespace, {chain for each in sets for chain in _chains(namespace, each)}))
     # Two clients may come by rules of different tools.
     verdicts = iter(judged((rule for each in sets for rule in each.rules), facts))
-    sets = [replace(each, rules=tuple(islice(verdicts, len(each.rules)))) for each in sets]
+    sets = [replace(each, rules=tuple(map(_printable, islice(verdicts, len(each.rules))))) for each in sets]
     unreadable = [f"{each.tool}: {each.why_not}" for each in sets if each.why_not]
     if not sets:
         unreadable.append("no tool that reads rules: 'sudo apt-get install nftables iptables'")
     return Rulesets(tuple(sets), tuple(unreadable + list(_unseen(namespace, sets))))
+
+
+def _printable(rule: SnatRule) -> SnatRule:
+    """Mark what would not come back as it was: bytes that are no UTF-8, in a comment say."""
+    text = printable(rule.text)
+    return rule if text == rule.text else replace(rule, text=text, fixed=rule.fixed or _NOT_UTF_8)
 
 
 def _client_ports() -> tuple[int, int]:
@@ -111,7 +118,7 @@ def _xtables(namespace: Namespace, tool: str) -> Ruleset:
     done = _printed(namespace, _printing(tool))
     if done.returncode:
         return Ruleset(tool, why_not=tools.said(done))
-    broken = "; ".join(xtables.broken(tool, done.stdout))
+    broken = printable("; ".join(xtables.broken(tool, done.stdout)))
     return Ruleset(
         tool, done.stdout, tuple(xtables.snat_rules(tool, done.stdout)), broken and _NOT_ONE_LINE + broken
     )

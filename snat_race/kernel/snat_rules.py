@@ -49,7 +49,7 @@ class SnatRule:
     """One rule, ``text`` as its tool prints it, the ``index``-th of its chain, counted from 0.
 
     ``address``: what it translates to, "" for masquerade. ``harmless``: why it is not exposed, ""
-    if it is. ``owned``: by a running program, so that no other can change it.
+    if it is. ``fixed``: why no other program can change it, "" if any can.
     """
 
     place: Place
@@ -63,7 +63,7 @@ class SnatRule:
     destination: str = ""
     comment: str = ""
     reachable: bool = True
-    owned: bool = False
+    fixed: str = ""
     harmless: str = ""
 
 
@@ -83,7 +83,8 @@ def judged(rules: Iterable[SnatRule], facts: Facts) -> list[SnatRule]:
 def _race(rule: SnatRule, other: SnatRule) -> bool:
     """Whether two rules of a client each give them one address. Masquerade may mean any."""
     return (
-        rule.source != other.source
+        _network(rule.source) != _network(other.source)
+        and (rule.protocol == other.protocol or not (rule.protocol and other.protocol))
         and bool(_versions(rule) & _versions(other))
         and (rule.address == other.address or not (rule.address and other.address))
     )
@@ -121,12 +122,15 @@ def _of_ports(ports: tuple[int, int], facts: Facts) -> str:
 
 
 def _one_client(rule: SnatRule) -> bool:
-    if not rule.source:
-        return False
+    network = _network(rule.source)
+    return network is not None and network.num_addresses == 1
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
-        return ipaddress.ip_network(rule.source, strict=False).num_addresses == 1
+        return ipaddress.ip_network(text, strict=False) if text else None
     except ValueError:
-        return False
+        return None
 
 
 def cured_xtables(text: str) -> str:

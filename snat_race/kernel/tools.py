@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.kernel.listing import printable
 from snat_race.kernel.namespaces import Namespace
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
@@ -39,7 +40,7 @@ def run(
     with namespace.entered():
         return subprocess.run(  # noqa: S603 - the user's own tools, by their names
             [path, *command[1:]], input=script, capture_output=True,
-            encoding="utf-8", errors="backslashreplace",
+            encoding="utf-8", errors="surrogateescape",
             timeout=SLOWEST_S, check=False, env=environment,
             process_group=0,  # Ctrl-C is for us; a tool that is at work ends it
         )  # fmt: skip
@@ -47,7 +48,7 @@ def run(
 
 def said(done: Finished) -> str:
     """Return what a tool complained of, as one line."""
-    return " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+    return printable(" ".join((done.stderr or done.stdout).split())) or f"exit code {done.returncode}"
 
 
 class Lock:

@@ -62,9 +62,11 @@ def snat_rules(tool: str, text: str) -> Iterator[SnatRule]:
 
 
 def _described(place: Place, index: int, text: str, words: list[str], *, reachable: bool) -> SnatRule:
-    to = _value(words, "--to-source")
+    at = _jump(words)
+    words, does = words[:at], words[at:]
+    to = _value(does, "--to-source")
     ports = _PORTS.search(to) if to.count(":") == 1 or to.startswith("[") else None
-    to_ports = _value(words, "--to-ports")
+    to_ports = _value(does, "--to-ports")
     low, _, high = (
         to_ports.partition("-") if to_ports else (ports[1], "", ports[2] or "") if ports else ("", "", "")
     )
@@ -74,7 +76,7 @@ def _described(place: Place, index: int, text: str, words: list[str], *, reachab
         index=index,
         text=text,
         address=to[: ports.start()] if ports else to,
-        flags=frozenset(flags[word] for word in words if word in flags),
+        flags=frozenset(flags[word] for word in does if word in flags),
         ports=(int(low), int(high or low)) if low else None,
         protocol=_value(words, "-p"),
         source=_value(words, "-s"),
@@ -108,8 +110,14 @@ def _target(words: list[str]) -> str:
     """Return what a rule jumps or goes to, "" if nothing: the last such option, for the matches
     before may look for any string.
     """
-    pairs = pairwise(words)
-    return next((b for a, b in reversed(list(pairs)) if a in _JUMPS and not b.startswith("-")), "")
+    at = _jump(words)
+    return words[at + 1] if at < len(words) else ""
+
+
+def _jump(words: list[str]) -> int:
+    """Return where the jump is; behind the end if nowhere."""
+    found = [n for n, (a, b) in enumerate(pairwise(words)) if a in _JUMPS and not b.startswith("-")]
+    return found[-1] if found else len(words)
 
 
 def _reachable(every: dict[str, list[Line]]) -> set[str]:

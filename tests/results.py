@@ -1,0 +1,95 @@
+"""Small results that are right in themselves, for what only reads results."""
+
+from typing import Any
+
+import numpy as np
+
+from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.model import Tool
+from snat_race.analysis.node import PER_CPU, ConntrackRise, Kernel, Watched
+from snat_race.analysis.result import ClientResult, Summary, WatchResult
+from snat_race.analysis.summary import Total
+from snat_race.analysis.suspects import Nat
+from snat_race.load import sample
+
+HOST = {"boot_id": "b", "kernel": "6.18.0", "machine": "x86_64", "cpus": 2, "usable_cpus": [0, 1]}
+BEGAN = "2026-11-23T10:00:00.000Z"
+
+
+class Counted:
+    """What the workers' own counters would say."""
+
+    def __init__(self, recorded: int) -> None:
+        self.recorded, self.late, self.overruns, self.cut_short = recorded, 0, 0, 0
+
+
+def dials(attempted: int, failed: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    """Samples of so many dials, of which the first few time out."""
+    rng = np.random.default_rng(seed)
+    latencies_ns = rng.lognormal(11, 0.5, attempted).astype(np.uint64)
+    latencies_ns[:failed] = 500_000_000
+    samples = np.zeros(attempted, sample.FIELDS)
+    for index, latency_ns in enumerate(latencies_ns.tolist()):
+        error = sample.TIMED_OUT if index < failed else 0
+        samples["packed"][index] = sample.pack(error, 20000 + index % 1000, latency_ns)
+    return samples
+
+
+def summary_of(attempted: int, failed: int, seed: int = 0) -> Summary:
+    total = Total(0)
+    total.add(dials(attempted, failed, seed))
+    return total.summary(Counted(attempted), 10.0).model_copy(update={"began_at": BEGAN})
+
+
+def rise(insert_failed: int, **others: int) -> ConntrackRise:
+    counted = {"insert_failed": insert_failed, "drop": insert_failed} | others
+    per_cpu = {name: [counted.get(name, 0), 0] for name in PER_CPU}
+    return ConntrackRise(**per_cpu, count=10, max=1000)
+
+
+def small_client(
+    name: str,
+    failed: int = 0,
+    attempted: int = 10_000,
+    environment: dict[str, Any] | None = None,
+    watched: ConntrackRise | None = None,
+) -> ClientResult:
+    summary = summary_of(attempted, failed, seed=len(name))
+    kernel = Kernel(source=watched, destination={}, containers={})
+    return ClientResult(
+        run_id=name,
+        tool=Tool(version="0"),
+        started_at=BEGAN,
+        elapsed_s=10.0,
+        environment=HOST | (environment or {}),
+        spec={"mode": "rendezvous", "remote_addr": "10.0.0.1:80", "workers": 2, "dial_interval_us": 1000},
+        summary=summary,
+        periods=[summary.model_copy(update={"histogram": None, "histogram_all": None})],
+        kernel=kernel,
+        diagnosis=diagnose(summary.attempted, summary.errors, kernel),
+    )
+
+
+def small_watch(name: str, insert_failed: int = 0, began_at: str = BEGAN) -> WatchResult:
+    lap = Watched(
+        netns="this namespace",
+        inode=7,
+        began_at=began_at,
+        elapsed_s=10.0,
+        conntrack=rise(insert_failed),
+        tcp={},
+    )
+    return WatchResult(
+        run_id=name,
+        tool=Tool(version="0"),
+        started_at=began_at,
+        elapsed_s=10.0,
+        environment=HOST,
+        spec={"interval_s": 1.0},
+        counters_from="netlink",
+        periods=[lap],
+        total=lap,
+        nat=Nat(),
+        exhausted=0,
+        suspects=[],
+    )
