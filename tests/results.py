@@ -29,9 +29,9 @@ def dials(attempted: int, failed: int, seed: int = 0) -> np.ndarray[Any, Any]:
     latencies_ns = rng.lognormal(11, 0.5, attempted).astype(np.uint64)
     latencies_ns[:failed] = 500_000_000
     samples = np.zeros(attempted, sample.FIELDS)
-    for index, latency_ns in enumerate(latencies_ns.tolist()):
-        error = sample.TIMED_OUT if index < failed else 0
-        samples["packed"][index] = sample.pack(error, 20000 + index % 1000, latency_ns)
+    errors = np.where(np.arange(attempted) < failed, sample.TIMED_OUT, 0).astype(np.uint64)
+    ports = np.uint64(20000) + np.arange(attempted, dtype=np.uint64) % np.uint64(1000)
+    samples["packed"] = latencies_ns << sample.LATENCY_SHIFT | ports << sample.PORT_SHIFT | errors
     return samples
 
 
