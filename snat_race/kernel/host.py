@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pyroute2 import IPRoute
 
 from snat_race.kernel.namespaces import Namespace
 
@@ -96,6 +95,8 @@ def clock_source() -> str:
 
 def checksumming_vxlans(namespace: Namespace) -> list[str]:
     """Return the VXLAN devices that leave checksums to the device below (ethtool's tx-checksumming)."""
+    from pyroute2 import IPRoute  # takes longer to import than all that --help and completion need
+
     with (
         namespace.entered(),
         IPRoute() as netlink,
