@@ -11,9 +11,10 @@ from typer.exceptions import TyperException
 from snat_race.commands import client, compare, doctor, forecast, lab, mitigate, report, server, watch
 from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError
 
+NAME = "snat-race"  # the shell's name of us, whoever started us how
+
 app = typer.Typer(
     help="Reproduce, measure and explain the SYNs that Linux loses to the SNAT port race.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,7 +39,9 @@ def main() -> None:
     sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
     command = typer.main.get_command(app)
     try:
-        with command.make_context("snat_race", sys.argv[1:]) as context:
+        if os.environ.get("_SNAT_RACE_COMPLETE"):  # a shell asks; only this main() answers, and it exits
+            command.main(prog_name=NAME)
+        with command.make_context(NAME, sys.argv[1:]) as context:
             command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as ended:
@@ -70,7 +73,7 @@ def _complain(failed: SnatRaceError | TyperException) -> int:
         if not message:  # help was shown for want of a command
             return failed.exit_code
         if not message.startswith("Invalid value"):
-            path = getattr(getattr(failed, "ctx", None), "command_path", "snat_race")
+            path = getattr(getattr(failed, "ctx", None), "command_path", NAME)
             message = f"{message.rstrip('.')}; see '{path} --help'"
         message = re.sub(r"Input should be a valid integer.*", "give a whole number", message)
     print(f"snat_race: {message}", file=sys.stderr)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from typer import Option
 
+from snat_race.commands import completion
 from snat_race.kernel.choices import Backend, Caches, Expect, Wiring
 from snat_race.options import Close, Mode
 
@@ -115,12 +116,21 @@ Acceptors = Annotated[
 ]
 
 ScenarioName = Annotated[
-    str, Option("--scenario", metavar="NAME", help="What to stage; --list names the scenarios.")
+    str,
+    Option(
+        "--scenario",
+        metavar="NAME",
+        autocompletion=completion.scenarios,
+        help="What to stage; --list names the scenarios.",
+    ),
 ]
 Variants = Annotated[
     list[str] | None,
     Option(
-        "--variant", metavar="RULE", help="A rule to measure, the baseline first, or 'all'; repeatable."
+        "--variant",
+        metavar="RULE",
+        autocompletion=completion.variants,
+        help="A rule to measure, the baseline first, or 'all'; repeatable.",
     ),
 ]
 Rules = Annotated[

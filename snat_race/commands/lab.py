@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 _SWEEPS, _SWEEPS_OF_ALL = 5, 2  # how much longer than a variant's own share the window takes
 
 
-def _list_them(wanted: bool) -> None:
+def _list_them(context: typer.Context, wanted: bool) -> None:
     from snat_race.lab.scenario import SCENARIOS
     from snat_race.report.lab import listing
 
-    if wanted:
+    if wanted and not context.resilient_parsing:  # a shell that completes what follows wants no list
         print(listing(nat.VARIANTS.values(), SCENARIOS.values()))
         raise typer.Exit
 

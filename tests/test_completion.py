@@ -1,0 +1,95 @@
+"""What a shell is told when it asks how a line could go on."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import clean_environment, run_cli
+
+BASH = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+
+
+def completed(*words: str) -> list[str]:
+    """What bash would be given for the last of these words."""
+    asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
+    done = run_cli(timeout=20, _SNAT_RACE_COMPLETE="complete_bash", **asked)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("c", ["client"]),
+        ("client --mo", ["--mode"]),
+        ("client --mode ", ["rendezvous", "independent"]),
+        ("lab --backend ipt", ["iptables", "iptables-legacy"]),
+        ("lab --scenario ti", ["time-wait"]),
+        ("lab --variant no", [r"no\ nat", "notrack"]),
+        ("lab --list --sc", ["--scenario"]),
+        ("client --timeout-ms oops --js", ["--json"]),
+    ],
+)
+def test_commands_options_and_values(line: str, offered: list[str]) -> None:
+    assert completed("snat-race", *line.split(" ")) == offered
+
+
+def test_inside_quotes_a_space_needs_no_backslash() -> None:
+    assert completed("snat-race", "lab", "--variant", "'no n") == ["no nat"]
+
+
+def test_zsh_and_fish_are_told_what_each_value_is() -> None:
+    asked = {
+        "_TYPER_COMPLETE_ARGS": "snat-race lab --scenario ti",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    for shell, between in (("zsh", '":"'), ("fish", "\t")):
+        done = run_cli(timeout=20, _SNAT_RACE_COMPLETE=f"complete_{shell}", **asked)
+        assert f"time-wait{between}connections closed by FIN" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("shell", "registers"),
+    [
+        ("bash", "complete -o default -F _snat_race_completion snat-race"),
+        ("zsh", "compdef _snat_race_completion snat-race"),
+        ("fish", "complete --command snat-race"),
+    ],
+)
+def test_the_script_of_each_shell_is_for_our_name(shell: str, registers: str) -> None:
+    assert registers in run_cli(timeout=20, _SNAT_RACE_COMPLETE=f"source_{shell}").stdout
+
+
+def in_bash(home: Path, script: str) -> str:
+    """What a real bash says, in which ``snat-race`` is this program."""
+    program = home / "snat-race"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m snat_race "$@"\n')
+    program.chmod(0o755)
+    there = clean_environment(HOME=str(home))
+    there["PATH"] = f"{home}:{there['PATH']}"
+    return subprocess.run(
+        ["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=20, check=True, env=there
+    ).stdout
+
+
+ASK = "COMP_WORDS=(snat-race mit); COMP_CWORD=1; _snat_race_completion snat-race; echo ${COMPREPLY[@]}"
+
+
+@BASH
+def test_bash_completes_by_what_show_completion_prints(tmp_path: Path) -> None:
+    assert in_bash(tmp_path, f'eval "$(snat-race --show-completion)"; {ASK}') == "mitigate\n"
+
+
+@BASH
+def test_bash_completes_once_installed(tmp_path: Path) -> None:
+    said = in_bash(tmp_path, f"snat-race --install-completion; . ~/.bashrc; {ASK}")
+    assert said.startswith("bash completion installed in")
+    assert said.endswith("mitigate\n")
+
+
+def test_neither_help_nor_a_completion_waits_for_netlink() -> None:
+    loaded = "import sys, snat_race.cli; sys.exit('pyroute2' in sys.modules or 'numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", loaded], check=True, timeout=20, env=clean_environment())
