@@ -5,7 +5,7 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint bench forecast-check clean
+.PHONY: help setup server client lab test lint bench forecast-check reference clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: $(VENV)/.ready ## Measure the dialer against C, and how steadily the lab 
 
 forecast-check: $(VENV)/.ready-dev ## Compare the forecast with what independent clients lose
 	@$(BIN)/python scripts/forecast_check.py
+
+reference: $(VENV)/.ready ## Write the README's reference of commands and options
+	@$(BIN)/python scripts/reference.py
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,105 @@
+"""``make reference``: write README.md's reference of commands and options, from the command line itself."""
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import typer
+
+from snat_race.cli import NAME, app
+
+Parameter: TypeAlias = Any  # of a click that typer keeps to itself
+
+BEGIN = "<!-- begin of the reference, which 'make reference' writes -->"
+END = "<!-- end of the reference -->"
+
+INTRODUCTION = """\
+Every command also takes `-h` or `--help`. An option that names a variable takes its value from there unless
+it is given. As in the Go tool, `c` is understood for `client`, `s` for `server`, and `GO_ROUTINES`, or
+`--go-routines`, for `WORKERS`."""
+
+
+def main(readme: Path) -> None:
+    """Rewrite the reference in a file."""
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(renewed(text, reference()), encoding="utf-8")
+
+
+def renewed(text: str, section: str) -> str:
+    """Return ``text`` with ``section`` between its markers.
+
+    Raises:
+        ValueError: it has none.
+
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"no place for the reference; put it back as two lines: {BEGIN} and {END}")
+    return f"{before}{begin}\n\n{section}\n\n{end}{after}"
+
+
+def reference() -> str:
+    """Return what every command and option is, as Markdown.
+
+    It asks the parameters, not ``--help``, whose text depends on the terminal and on variables.
+    """
+    root: Any = typer.main.get_command(app)
+    context = typer.Context(root, info_name=NAME)
+    shown = [command for command in root.commands.values() if not command.hidden]
+    inner = [typer.Context(command, parent=context, info_name=command.name) for command in shown]
+    return "\n\n".join([INTRODUCTION, *map(_section, [context, *inner])])
+
+
+def _section(context: typer.Context) -> str:
+    command, name = context.command, context.command_path
+    shown: list[Parameter] = [each for each in command.params if not getattr(each, "hidden", False)]
+    required = [
+        max(each.opts, key=len) + _value(each, context)
+        for each in shown
+        if each.required and each.param_type_name == "option"
+    ]
+    usage = " ".join([name, *required, *command.collect_usage_pieces(context)])
+    return f"### {name}\n\n{command.help}\n\n`{usage}`\n\n{_table(shown, context)}"
+
+
+def _table(shown: list[Parameter], context: typer.Context) -> str:
+    """Return a row for each parameter; a column that all leave empty is left out."""
+    rows = [("option", "default", "variable", "meaning")]
+    for each in shown:
+        names = each.get_usage_pieces(context) or [", ".join(sorted(each.opts, key=len))]
+        name = "".join(names) + _value(each, context)
+        rows.append((_code(name), _default(each), _code(each.envvar or ""), _cell(each.help)))
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    head, *body = ["| " + " | ".join(row) + " |" for row in zip(*columns, strict=True)]
+    return "\n".join([head, "|---" * len(columns) + "|", *body])
+
+
+def _value(parameter: Parameter, context: typer.Context) -> str:
+    """Return what follows an option's name, if anything does."""
+    if parameter.param_type_name == "argument" or parameter.is_flag:
+        return ""
+    return f" {parameter.display_type_rich(context)}"
+
+
+def _default(parameter: Parameter) -> str:
+    """Return what stands in the signature; what is computed is None there, and ``help`` says how."""
+    if parameter.required:
+        return "required"
+    default = parameter.default
+    if default is None or default is False:
+        return ""
+    return _code(str(default.value if isinstance(default, Enum) else default))
+
+
+def _code(text: str) -> str:
+    return f"`{_cell(text)}`" if text else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if sys.argv[1:] else "README.md"))
