@@ -53,34 +53,40 @@ def reference() -> str:
 
 
 def _section(context: typer.Context) -> str:
-    command, name = context.command, context.command_path
+    command: Any = context.command
     shown: list[Parameter] = [each for each in command.params if not getattr(each, "hidden", False)]
-    required = [
-        max(each.opts, key=len) + _value(each, context)
-        for each in shown
-        if each.required and each.param_type_name == "option"
+    arguments = [_spelt(each, context) for each in shown if _is_argument(each)]
+    options = [
+        _spelt(each, context, all_names=False) for each in shown if each.required and not _is_argument(each)
     ]
-    usage = " ".join([name, *required, *command.collect_usage_pieces(context)])
-    return f"### {name}\n\n{command.help}\n\n`{usage}`\n\n{_table(shown, context)}"
+    rest = [command.options_metavar, getattr(command, "subcommand_metavar", ""), *arguments]
+    usage = " ".join([context.command_path, *options, *filter(None, rest)])
+    return f"### {context.command_path}\n\n{command.help}\n\n`{usage}`\n\n{_table(shown, context)}"
 
 
 def _table(shown: list[Parameter], context: typer.Context) -> str:
     """Return a row for each parameter; a column that all leave empty is left out."""
     rows = [("option", "default", "variable", "meaning")]
-    for each in shown:
-        names = each.get_usage_pieces(context) or [", ".join(sorted(each.opts, key=len))]
-        name = "".join(names) + _value(each, context)
-        rows.append((_code(name), _default(each), _code(each.envvar or ""), _cell(each.help)))
+    rows += [
+        (_code(_spelt(each, context)), _default(each), _code(each.envvar or ""), _cell(each.help))
+        for each in shown
+    ]
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     head, *body = ["| " + " | ".join(row) + " |" for row in zip(*columns, strict=True)]
     return "\n".join([head, "|---" * len(columns) + "|", *body])
 
 
-def _value(parameter: Parameter, context: typer.Context) -> str:
-    """Return what follows an option's name, if anything does."""
-    if parameter.param_type_name == "argument" or parameter.is_flag:
-        return ""
-    return f" {parameter.display_type_rich(context)}"
+def _spelt(parameter: Parameter, context: typer.Context, *, all_names: bool = True) -> str:
+    """Return how a parameter is written on a command line."""
+    if _is_argument(parameter):
+        return parameter.metavar or parameter.name.upper()
+    names = sorted(parameter.opts, key=len)
+    value = "" if parameter.is_flag else f" {parameter.display_type_rich(context)}"
+    return ", ".join(names if all_names else names[-1:]) + value
+
+
+def _is_argument(parameter: Parameter) -> bool:
+    return bool(parameter.param_type_name == "argument")
 
 
 def _default(parameter: Parameter) -> str:
