@@ -23,7 +23,8 @@ def completed(*words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("c", ["client"]),
+        ("s", ["server"]),
+        ("cl", ["client"]),
         ("client --mo", ["--mode"]),
         ("client --mode ", ["rendezvous", "independent"]),
         ("lab --backend ipt", ["iptables", "iptables-legacy"]),
