@@ -1,9 +1,152 @@
-"""A document as one HTML file that needs nothing else."""
+"""A document as one HTML file that needs nothing else: no script, no request, light and dark."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+from html import escape
+from importlib.resources import files
+
+from snat_race.analysis.findings import DoctorResult
 from snat_race.analysis.model import Result
-from snat_race.report.document import Document
+from snat_race.analysis.result import ClientResult, LabResult, MergedResult, WatchResult
+from snat_race.analysis.verdict import ADVERSARIAL
+from snat_race.report import pages
+from snat_race.report.curves import window_table
+from snat_race.report.document import Document, Section, Table
+from snat_race.report.drawing import Figure, Key, css
+from snat_race.report.figures import figures
+from snat_race.report.lab import meaning, window_sentences
+from snat_race.report.timelines import coarse
+
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+"""
+_TONES = {"reproduced": "bad", "not_seen": "good", "inconclusive": "unsure"}
 
 
 def page(document: Document, result: Result) -> str:
-    """Return the whole page."""
-    raise NotImplementedError
+    """Return the whole page.
+
+    Raises:
+        EnvironmentLacks: matplotlib is not installed.
+
+    """
+    whole = coarse(result)
+    style = files("snat_race.report").joinpath("page.css").read_text(encoding="utf-8")
+    lede = _lede(document, result)
+    parts = [
+        _HEAD.format(title=escape(document.title), style=style),
+        *_header(document, result, lede),
+        *(_figure(each) for each in figures(whole)),
+        *(_section(each, lede) for each in _sections(document, result, whole)),
+        "</main>\n</body>\n</html>",
+    ]
+    return "".join(parts)
+
+
+def _header(document: Document, result: Result, lede: str) -> Iterator[str]:
+    verdict = document.verdict.removesuffix(ADVERSARIAL).strip()
+    yield f'<header class="{_tone(result)}">\n<p class="title">{escape(document.title)}</p>\n'
+    yield f"<h1>{escape(verdict[:1].upper() + verdict[1:])}</h1>\n"
+    if lede:
+        yield f'<p class="lede">{escape(lede)}</p>\n'
+    kernel = result.environment.get("kernel", "unknown")
+    began = result.started_at.replace("T", " ").partition(".")[0].removesuffix("Z")
+    facts = f"Measured {began} UTC, kernel {kernel}, snat_race {result.tool.version}, run {result.run_id}"
+    yield f'<p class="facts">{escape(facts)}</p>\n</header>\n'
+
+
+def _lede(document: Document, result: Result) -> str:
+    """Return what the verdict means."""
+    if isinstance(result, LabResult):
+        return meaning(result)
+    return ADVERSARIAL if document.verdict.endswith(ADVERSARIAL) else ""
+
+
+def _tone(result: Result) -> str:
+    if isinstance(result, LabResult):
+        return _TONES[result.verdict.outcome]
+    if isinstance(result, DoctorResult):
+        return "bad" if result.has("exposed") else "unsure" if result.has("unknown") else "good"
+    if isinstance(result, ClientResult | MergedResult):
+        return "bad" if result.diagnosis else "good" if result.summary.attempted else "unsure"
+    return "bad" if isinstance(result, WatchResult) and result.suspects else "good"
+
+
+def _sections(document: Document, result: Result, whole: Result) -> Iterator[Section]:
+    """Yield the sections, with tables of what the figures show."""
+    shown = {} if whole is result else {each.figure: each for each in pages.document(whole).sections}
+    for section in document.sections:
+        if section.figure == "window" and isinstance(result, LabResult) and result.window:
+            sentences, table = window_sentences(result.window), window_table(result.window)
+            yield replace(section, sentences=tuple(sentences), table=table, lines=())
+        elif section.figure in ("time", "watch"):
+            yield shown.get(section.figure, section)
+        else:
+            yield section
+
+
+def _figure(figure: Figure) -> str:
+    keys = "".join(f"<li>{_swatch(key)}{escape(key.label)}</li>" for key in figure.keys)
+    legend = f'<ul class="legend">{keys}</ul>\n' if keys else ""
+    pictures = "\n".join(figure.pictures)
+    return (
+        f"<figure>\n<h2>{escape(figure.title)}</h2>\n{legend}{pictures}\n"
+        f"<figcaption>{escape(figure.caption)}</figcaption>\n</figure>\n"
+    )
+
+
+def _swatch(key: Key) -> str:
+    colour = css(key.colour)
+    if key.bar:
+        drawn = f'<rect x="6" width="12" height="12" rx="2" style="fill: {colour}"/>'
+    else:
+        dashes = (
+            f"; stroke-dasharray: {' '.join(f'{2 * each:g}' for each in key.dashes)}" if key.dashes else ""
+        )
+        drawn = f'<path d="M0 6h24" style="stroke: {colour}; stroke-width: 2{dashes}"/>'
+    return f'<svg class="key" viewBox="0 0 24 12" aria-hidden="true">{drawn}</svg>'
+
+
+def _section(section: Section, lede: str) -> str:
+    title = escape(section.title)
+    parts = [f"<section>\n<h2>{title}</h2>\n"]
+    said = [each for each in section.sentences if each != lede]
+    if len(said) > 1:
+        items = "".join(f"<li>{escape(each)}</li>\n" for each in said)
+        parts.append(f"<ul>\n{items}</ul>\n")
+    elif said:
+        parts.append(f"<p>{escape(said[0])}</p>\n")
+    box = f'<div class="box" role="region" tabindex="0" aria-label="{title}">\n'
+    if section.table:
+        parts.append(f"{box}{_table(section.table)}</div>\n")
+    if section.lines:
+        lines = escape("\n".join(section.lines))
+        parts.append(f"{box}<pre>{lines}</pre>\n</div>\n")
+    return "".join((*parts, "</section>\n"))
+
+
+def _table(table: Table) -> str:
+    head = "".join(
+        f'<th scope="col"{_kind(table, at)}>{escape(name)}</th>' for at, name in enumerate(table.columns)
+    )
+    rows = (
+        "".join(f"<td{_kind(table, at)}>{escape(cell)}</td>" for at, cell in enumerate(row))
+        for row in table.rows
+    )
+    body = "".join(f"<tr>{row}</tr>\n" for row in rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
+
+
+def _kind(table: Table, at: int) -> str:
+    return ' class="number"' if at >= table.words else ""

@@ -183,22 +183,29 @@ def meaning(result: LabResult) -> str:
 
 def window_lines(window: Window) -> list[str]:
     """Return the window, its interval, and the curve it is the area of."""
+    heading = f"{'offset, us':>14}{'pairs':>8}{'collided':>10}"
+    return [*_wrapped_all(window_sentences(window)), "", heading, *_curve(window)]
+
+
+def window_sentences(window: Window) -> list[str]:
+    """Return the window, its interval, and what makes one doubt it."""
     low, high = window.window_ns_ci95
     half = f", +-{(high - low) / 2 / window.window_ns:.0%}" if window.window_ns else ""
-    lines = _wrapped(
+    length = (
         f"Race window of '{window.variant}', {window.caches} caches: {window.window_ns:,.0f} ns "
         f"(95 % interval {low:,.0f} to {high:,.0f}{half}), the area under this curve: collisions "
         f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
     )
+    sentences = [length]
     if window.tail_rate * 2 * window.sweep_ns > 0.1 * window.window_ns:
-        lines += _wrapped(
+        sentences.append(
             f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
         )
     if window.unexplained > 0.02 * window.collisions:
-        lines += _wrapped(
+        sentences.append(
             f"doubt: {window.unexplained:,} losses of the sweep are not the race, so it is shorter"
         )
-    return [*lines, "", f"{'offset, us':>14}{'pairs':>8}{'collided':>10}", *_curve(window)]
+    return sentences
 
 
 def _curve(window: Window) -> list[str]:
