@@ -74,8 +74,9 @@ class Histogram:
 
     @property
     def mean_ns(self) -> float:
-        """The mean, to 3 digits."""
-        return float(self._hdr.get_mean_value())
+        """The mean, to 3 digits: each latency counts as the middle of its bucket."""
+        lowest, widths, counts = self._buckets()
+        return float((lowest + widths / 2) @ counts / self.count) if self.count else 0.0
 
     def percentile_ns(self, percent: float) -> int:
         """Return a percentile; 0 and 100 are the smallest and largest recorded, to 3 digits."""
@@ -85,8 +86,21 @@ class Histogram:
 
     def buckets(self) -> Iterator[tuple[int, int]]:
         """Yield the distinct latencies recorded, to 3 digits, ascending, and how many of each."""
-        for each in self._hdr.get_recorded_iterator():
-            yield int(each.value_iterated_to), int(each.count_added_in_this_iter_step)
+        lowest, _, counts = self._buckets()
+        yield from zip(lowest.tolist(), counts.tolist(), strict=True)
+
+    def _buckets(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return the lowest value, the width and the count of each bucket that holds any.
+
+        HdrHistogram's layout: 2048 values of one width, then halves of as many, each twice as wide.
+        Its own iterator takes 40 ms.
+        """
+        every = np.frombuffer(self._hdr.counts, np.int64)
+        index = np.flatnonzero(every)
+        half = 1 << (_KEPT_BITS - 1)
+        doubled = np.maximum(index // half - 1, 0)
+        lowest = np.where(index < 2 * half, index, (index % half + half) << doubled)
+        return lowest, np.int64(1) << doubled, every[index]
 
     def percentile_distribution(self, unit_ns: float) -> str:
         """Return HdrHistogram's own text format, ``.hgrm``, with values in units of so many ns."""
