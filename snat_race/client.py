@@ -10,7 +10,7 @@ import numpy as np
 
 from snat_race.analysis.cause import Cause
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.node import Kernel
+from snat_race.analysis.node import Kernel, Watched
 from snat_race.analysis.result import ClientResult, Started, Summary
 from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
 from snat_race.analysis.suspects import Nat
@@ -39,6 +39,9 @@ class Observer(Protocol):
 
     def period(self, summary: Summary, untold: Counter[str], failed: int, total: int) -> None:
         """Note the end of a period; ``untold`` counts its other failures."""
+
+    def drained(self, at_s: float, drained: list[Samples], watched: list[Watched]) -> None:
+        """Note each worker's new samples, ``at_s`` after the start, and all that was counted by then."""
 
 
 class _Run:
@@ -108,6 +111,10 @@ class _Run:
         self._observer.period(summary, self._untold, self._total.failed, self._total.recorded)
         self._start_period(now_s)
 
+    def tell(self, drained: list[Samples]) -> None:
+        """Tell of every drain, for a live view."""
+        self._observer.drained(time.monotonic() - self._began_s, drained, self._beside.total)
+
     def summary(self) -> Summary:
         """Derive the summary of the whole run; call it when the fleet has stopped."""
         elapsed_s = time.monotonic() - self._began_s
@@ -152,6 +159,7 @@ def run(
             for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
                 state.take(samples)
                 state.end_period_if_due()
+                state.tell(samples)
         except SnatRaceError as died:
             fault = f"{died}; the totals up to then are right"
         fleet.stop()

@@ -122,8 +122,8 @@ def period(samples: Samples, counts: Counts, elapsed_s: float) -> Summary:
     latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
     return Summary(
         **_counted(counts, elapsed_s, count_errors(errors)),
-        latency_ns=_exact(latencies_ns[errors == 0]),
-        latency_all_ns=_exact(latencies_ns),
+        latency_ns=exact(latencies_ns[errors == 0]),
+        latency_all_ns=exact(latencies_ns),
     )
 
 
@@ -217,7 +217,8 @@ def from_histogram(histogram: Histogram) -> Latency | None:
     )
 
 
-def _exact(latencies_ns: NDArray[np.uint64]) -> Latency | None:
+def exact(latencies_ns: NDArray[np.uint64]) -> Latency | None:
+    """Return the order statistics of exactly these latencies; None if there are none."""
     if not latencies_ns.size:
         return None
     ordered = np.sort(latencies_ns)

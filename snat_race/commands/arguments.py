@@ -63,6 +63,14 @@ Output = Annotated[
     Path | None, Option("--output", "-o", metavar="FILE", help="Write the result to FILE as JSON.")
 ]
 Json = Annotated[bool, Option("--json", help="Events as JSON on stdout, one a line; text on stderr.")]
+Live = Annotated[
+    bool,
+    Option(
+        "--live",
+        help="Below the usual text, which is printed as ever, keep a panel of what happens now: rates, "
+        "losses, latencies, each worker. On a terminal only.",
+    ),
+]
 
 Netns = Annotated[
     str | None,

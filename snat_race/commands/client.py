@@ -1,11 +1,13 @@
 """``client``: dial a server."""
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snat_race.commands import arguments, first, parsed, save
 from snat_race.commands.thresholds import gathered, require
-from snat_race.errors import SnatRaceError
+from snat_race.errors import SnatRaceError, UsageError
 from snat_race.kernel import host
 from snat_race.options import (
     ClientOptions,
@@ -19,6 +21,7 @@ from snat_race.output import require_writable
 
 if TYPE_CHECKING:
     from snat_race.analysis.thresholds import Thresholds
+    from snat_race.report.live import ClientView
 
 
 def client(
@@ -41,11 +44,14 @@ def client(
     max_race_losses: arguments.MaxRaceLosses = None,
     output: arguments.Output = None,
     json: arguments.Json = False,
+    live: arguments.Live = False,
     no_pin: arguments.NoPin = False,
     watch_netns: arguments.WatchNetns = None,
 ) -> None:
     """Dial a server from every CPU, and summarise what became of the dials."""
     limits = gathered(max_error_rate, max_p99, max_race_losses)
+    if live and json:
+        raise UsageError("--live: draws where --json writes its text; give one of them")
     options = ClientOptions(
         remote_addr=remote_addr,
         workers=(wanted := first(workers, go_routines, len(host.usable_cpus()))),
@@ -63,10 +69,12 @@ def client(
         pin=not no_pin,
         watch_netns=tuple(watch_netns or ()),
     )
-    _dial(options, output, limits, as_json=json)
+    _dial(options, output, limits, as_json=json, live=live)
 
 
-def _dial(options: ClientOptions, output: Path | None, limits: "Thresholds", *, as_json: bool) -> None:
+def _dial(
+    options: ClientOptions, output: Path | None, limits: "Thresholds", *, as_json: bool, live: bool
+) -> None:
     from snat_race import client, plan
     from snat_race.kernel import places
     from snat_race.kernel.counters import Node
@@ -76,10 +84,21 @@ def _dial(options: ClientOptions, output: Path | None, limits: "Thresholds", *, 
     nodes = [Node(each) for each in places.find_all(options.watch_netns, "--watch-netns")]
     if output:
         require_writable(output)
-    printer = ClientPrinter(options.summary_interval_sec, as_json=as_json)
-    result, fault = client.run(options, target, nodes, printer)
+    view = _view(options, target.remote_text) if live else None
+    printer = ClientPrinter(options.summary_interval_sec, as_json=as_json, view=view)
+    with view or nullcontext():
+        result, fault = client.run(options, target, nodes, printer)
     save(result, output)
     printer.finished(result)
     if fault:
         raise SnatRaceError(fault)
     require(limits, [("", result.summary, result.diagnosis)], as_json=as_json)
+
+
+def _view(options: ClientOptions, remote: str) -> "ClientView | None":
+    """Return a live view, if there is a terminal to draw it on."""
+    from snat_race.report.live import ClientView
+    from snat_race.report.panel import drawable
+
+    console = drawable(sys.stdout)
+    return ClientView(console, remote, options.workers) if console else None

@@ -119,13 +119,14 @@ def _measure(
 ) -> "LabResult":
     from snat_race.kernel.firewall import require_binaries
     from snat_race.lab import experiment
-    from snat_race.report.live import ProgressLine
+    from snat_race.report.live import LabView
+    from snat_race.report.panel import drawable
 
     require_binaries(variants, options.backend)
     if output:
         require_writable(output)
-    with ProgressLine() as progress:
-        result = experiment.run(options, staged, variants, progress)
+    with LabView(drawable(sys.stderr), options.scenario) as view:
+        result = experiment.run(options, staged, variants, view)
     save(result, output)
     return result
 

@@ -1,11 +1,12 @@
 """One experiment: every variant in turns, on one rig -> a result."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
-from snat_race.analysis.result import LabResult, UnavailableVariant
+from snat_race.analysis.result import LabResult, Summary, UnavailableVariant
 from snat_race.analysis.summary import Meetings, Total, meetings, period
 from snat_race.analysis.verdict import between_rounds, judge
 from snat_race.analysis.window import Sweep
@@ -29,7 +30,15 @@ _CATCH_UP_S = 0.5
 _CATCH_UP_POLL_S = 0.005
 _SWEEP_NS, _SWEEP_COLD_NS = 10_000, 50_000
 
-Progress = Callable[[float, str], None]
+
+class Progress(Protocol):
+    """Who is told how far the experiment is; between rounds, when nobody dials."""
+
+    def measuring(self, share: float, name: str) -> None:
+        """Note what is measured next; ``share`` of all is done."""
+
+    def measured(self, name: str, summary: Summary) -> None:
+        """Note what a round came to."""
 
 
 class _Bench:
@@ -167,8 +176,10 @@ def _run_rounds(bench: _Bench, options: LabOptions, measured: list[Measured], pr
     for each, duration_s in turns:
         if not going:
             break
-        progress(done_s / total_s, f"{each.variant.name}{', swept' if each.sweep else ''}")
-        going = bench.measure(each, duration_s)
+        name = f"{each.variant.name}{', swept' if each.sweep else ''}"
+        progress.measuring(done_s / total_s, name)
+        if going := bench.measure(each, duration_s):
+            progress.measured(name, each.periods[-1])
         done_s += duration_s
     return going
 

@@ -4,11 +4,12 @@ import json
 import sys
 import time
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snat_race.analysis.model import SCHEMA_VERSION
+from snat_race.analysis.node import Watched
 from snat_race.analysis.result import ClientResult, Started, Summary
-from snat_race.analysis.summary import Failure, error_name
+from snat_race.analysis.summary import Failure, Samples, error_name
 from snat_race.report.text import (
     client_summary,
     failure_line,
@@ -18,12 +19,17 @@ from snat_race.report.text import (
     untold_line,
 )
 
+if TYPE_CHECKING:
+    from snat_race.report.live import ClientView
+
 
 class ClientPrinter:
-    """Told of each thing as it happens. Text goes to stdout, or to stderr if that has events."""
+    """Told of each thing as it happens. Text goes to stdout, or to stderr if that has events; if there
+    is a ``view``, above that.
+    """
 
-    def __init__(self, period_s: int, *, as_json: bool) -> None:
-        self._period_s, self._as_json = period_s, as_json
+    def __init__(self, period_s: int, *, as_json: bool, view: "ClientView | None" = None) -> None:
+        self._period_s, self._as_json, self._view = period_s, as_json, view
         self._text = sys.stderr if as_json else sys.stdout
 
     def started(self, lines: list[str], head: Started) -> None:
@@ -48,13 +54,21 @@ class ClientPrinter:
             self._say(extra)
         self._event("period", {"summary": summary.model_dump(mode="json")})
 
+    def drained(self, at_s: float, drained: list[Samples], watched: list[Watched]) -> None:
+        """Show it, where there is a view."""
+        if self._view:
+            self._view.drained(at_s, drained, watched)
+
     def finished(self, result: ClientResult) -> None:
         """Tell the end of the run."""
         self._say(f"{stamp(time.time_ns())} {client_summary(result)}")
         self._event("result", result.model_dump(mode="json"))
 
     def _say(self, text: str) -> None:
-        print(text, file=self._text, flush=True)
+        if self._view:
+            self._view.say(text)
+        else:
+            print(text, file=self._text, flush=True)
 
     def _event(self, event: str, fields: dict[str, Any]) -> None:
         if self._as_json:
