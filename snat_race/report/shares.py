@@ -31,7 +31,7 @@ _COLOURS = {"reproduced": BAD, "not_seen": GOOD, "inconclusive": UNSURE}
 _WORDS = {BAD: "race", GOOD: "no race", UNSURE: "cannot tell"}
 _LINEAR = 50  # a rate so much smaller than another would not show on a linear scale
 _MOST = 40
-_LONGEST = 38
+_LONGEST, _LONGEST_NARROW = 38, 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,8 @@ def _scale(axes: "Axes", rows: Sequence[_Share]) -> float:
 
 
 def _label(axes: "Axes", row: _Share, at: int, *, narrow: bool) -> None:
-    name = row.name if len(row.name) <= _LONGEST else f"{row.name[: _LONGEST - 1]}…"
+    longest = _LONGEST_NARROW if narrow else _LONGEST
+    name = row.name if len(row.name) <= longest else f"{row.name[: longest - 1]}…"
     low, high = map(percent, row.interval)
     y = at - 0.2 if narrow else at
     spots = (
