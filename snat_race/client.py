@@ -99,27 +99,31 @@ class _Run:
         elapsed_s = now_s - self._period_began_s
         if elapsed_s + _DRAIN_S / 2 < length_s:
             return
-        counts = self._fleet.tally().since(self._period_since)._replace(cut_short=0)
-        summary = period(np.concatenate(self._taken), counts, elapsed_s).model_copy(
-            update={
-                "began_at": self._period_began_at,
-                "watched": self._beside.period(),
-                "syn_resent": self._resent(self._period_resent),
-            }
-        )
-        self.periods.append(summary)
-        self._observer.period(summary, self._untold, self._total.failed, self._total.recorded)
+        self._keep_period(elapsed_s)
+        self._observer.period(self.periods[-1], self._untold, self._total.failed, self._total.recorded)
         self._start_period(now_s)
+
+    def _keep_period(self, elapsed_s: float) -> None:
+        counts = self._fleet.tally().since(self._period_since)._replace(cut_short=0)
+        summary = period(np.concatenate(self._taken), counts, elapsed_s)
+        update = {
+            "began_at": self._period_began_at,
+            "watched": self._beside.period(),
+            "syn_resent": self._resent(self._period_resent),
+        }
+        self.periods.append(summary.model_copy(update=update))
 
     def tell(self, drained: list[Samples]) -> None:
         """Tell of every drain, for a live view."""
         self._observer.drained(time.monotonic() - self._began_s, drained, self._beside.total)
 
     def summary(self) -> Summary:
-        """Derive the summary of the whole run; call it when the fleet has stopped."""
-        elapsed_s = time.monotonic() - self._began_s
-        total = self._total.summary(self._fleet.tally().since(self._since), elapsed_s)
-        self._beside.period()
+        """Derive the summary of the whole run, and keep what came after the last period; call it when
+        the fleet has stopped.
+        """
+        now_s = time.monotonic()
+        total = self._total.summary(self._fleet.tally().since(self._since), now_s - self._began_s)
+        self._keep_period(now_s - self._period_began_s)
         return total.model_copy(
             update={
                 "began_at": self._began_at,

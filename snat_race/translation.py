@@ -12,7 +12,7 @@ from snat_race.kernel.snat_rules import RANDOM, SnatRule
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The rules that may apply, and whether every rule there is was read."""
+    """The rules that may apply, and whether somebody looked and every rule there is was read."""
 
     rules: list[SnatRule]
     complete: bool
@@ -24,7 +24,7 @@ def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -
     every = [rule for each in read for rule in each.rules if rule.reachable]
     return Translation(
         [rule for rule in every if not ips or any(_covers(rule.source, ip) for ip in ips)],
-        not any(each.unreadable for each in read),
+        bool(read) and not any(each.unreadable for each in read),
     )
 
 

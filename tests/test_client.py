@@ -170,7 +170,7 @@ def test_refused_dials_are_errors_and_a_threshold_is_exit_3(port: int) -> None:
 def test_json_events(server: RunningServer) -> None:
     done = run_cli("client", "-r", server.address, "-c", "1", "-s", "1", "--duration", "1.5s", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [event["event"] for event in events] == ["period", "result"]
+    assert [event["event"] for event in events] == ["start", "period", "result"]
     assert events[-1]["kind"] == "client"
     assert all(event["schema_version"] == 1 for event in events)
     assert "Summary of the whole run" in done.stderr

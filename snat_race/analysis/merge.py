@@ -34,7 +34,8 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
     every: list[ClientResult | WatchResult] = [*clients, *watches]
     summary = merged_summary([each.summary for each in clients])
     laps = _laps(clients, watches)
-    nat = min((each.nat for each in every if each.nat), key=lambda each: each.ports, default=DEFAULT_NAT)
+    nats = [each.nat for each in watches or clients if each.nat]
+    nat = min(nats, key=lambda each: each.ports, default=DEFAULT_NAT)
     kernel = _kernel(clients, watches, laps, nat)
     return MergedResult(
         run_id="+".join(sorted(each.run_id[:8] for each in every)),
