@@ -13,7 +13,7 @@ from scipy import stats
 
 from snat_race.analysis.comparison import Arm, compare
 from snat_race.analysis.intervals import newcombe, wilson
-from tests.conftest import run_cli
+from tests.conftest import fork_cli
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -111,10 +111,10 @@ Kept = Callable[..., Path]
 
 def test_the_words_and_exit_codes_of_the_command(kept: Kept) -> None:
     base, fixed = kept("base", failed=200), kept("fixed", failed=0)
-    fewer = run_cli("compare", str(base), str(fixed), "--fail-if", "more")
+    fewer = fork_cli("compare", str(base), str(fixed), "--fail-if", "more")
     assert (fewer.returncode, ": fewer" in fewer.stdout) == (0, True)
     assert "of the losses are gone (95 % interval" in " ".join(fewer.stdout.split())
-    more = run_cli("compare", str(fixed), str(base), "--fail-if", "more", "--format", "json")
+    more = fork_cli("compare", str(fixed), str(base), "--fail-if", "more", "--format", "json")
     assert more.returncode == 3
     assert "--fail-if more" in more.stderr
     assert json.loads(more.stdout)["comparisons"][0]["outcome"] == "more"
@@ -123,7 +123,7 @@ def test_the_words_and_exit_codes_of_the_command(kept: Kept) -> None:
 def test_doubts_about_a_comparison(kept: Kept) -> None:
     base = kept("base", failed=20)
     other = kept("other", failed=20, attempted=5000, environment={"kernel": "5.4.0"})
-    said = " ".join(run_cli("compare", str(base), str(other)).stdout.split())
+    said = " ".join(fork_cli("compare", str(base), str(other)).stdout.split())
     assert "not the same amount of work" in said
     assert "kernel is 5.4.0" in said
 
@@ -137,6 +137,6 @@ def test_bad_input_is_one_line(kept: Kept) -> None:
         ((base, watch), "no dials"),
         ((base, base.parent / "none"), "cannot be read"),
     ):
-        done = run_cli("compare", *map(str, files))
+        done = fork_cli("compare", *map(str, files))
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert message in done.stderr

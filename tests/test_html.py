@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser import CHROMIUM, Browser
-from tests.conftest import PRIVATE, ROOT, run_cli
+from tests.conftest import PRIVATE, ROOT, fork_cli, run_cli
 
 Kept = Callable[..., Path]
 CHROME = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: 'sudo apt-get install chromium'")
@@ -33,7 +33,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def page(*files: Path) -> Path:
     out = files[0].with_suffix(".html")
-    done = run_cli("report", *map(str, files), "--format", "html", "-o", str(out))
+    done = fork_cli("report", *map(str, files), "--format", "html", "-o", str(out))
     assert done.returncode == 0, done.stderr
     return out
 

@@ -242,7 +242,7 @@ def check_left_behind(text: str, columns: int) -> None:
     assert "from slot" in shown
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(100, 40), (80, 24), (40, 24), (100, 6), (40, 5), (12, 2)])
+@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (40, 24), (100, 6), (12, 2)])
 def test_the_panel_appears_in_any_window_and_the_summary_stays(
     server: RunningServer, terminals: list[Terminal], columns: int, rows: int
 ) -> None:
@@ -286,16 +286,16 @@ def test_no_color_is_obeyed(server: RunningServer, terminals: list[Terminal]) ->
 
 
 def test_a_dumb_terminal_gets_the_usual_text(server: RunningServer, terminals: list[Terminal]) -> None:
-    terminals.append(terminal := Terminal(*dialling(server, "--duration", "1500ms"), TERM="dumb"))
+    terminals.append(terminal := Terminal(*dialling(server, "--duration", "1100ms"), TERM="dumb"))
     text = terminal.finish()
     assert "\x1b" not in text
     assert "last 2 s" not in text
     assert "Summary of the whole run" in text
 
 
-@pytest.mark.parametrize("extra", [{}, {"FORCE_COLOR": "1", "TERM": "xterm"}])
+@pytest.mark.parametrize("extra", [{"FORCE_COLOR": "1", "TERM": "xterm"}])
 def test_a_pipe_gets_the_usual_text(server: RunningServer, extra: dict[str, str]) -> None:
-    done = run_cli(*dialling(server, "--duration", "1500ms"), **extra)
+    done = run_cli(*dialling(server, "--duration", "1100ms"), **extra)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert "last 2 s" not in done.stdout + done.stderr
@@ -338,9 +338,9 @@ def test_a_terminal_that_goes_away_takes_no_result_along(
 
 
 @PRIVATE
-@pytest.mark.parametrize("columns", [100, 40])
+@pytest.mark.parametrize("columns", [40])
 def test_the_lab_shows_its_rules_and_leaves_its_report(terminals: list[Terminal], columns: int) -> None:
-    args = ["lab", "--duration", "1s", "--variant", "masquerade", "--variant", "no nat"]
+    args = ["lab", "--duration", "600ms", "--variant", "masquerade", "--variant", "no nat"]
     terminals.append(terminal := Terminal(*args, columns=columns))
     terminal.read_until(re.compile("setting up"))
     terminal.read_until(re.compile("measuring"))

@@ -17,7 +17,7 @@ from snat_race.kernel import nftables, places, rulesets, tools, xtables
 from snat_race.kernel.snat_rules import cured_nft, cured_xtables
 from snat_race.kernel.tools import where
 from snat_race.kernel.writers import writer_of
-from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, in_sandbox, run_cli, start_cli
+from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, fork_cli, in_sandbox, start_cli
 
 RULESETS = ROOT / "tests" / "rulesets"
 EXPOSED: dict[str, list[list[str]]] = json.loads((RULESETS / "exposed.json").read_text())
@@ -114,7 +114,7 @@ def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
             ("mitigate", "--revert", undo),
             ("doctor",),
         )
-        return [run_cli(*step) for step in steps]
+        return [fork_cli(*step) for step in steps]
 
     (sick, as_json, shown, applied, healthy, nothing, kept, reverted, again, sick_again) = in_sandbox(
         the_way
@@ -408,14 +408,14 @@ def test_a_comment_may_hold_anything(comment: bytes) -> None:
     ],
 )
 def test_bad_input_is_one_line(options: tuple[str, ...], message: str) -> None:
-    done = run_cli("mitigate", *options)
+    done = fork_cli("mitigate", *options)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_a_container_needs_an_engine(tmp_path: Path) -> None:
-    done = run_cli("watch", "--netns", "docker:web", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
+    done = fork_cli("watch", "--netns", "docker:web", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert "cannot ask Docker" in done.stderr
 

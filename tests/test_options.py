@@ -7,7 +7,7 @@ import pytest
 from snat_race import options
 from snat_race.errors import UsageError
 from snat_race.load.endpoint import Endpoint
-from tests.conftest import run_cli
+from tests.conftest import fork_cli
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ BAD = [
 
 @pytest.mark.parametrize(("args", "named"), BAD, ids=lambda value: " ".join(value)[:60] if value else "")
 def test_bad_input_is_one_line_and_exit_2(args: list[str], named: str) -> None:
-    done = run_cli(*args, timeout=20)
+    done = fork_cli(*args)
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_exit_2(args: list[str], named: str) -> None:
 
 
 def test_a_bad_environment_variable_is_named() -> None:
-    done = run_cli("client", GO_ROUTINES="abc")
+    done = fork_cli("client", GO_ROUTINES="abc")
     assert done.returncode == 2
     assert "GO_ROUTINES" in done.stderr
 
@@ -116,13 +116,13 @@ def test_a_bad_environment_variable_is_named() -> None:
 def test_a_checked_output_is_left_as_it_was(tmp_path: Path) -> None:
     kept = tmp_path / "result.json"
     kept.write_text("precious")
-    done = run_cli("client", "--output", str(kept), "-r", "127.0.0.1:bad")
+    done = fork_cli("client", "--output", str(kept), "-r", "127.0.0.1:bad")
     assert done.returncode == 2
     assert kept.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_help_needs_no_command() -> None:
-    done = run_cli()
+    done = fork_cli()
     assert "Usage" in done.stdout
     assert done.stderr == ""

@@ -43,7 +43,7 @@ def race(rule: str, folder: Path, *options: str) -> tuple[list[dict[str, Any]], 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs")
 @pytest.mark.parametrize("workers", [[], ["-c", "1"]], ids=["default workers", "one worker"])
 def test_strangers_meet(tmp_path: Path, workers: list[str]) -> None:
-    options = [*workers, "-d", "2000", "-t", "20", "--duration", "3s"]
+    options = [*workers, "-d", "2000", "-t", "20", "--duration", "2s"]
     summaries, rise, accepted = in_sandbox(lambda: race("masquerade", tmp_path, *options))
     lost = sum(summary["failed"] for summary in summaries)
     assert lost >= 5

@@ -17,7 +17,7 @@ from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.merge import merged, merged_summary
 from snat_race.analysis.result import ClientResult, Latency
 from snat_race.reading import read
-from tests.conftest import ROOT, run_cli, start_cli
+from tests.conftest import ROOT, fork_cli, run_cli, start_cli
 from tests.results import BEGAN, small_client, small_watch, summary_of
 
 Kept = Callable[..., Path]
@@ -122,9 +122,9 @@ def test_a_watch_of_another_time_is_not_counted(kept: Kept) -> None:
         kept("a", failed=3),
         kept("w", kind="watch", insert_failed=9, began_at="2026-11-23T11:00:00Z"),
     )
-    result = json.loads(run_cli("report", str(client), str(watch), "--format", "json").stdout)
+    result = json.loads(fork_cli("report", str(client), str(watch), "--format", "json").stdout)
     assert result["kernel"]["source"] is None
-    assert "missed some" in run_cli("report", str(client), str(watch)).stdout
+    assert "missed some" in fork_cli("report", str(client), str(watch)).stdout
 
 
 def test_merged_counts_are_sums() -> None:
@@ -142,34 +142,34 @@ def test_every_form_of_a_merged_report(kept: Kept) -> None:
         str(kept("b", failed=5)),
         str(kept("w", kind="watch", insert_failed=12)),
     ]
-    text = run_cli("report", *files).stdout
+    text = fork_cli("report", *files).stdout
     assert "12 of 20,000 dials (0.06%) failed: 12 snat_race; insert_failed rose by 12." in " ".join(
         text.split()
     )
     for heading in ("DIALS", "CAUSES", "LATENCY", "HISTOGRAM", "LOSSES AND INSERT_FAILED", "MERGED FROM"):
         assert heading in text
-    markdown = run_cli("report", *files, "--format", "markdown").stdout
+    markdown = fork_cli("report", *files, "--format", "markdown").stdout
     assert "| snat\\_race |" in markdown
-    rows = list(csv.DictReader(io.StringIO(run_cli("report", *files, "--format", "csv").stdout)))
+    rows = list(csv.DictReader(io.StringIO(fork_cli("report", *files, "--format", "csv").stdout)))
     assert [(row["attempted"], row["insert_failed"]) for row in rows] == [("20000", "12")]
-    hgrm = run_cli("report", *files, "--format", "hgrm").stdout
+    hgrm = fork_cli("report", *files, "--format", "hgrm").stdout
     assert "1/(1-Percentile)" in hgrm
     assert "TotalCount     =    20000" in hgrm
-    kept_json = json.loads(run_cli("report", *files, "--format", "json").stdout)
+    kept_json = json.loads(fork_cli("report", *files, "--format", "json").stdout)
     again = Path(files[0]).with_name("merged.json")
     again.write_text(json.dumps(kept_json))
-    assert run_cli("report", str(again)).stdout == text
+    assert fork_cli("report", str(again)).stdout == text
 
 
 def test_unknown_fields_are_kept(kept: Kept) -> None:
     path = kept("a")
     document = json.loads(path.read_text()) | {"of_the_future": [1]}
     path.write_text(json.dumps(document))
-    assert json.loads(run_cli("report", str(path), "--format", "json").stdout)["of_the_future"] == [1]
+    assert json.loads(fork_cli("report", str(path), "--format", "json").stdout)["of_the_future"] == [1]
 
 
 def test_the_schema_is_one_and_fits(kept: Kept) -> None:
-    schema = json.loads(run_cli("report", "--schema").stdout)
+    schema = json.loads(fork_cli("report", "--schema").stdout)
     assert {"ClientResult", "LabResult", "MergedResult", "WatchResult", "DoctorResult"} <= schema[
         "$defs"
     ].keys()
@@ -193,7 +193,7 @@ def test_the_schema_is_one_and_fits(kept: Kept) -> None:
 def test_what_is_no_result_is_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content.encode("latin-1"))
-    done = run_cli("report", str(path))
+    done = fork_cli("report", str(path))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_merged_is_one_line(tmp_path: Path, kept: Kept) -> None:
         ((client, tmp_path), "cannot be read"),
         ((client, cut), "cut off"),
     ):
-        done = run_cli("report", *map(str, files))
+        done = fork_cli("report", *map(str, files))
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert message in done.stderr
 
@@ -230,13 +230,13 @@ def test_what_cannot_be_merged_is_one_line(tmp_path: Path, kept: Kept) -> None:
 def test_limits_are_printed_with_what_was_observed(
     kept: Kept, options: tuple[str, ...], code: int, said: str
 ) -> None:
-    done = run_cli("report", str(kept("a", failed=20)), *options)
+    done = fork_cli("report", str(kept("a", failed=20)), *options)
     assert done.returncode == code, done
     assert said in done.stdout + done.stderr
 
 
 def test_nothing_dialled_holds_no_limit(kept: Kept) -> None:
-    done = run_cli("report", str(kept("a", attempted=0)), "--max-error-rate", "100%")
+    done = fork_cli("report", str(kept("a", attempted=0)), "--max-error-rate", "100%")
     assert (done.returncode, "nothing was dialled" in done.stderr) == (3, True)
 
 
@@ -255,7 +255,7 @@ def test_a_killed_run_leaves_a_stream_up_to_its_last_period(tmp_path: Path, port
     periods = [json.loads(line)["summary"] for line in lines if '"event": "period"' in line]
     assert result.summary.attempted >= sum(each["attempted"] for each in periods) > 0
     assert result.cut_off
-    assert "was cut off" in run_cli("report", str(stream)).stdout
+    assert "was cut off" in fork_cli("report", str(stream)).stdout
 
 
 def test_a_stream_and_the_file_of_its_run_agree(tmp_path: Path, port: int) -> None:

@@ -66,7 +66,7 @@ def race_lost(variant: dict[str, Any]) -> int:
 @PRIVATE
 @TWO_CPUS
 def test_every_variant_has_its_verdict(tmp_path: Path) -> None:
-    result = measured(tmp_path, "--variant", "all", "--duration", "500ms")
+    result = measured(tmp_path, "--variant", "all", "--duration", "300ms")
     by_name = {variant["name"]: variant for variant in result["variants"]}
     assert set(by_name) == set(nat.VARIANTS)
     assert result["unavailable"] == []
@@ -93,7 +93,7 @@ def test_every_variant_has_its_verdict(tmp_path: Path) -> None:
 @TWO_CPUS
 @pytest.mark.parametrize("scenario", ["udp-snat", "ipv6"])
 def test_other_protocols_race_alike(tmp_path: Path, scenario: str) -> None:
-    racing, cured = measured(tmp_path, "--scenario", scenario, "--duration", "1s")["variants"]
+    racing, cured = measured(tmp_path, "--scenario", scenario, "--duration", "700ms")["variants"]
     for variant in (racing, cured):
         explained = sum(cause["losses"] for cause in variant["diagnosis"])
         assert explained == variant["summary"]["failed"]
@@ -136,7 +136,7 @@ def test_every_topology_races(tmp_path: Path, topology: str) -> None:
         in_sandbox(lambda: build(2, Wiring(topology)) and None)
     except EnvironmentLacks as refused:
         pytest.skip(str(refused))
-    racing, cured = measured(tmp_path, "--topology", topology, "--duration", "700ms")["variants"]
+    racing, cured = measured(tmp_path, "--topology", topology, "--duration", "500ms")["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
     assert race_lost(racing) == racing["summary"]["failed"]
 
@@ -161,7 +161,7 @@ def test_a_topology_that_the_kernel_lacks_is_an_answer_of_its_own(monkeypatch: p
 def test_a_rule_races_whoever_loads_it(tmp_path: Path, backend: str) -> None:
     if not shutil.which(backend, path="/usr/sbin:/sbin:/usr/bin"):
         pytest.skip(f"there is no {backend}")
-    racing, cured = measured(tmp_path, "--backend", backend, "--duration", "700ms")["variants"]
+    racing, cured = measured(tmp_path, "--backend", backend, "--duration", "500ms")["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
 
 
@@ -176,7 +176,7 @@ def test_rules_of_ones_own_are_measured_beside_ours(tmp_path: Path) -> None:
         ' oifname "eth0" masquerade fully-random\n }\n}\n'
     )
     mine = "iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE"
-    args = ["--rule", mine, "--nft", str(script), "--duration", "1s"]
+    args = ["--rule", mine, "--nft", str(script), "--duration", "600ms"]
     racing, cured = measured(tmp_path, *args)["variants"]
     assert (racing["name"], racing["rule"], racing["outcome"]) == (mine, mine, "reproduced")
     assert (cured["name"], cured["rule"]) == (f"nft -f {script}", script.read_text())
@@ -286,7 +286,7 @@ def test_expectations_are_answered_by_the_exit_code() -> None:
 @TWO_CPUS
 def test_ktap_has_a_test_point_for_each_rule() -> None:
     chosen = ["--variant", "masquerade", "--variant", "notrack"]
-    done = run_cli("lab", "--ktap", *chosen, "--duration", "800ms")
+    done = run_cli("lab", "--ktap", *chosen, "--duration", "500ms")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert lines == ["KTAP version 1", "1..2", "not ok 1 masquerade", "ok 2 notrack"]
     assert done.returncode == 3
@@ -296,7 +296,7 @@ def test_ktap_has_a_test_point_for_each_rule() -> None:
 @TWO_CPUS
 def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -> None:
     out = tmp_path / "lab.json"
-    args = ["--containers", "16", "--workers", "1", "--duration", "2s", "--variant", "masquerade"]
+    args = ["--containers", "16", "--workers", "1", "--duration", "1s", "--variant", "masquerade"]
     done = run_cli("lab", *args, "--output", str(out))
     assert done.returncode == 0, done.stderr
     (variant,) = json.loads(out.read_text())["variants"]

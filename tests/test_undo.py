@@ -15,7 +15,7 @@ from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.kernel import places, rulesets, tools
 from snat_race.kernel.tools import where
 from snat_race.kernel.topology import build
-from tests.conftest import IPTABLES, NFT, PRIVATE, eventually, in_sandbox, run_cli
+from tests.conftest import IPTABLES, NFT, PRIVATE, eventually, fork_cli, in_sandbox
 from tests.test_mitigate import DOCKER, TOOLS, listing, load, rules
 
 PLAIN = """table ip a {
@@ -214,7 +214,7 @@ def test_a_table_with_an_owner_is_left_to_that(tmp_path: Path) -> None:
         with owned_table():
             load("docker.rules", "nft")
             steps = (("mitigate", "--apply", "--dump", str(tmp_path / "undo")), ("doctor",), ("mitigate",))
-            return [run_cli(*step) for step in steps]
+            return [fork_cli(*step) for step in steps]
 
     applied, examined, rest = in_sandbox(cured)
     assert (applied.returncode, "--random-fully" in applied.stdout) == (4, True)
@@ -263,7 +263,7 @@ def test_a_rule_of_two_lines_is_not_passed_over() -> None:
 def test_a_container_is_no_place_to_look_for_its_nat() -> None:
     def look() -> list[subprocess.CompletedProcess[str]]:
         with build(2).containers[0].entered():
-            return [run_cli("doctor"), run_cli("mitigate")]
+            return [fork_cli("doctor"), fork_cli("mitigate")]
 
     examined, shown = in_sandbox(look)
     assert (examined.returncode, "it is a container's" in " ".join(examined.stdout.split())) == (4, True)
