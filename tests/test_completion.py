@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import clean_environment, run_cli
+from tests.conftest import clean_environment, fork_cli
 
 BASH = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 
@@ -15,7 +15,7 @@ BASH = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 def completed(*words: str) -> list[str]:
     """What bash would be given for the last of these words."""
     asked = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-    done = run_cli(timeout=20, _SNAT_RACE_COMPLETE="complete_bash", **asked)
+    done = fork_cli(_SNAT_RACE_COMPLETE="complete_bash", **asked)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 
@@ -48,7 +48,7 @@ def test_zsh_and_fish_are_told_what_each_value_is() -> None:
         "_TYPER_COMPLETE_FISH_ACTION": "get-args",
     }
     for shell, between in (("zsh", '":"'), ("fish", "\t")):
-        done = run_cli(timeout=20, _SNAT_RACE_COMPLETE=f"complete_{shell}", **asked)
+        done = fork_cli(_SNAT_RACE_COMPLETE=f"complete_{shell}", **asked)
         assert f"time-wait{between}connections closed by FIN" in done.stdout
 
 
@@ -61,7 +61,7 @@ def test_zsh_and_fish_are_told_what_each_value_is() -> None:
     ],
 )
 def test_the_script_of_each_shell_is_for_our_name(shell: str, registers: str) -> None:
-    assert registers in run_cli(timeout=20, _SNAT_RACE_COMPLETE=f"source_{shell}").stdout
+    assert registers in fork_cli(_SNAT_RACE_COMPLETE=f"source_{shell}").stdout
 
 
 def in_bash(home: Path, script: str) -> str:

@@ -24,7 +24,7 @@ Kept = Callable[..., Path]
 
 
 @given(st.integers(0, 400), st.integers(1, 2000), st.text(max_size=20))
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_a_result_survives_the_way_through_a_file(failed: int, attempted: int, name: str) -> None:
     result = small_client(name, failed=min(failed, attempted), attempted=attempted)
     assert ClientResult.model_validate_json(result.model_dump_json(indent=1)) == result
@@ -45,7 +45,7 @@ def test_percentiles_that_fall_are_no_result() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300)), min_size=1, max_size=6))
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_merging_histograms_is_adding_samples(sizes: list[tuple[int, int]]) -> None:
     rng = np.random.default_rng(len(sizes))
     chunks = [rng.lognormal(11, 2, n).astype(np.uint64) + 1 for n, _ in sizes]

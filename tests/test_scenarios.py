@@ -19,7 +19,7 @@ from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import SCENARIOS, scenario_named
 from snat_race.load.schedule import Schedule
 from snat_race.options import LabOptions
-from tests.conftest import IPTABLES, NFT, PRIVATE, TWO_CPUS, host_state, in_sandbox, run_cli
+from tests.conftest import IPTABLES, NFT, PRIVATE, TWO_CPUS, fork_cli, host_state, in_sandbox, run_cli
 
 OPTIONS = LabOptions(
     scenario="tcp-snat",
@@ -336,13 +336,13 @@ def test_the_forecast_reads_the_window_of_a_lab(tmp_path: Path) -> None:
     out = tmp_path / "lab.json"
     assert run_cli("lab", "--window", "--duration", "300ms", "--output", str(out)).returncode == 0
     asked = ["--containers", "40", "--rate-per-container", "500"]
-    done = run_cli("forecast", "--from", str(out), *asked, "--json")
+    done = fork_cli("forecast", "--from", str(out), *asked, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     window = json.loads(out.read_text())["window"]
     assert found["spec"]["window_ns"] == window["window_ns"]
     assert found["kept_ports"] > found["drawn_ports"] > 0
-    assert "SYNs lost an hour" in run_cli("forecast", "--window-ns", "1300", *asked).stdout
+    assert "SYNs lost an hour" in fork_cli("forecast", "--window-ns", "1300", *asked).stdout
 
 
 def test_forecasts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_forecasts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
         (["--window-ns", "-5"], "--window-ns"),
         (["--window-ns", "5", "--ports", "0"], "--ports"),
     ):
-        done = run_cli("forecast", *args, *asked)
+        done = fork_cli("forecast", *args, *asked)
         assert done.returncode == 2, args
         assert said in done.stderr
         assert done.stderr.count("\n") == 1
