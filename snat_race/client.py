@@ -168,7 +168,7 @@ def run(
             fault = f"{died}; the totals up to then are right"
         fleet.stop()
         state.take(fleet.rest())
-        summary, fault = state.summary(), fault or beside.fault or None
+        summary = state.summary()
     result = ClientResult(
         **record.fields(),
         spec=options.spec(),
@@ -178,7 +178,7 @@ def run(
         nat=(nat := nat_of(translation, summary.attempted)),
         diagnosis=_causes(summary, beside.kernel(), nat),
     )
-    return result, fault
+    return result, fault or beside.fault or None
 
 
 def _warm_up(fleet: Fleet, duration_s: float | None, interrupt: Interrupt) -> None:

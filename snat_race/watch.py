@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from snat_race.analysis.cause import Cause
 from snat_race.analysis.node import Watched
@@ -32,22 +33,14 @@ def run(
     periods, fault = list[Watched](), ""
     with Interrupt() as interrupt:
         beside = Beside([node], nat, own=False)
-        started(
-            Started(
-                kind="watch", **record.fields(), spec=options.spec(), nat=nat, counters_from=node.source
-            )
-        )
+        head: dict[str, Any] = {"spec": options.spec(), "nat": nat, "counters_from": node.source}
+        started(Started(kind="watch", **record.fields(), **head))
         over_s = began_s + (options.duration_s or float("inf"))
         due_s = began_s
         while not interrupt.requested and time.monotonic() < over_s:
             # After a pause, of the machine say, no laps are made up for.
             due_s = max(due_s, time.monotonic() - options.interval_s) + options.interval_s
-            while not interrupt.wait(min(due_s, over_s, time.monotonic() + LAP_S) - time.monotonic()):
-                if time.monotonic() >= min(due_s, over_s):
-                    break
-                beside.look()
-                if places.gone(node.namespace):
-                    break
+            _wait(min(due_s, over_s), interrupt, beside, node)
             for lap in beside.period():
                 if keep:
                     periods.append(lap)
@@ -65,6 +58,14 @@ def run(
         suspects=_suspects(beside, nat),
     )
     return result, fault
+
+
+def _wait(until_s: float, interrupt: Interrupt, beside: Beside, node: Node) -> None:
+    """Wait, but read the counters meanwhile: the shorter a lap, the more it tells."""
+    while not interrupt.wait(min(until_s, time.monotonic() + LAP_S) - time.monotonic()):
+        if time.monotonic() >= until_s or places.gone(node.namespace):
+            return
+        beside.look()
 
 
 def _suspects(beside: Beside, nat: Nat) -> list[Cause]:
