@@ -69,8 +69,9 @@ def fork_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
         child = os.fork()
         if not child:
             signal.alarm(30)
+            environment = clean_environment(**extra)
             os.environ.clear()
-            os.environ.update(clean_environment(**extra))
+            os.environ.update(environment)
             sys.stdout, sys.stderr, sys.argv = out, err, ["snat_race", *args]
             code: Any = 1
             try:
