@@ -31,6 +31,7 @@ def completed(*words: str) -> list[str]:
         ("lab --scenario ti", ["time-wait"]),
         ("lab --variant no", [r"no\ nat", "notrack"]),
         ("lab --list --sc", ["--scenario"]),
+        ("report --schema --fo", ["--format"]),
         ("client --timeout-ms oops --js", ["--json"]),
     ],
 )

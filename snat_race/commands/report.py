@@ -5,7 +5,7 @@ from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Exit, Option
+from typer import Argument, Context, Exit, Option
 
 from snat_race.commands import arguments
 from snat_race.commands.thresholds import gathered, require
@@ -29,10 +29,10 @@ class Form(StrEnum):
     hgrm = "hgrm"
 
 
-def _print_schema(wanted: bool) -> None:
+def _print_schema(context: Context, wanted: bool) -> None:
     from snat_race.reading import schema
 
-    if wanted:
+    if wanted and not context.resilient_parsing:  # a shell only asks what could follow
         print(dumps(schema(), indent=1))
         raise Exit
 
