@@ -1,5 +1,6 @@
 """The HTML report: whole in itself, escaped, the same each time; looked at in a real browser."""
 
+import html
 import json
 import os
 import re
@@ -12,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from snat_race.analysis.result import ClientResult, LabResult
+from snat_race.reading import AnyResult, read
+from snat_race.report.html import page as html_of
+from snat_race.report.pages import document
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import PRIVATE, ROOT, fork_cli, run_cli
 
 Kept = Callable[..., Path]
 CHROME = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: 'sudo apt-get install chromium'")
-NASTY = '<script>alert(1)</script> & "x"'
+NASTY = """</script><script>alert(1)</script> & "x" ' <!-- $x$ id="y" #0a0b10 ü 猫"""
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +46,16 @@ def page(*files: Path) -> Path:
     done = fork_cli("report", *map(str, files), "--format", "html", "-o", str(out))
     assert done.returncode == 0, done.stderr
     return out
+
+
+def lab_of(path: Path) -> LabResult:
+    result = read(path)
+    assert isinstance(result, LabResult)
+    return result
+
+
+def written(result: AnyResult) -> str:
+    return html_of(document(result), result)
 
 
 def merged(kept: Kept) -> Path:
@@ -73,6 +88,92 @@ def test_what_comes_from_a_result_is_escaped(kept: Kept) -> None:
     text = page(path).read_text()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+@PRIVATE
+def test_a_rule_is_escaped_in_figures_and_sentences_too(lab: Path) -> None:
+    result = lab_of(lab)
+    first = result.variants[0].model_copy(update={"name": NASTY})
+    mitigations = [each.model_copy(update={"name": NASTY}) for each in result.verdict.mitigations]
+    verdict = result.verdict.model_copy(update={"text": NASTY, "mitigations": mitigations})
+    variants = [first, result.variants[1]]
+    text = written(result.model_copy(update={"variants": variants, "verdict": verdict}))
+    assert "<script" not in text
+    assert "<!--" not in text
+    figures = text.partition("<section>")[0]
+    assert figures.count("&lt;script&gt;") >= 3
+    assert "$x$" in text, "nor taken for mathematics"
+
+
+@PRIVATE
+def test_colours_are_those_of_the_page_light_and_dark(lab_page: Path) -> None:
+    style, _, body = lab_page.read_text().partition("</style>")
+    light, _, dark = style.partition("prefers-color-scheme: dark")
+    assert "color-scheme: light dark" in light
+    for name in set(re.findall(r"var\((--[a-z0-9]+)\)", style + body)):
+        assert f"{name}: #" in light
+        assert f"{name}: #" in dark
+    assert not re.search(r"(?:fill|stroke): #", body)
+
+
+@PRIVATE
+def test_each_figure_has_a_caption_and_a_name_and_no_ids(lab_page: Path) -> None:
+    text = lab_page.read_text()
+    assert (
+        text.count('<svg class="wide"') == text.count('<svg class="narrow"') == text.count("<figcaption>")
+    )
+    assert text.count('role="img" aria-label="') == 2 * text.count("<figure>")
+    assert not re.search(r"\bid=", text)
+
+
+def test_every_table_of_the_document_is_in_the_page(kept: Kept) -> None:
+    result = read(kept("a", failed=7))
+    text = html.unescape(written(result))
+    for section in document(result).sections:
+        assert f"<h2>{section.title}</h2>" in text
+        for row in section.table.rows if section.table else ():
+            assert all(f">{cell}</td>" in text for cell in row)
+
+
+def test_a_long_run_is_added_up_for_its_figure_and_its_table(kept: Kept) -> None:
+    result = read(kept("a", failed=7))
+    assert isinstance(result, ClientResult)
+    text = written(result.model_copy(update={"periods": result.periods * 150}))
+    heading = "<h2>Losses and insert_failed in time</h2>\n<div"
+    section = text.partition(heading)[2].partition("</section>")[0]
+    rows = [re.findall(r">([\d,]+)</td>", row) for row in section.split("<tr>")[2:]]
+    failed = [int(row[1].replace(",", "")) for row in rows]
+    assert 30 <= section.count("<tr>") - 1 <= 60
+    assert sum(failed) == 150 * 7
+    assert "earlier periods" not in text
+
+
+@PRIVATE
+def test_rates_far_apart_are_drawn_on_a_scale_that_shows_both(lab: Path) -> None:
+    result = lab_of(lab)
+    base, cured = result.variants
+    base = base.model_copy(
+        update={
+            "summary": base.summary.model_copy(update={"paired": 100, "collisions": 66}),
+            "collision_rate_ci95": (0.56, 0.74),
+        }
+    )
+    rare = cured.summary.model_copy(update={"paired": 60_000, "collisions": 1})
+    cured = cured.model_copy(update={"summary": rare, "collision_rate_ci95": (0.000003, 0.0000944)})
+    text = written(result.model_copy(update={"variants": [base, cured]}))
+    ticks = re.findall(r">([\d.]+%)</text>", text.partition("</figure>")[0])
+    assert {"0.001%", "0.1%", "10%"} <= set(ticks)
+
+
+def test_a_run_without_a_dial_has_no_figures(kept: Kept) -> None:
+    result = read(kept("a"))
+    assert isinstance(result, ClientResult)
+    nothing = dict.fromkeys(("attempted", "connected", "failed"), 0)
+    nothing |= dict.fromkeys(("latency_ns", "histogram", "histogram_all", "histogram_from_slot"))
+    summary = result.summary.model_copy(update=nothing)
+    text = written(result.model_copy(update={"summary": summary, "periods": []}))
+    assert "Nothing was dialled" in text
+    assert "<figure>" not in text
 
 
 @pytest.mark.parametrize("kind", ["client", "watch"])

@@ -32,11 +32,20 @@ from snat_race.report.text import human, percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2))
-_COLOURS = (BAD, SERIES[0], SERIES[3], SERIES[4])
+_DASHED, _DOTTED, _BOTH = (5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0)
+_STYLES: tuple[tuple[str, tuple[float, ...]], ...] = (
+    (BAD, ()),
+    (SERIES[0], _DASHED),
+    (SERIES[3], _DOTTED),
+    (SERIES[4], _BOTH),
+)
+_CLIENT = (
+    Key("connected", SERIES[0]),
+    Key("all, failed ones too", BAD, _DASHED),
+    Key("from slot: as if every slot that passed meanwhile had been dialled", SERIES[4], _DOTTED),
+)
 _POINTS = 240  # of a line: one for each three pixels
-_RESENT_NS = {1e9: "1 s: a SYN without an answer was sent again", 2e9: "2 s"}
-_S = 1e9
+_RESENT_NS = {1e9: "1 s: a lost SYN is sent again", 2e9: "2 s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +59,31 @@ class _Line:
 
 def of_rules(result: LabResult) -> Figure | None:
     """Return a line for each rule; the first and a few that cure it stand out."""
-    shown = _outstanding(result.variants)
-    lines = [
-        _line(each.summary.histogram, each.name, shown.index(each) if each in shown else None)
-        for each in result.variants
-    ]
+    keys = {
+        each.name: Key(each.name, colour, dashes)
+        for each, (colour, dashes) in zip(_outstanding(result.variants), _STYLES, strict=False)
+    }
+    lines = [_line(each.summary.histogram, keys.get(each.name)) for each in result.variants]
     return _latency([each for each in lines if each])
 
 
 def _outstanding(variants: Sequence[VariantResult]) -> list[VariantResult]:
-    if len(variants) <= len(_COLOURS):
+    if len(variants) <= len(_STYLES):
         return list(variants)
     cures = [each for each in variants[1:] if each.outcome == "not_seen"]
     cures.sort(key=lambda each: "fully-random" not in each.name)
-    return [variants[0], *cures[: len(_COLOURS) - 1]]
+    return [variants[0], *cures[: len(_STYLES) - 1]]
 
 
 def of_clients(result: ClientResult | MergedResult) -> Figure | None:
     """Return the three latencies of a client."""
     summary = result.summary
-    named = (
-        ("connected", summary.histogram, 2),
-        ("all, failed ones too", summary.histogram_all, 1),
-        ("from slot, with the slots that passed meanwhile", summary.histogram_from_slot, 0),
-    )
-    return _latency([line for name, encoded, at in named if (line := _line(encoded, name, at))])
+    encoded = (summary.histogram, summary.histogram_all, summary.histogram_from_slot)
+    lines = [_line(each, key) for each, key in zip(encoded, _CLIENT, strict=True)]
+    return _latency([each for each in lines if each])
 
 
-def _line(encoded: str | None, name: str, at: int | None) -> _Line | None:
+def _line(encoded: str | None, key: Key | None) -> _Line | None:
     if not encoded:
         return None
     buckets = list(Histogram.of([encoded]).buckets())
@@ -90,7 +96,6 @@ def _line(encoded: str | None, name: str, at: int | None) -> _Line | None:
     odds = total / np.maximum(total - reached, 1)
     steps = (np.log(odds) / max(np.log(odds[-1]), 1) * _POINTS).astype(int)
     kept = np.append(np.diff(steps) > 0, True)
-    key = None if at is None else Key(name, _COLOURS[at], _DASHES[at])
     return _Line(np.append(1.0, odds[kept]), np.append(values[0], values[kept]), key)
 
 
@@ -98,7 +103,7 @@ def _latency(lines: Sequence[_Line]) -> Figure | None:
     if not lines:
         return None
     title = "Connect latency by percentile"
-    caption = "How long the slowest dials took: each step to the right is a tenth as many of them."
+    caption = "How long the slowest dials took: from one line to the next, a tenth as many are left."
     frames = Frame(WIDE, 360, left=60), Frame(NARROW, 320, left=50, right=14)
     wide, narrow = (draw(frame, title, lambda axes: _paint_latency(axes, lines)) for frame in frames)
     keys = [each.key for each in lines if each.key]
@@ -114,9 +119,9 @@ def _paint_latency(axes: "Axes", lines: Sequence[_Line]) -> None:
     axes.set_yscale("log")
     axes.minorticks_off()
     axes.set_xlim(1, most)
-    axes.set_ylim(low / 1.15, top * 1.25)
+    axes.set_ylim(low / 1.15, top * 1.6)
     _ticks(axes, most, low, top)
-    grid(axes, "y")
+    grid(axes, "both")
     units(axes, "percentile")
     for each in sorted(lines, key=lambda line: line.key is not None):
         key = each.key or Key("", MUTED)
@@ -128,7 +133,7 @@ def _paint_latency(axes: "Axes", lines: Sequence[_Line]) -> None:
     for instant_ns, said in _RESENT_NS.items():
         if top >= 0.98 * instant_ns:
             axes.axhline(instant_ns, color=INK, linewidth=1, zorder=1)
-            axes.annotate(said, (1, instant_ns), (2, -4), textcoords="offset points", color=MUTED, va="top")
+            axes.annotate(said, (1, instant_ns), (4, 5), textcoords="offset points", color=MUTED)
 
 
 def _ticks(axes: "Axes", most: float, low: float, top: float) -> None:
@@ -137,7 +142,7 @@ def _ticks(axes: "Axes", most: float, low: float, top: float) -> None:
     decades = range(1, 13)
     steps = (1,) if top / low > 300 else (1, 2, 5)
     values = [
-        step * 10.0**k for k in decades for step in steps if low / 1.15 <= step * 10.0**k <= top * 1.25
+        step * 10.0**k for k in decades for step in steps if low / 1.15 <= step * 10.0**k <= top * 1.6
     ]
     axes.set_yticks(values, [human(each) for each in values])
 
@@ -145,11 +150,11 @@ def _ticks(axes: "Axes", most: float, low: float, top: float) -> None:
 def window_table(window: Window) -> Table:
     """Return the points of the race window's curve."""
     rows = tuple(
-        (f"{low / 1000:+g}", f"{high / 1000:+g}", f"{paired:,}", f"{lost:,}", *_shares(lost, paired))
+        (f"{low / 1000:+g} to {high / 1000:+g}", f"{paired:,}", f"{lost:,}", *_shares(lost, paired))
         for low, high, paired, lost in _points(window)
     )
-    columns = ("offset from, us", "to, us", "pairs", "collisions", "collided", "95 % interval")
-    return Table(columns, rows, words=0)
+    columns = ("offset, us", "pairs", "collisions", "collided", "95 % interval")
+    return Table(columns, rows)
 
 
 def _shares(lost: int, paired: int) -> tuple[str, str]:
@@ -200,7 +205,7 @@ def _paint_window(axes: "Axes", window: Window) -> None:
     axes.set_xlim(-window.sweep_ns / 1000, window.sweep_ns / 1000)
     axes.set_ylim(0, min(1.0, max(highs) * 1.05))
     axes.locator_params(axis="y", nbins=5)
-    axes.locator_params(axis="x", nbins=8)
+    axes.locator_params(axis="x", nbins=8, steps=[1, 2, 5, 10])
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
     grid(axes, "y")

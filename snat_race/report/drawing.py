@@ -9,7 +9,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from snat_race.errors import EnvironmentLacks
 
@@ -23,6 +23,7 @@ _NAMES = ("ink", "muted", "grid", "page", "bad", "good", "unsure", "c1", "c2", "
 _SENTINELS = {f"#0a0b{number:02x}": name for number, name in enumerate(_NAMES, 0x10)}
 INK, MUTED, GRID, PAGE, BAD, GOOD, UNSURE, *SERIES = _SENTINELS
 
+Side = Literal["left", "right"]
 WIDE, NARROW = 760, 360
 FONT_PX = 12.5
 _PX_PER_INCH = 72  # of the SVG backend: a point is a pixel
@@ -129,11 +130,11 @@ def grid(axes: "Axes", axis: str) -> None:
     axes.grid(visible=True, axis=axis, which="major", color=GRID, linewidth=1)  # type: ignore[arg-type]
 
 
-def units(axes: "Axes", along_x: str, along_y: str = "") -> None:
-    """Name what is counted: y above its labels and never turned, x below its end."""
+def units(axes: "Axes", along_x: str, along_y: str = "", side: Side = "right") -> None:
+    """Name what is counted: y above its labels and never turned, x below, on one ``side``."""
     axes.annotate(
-        along_x, (1, 0), (0, -26), xycoords="axes fraction", textcoords="offset points", color=MUTED,
-        ha="right", va="top",
+        along_x, (float(side == "right"), 0), (0, -26), xycoords="axes fraction",
+        textcoords="offset points", color=MUTED, ha=side, va="top",
     )  # fmt: skip
     axes.annotate(
         along_y, (0, 1), (0, 12), xycoords=("figure fraction", "axes fraction"),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html import escape
 from importlib.resources import files
+from re import sub
 
 from snat_race.analysis.findings import DoctorResult
 from snat_race.analysis.model import Result
@@ -31,6 +32,7 @@ _HEAD = """<!doctype html>
 <body>
 <main>
 """
+_SHORT = 31  # what a cell may hold and never be broken
 _TONES = {"reproduced": "bad", "not_seen": "good", "inconclusive": "unsure"}
 
 
@@ -57,13 +59,18 @@ def page(document: Document, result: Result) -> str:
 def _header(document: Document, result: Result, lede: str) -> Iterator[str]:
     verdict = document.verdict.removesuffix(ADVERSARIAL).strip()
     yield f'<header class="{_tone(result)}">\n<p class="title">{escape(document.title)}</p>\n'
-    yield f"<h1>{escape(verdict[:1].upper() + verdict[1:])}</h1>\n"
+    yield f"<h1>{_said(verdict[:1].upper() + verdict[1:])}</h1>\n"
     if lede:
-        yield f'<p class="lede">{escape(lede)}</p>\n'
-    kernel = result.environment.get("kernel", "unknown")
+        yield f'<p class="lede">{_said(lede)}</p>\n'
+    run = result.run_id if "+" in result.run_id else result.run_id[:8]
     began = result.started_at.replace("T", " ").partition(".")[0].removesuffix("Z")
-    facts = f"Measured {began} UTC, kernel {kernel}, snat_race {result.tool.version}, run {result.run_id}"
-    yield f'<p class="facts">{escape(facts)}</p>\n</header>\n'
+    facts = {
+        "kernel": result.environment.get("kernel", "unknown"),
+        "snat_race": result.tool.version,
+        "run": run,
+    }
+    told = "\u00a0· ".join((f"{began} UTC", *(f"{name} {value}" for name, value in facts.items())))
+    yield f'<p class="facts">{escape(told)}</p>\n</header>\n'
 
 
 def _lede(document: Document, result: Result) -> str:
@@ -79,7 +86,8 @@ def _tone(result: Result) -> str:
     if isinstance(result, DoctorResult):
         return "bad" if result.has("exposed") else "unsure" if result.has("unknown") else "good"
     if isinstance(result, ClientResult | MergedResult):
-        return "bad" if result.diagnosis else "good" if result.summary.attempted else "unsure"
+        clean = result.summary.attempted and not result.diagnosis
+        return "bad" if result.summary.failed else "good" if clean else "unsure"
     return "bad" if isinstance(result, WatchResult) and result.suspects else "good"
 
 
@@ -102,7 +110,7 @@ def _figure(figure: Figure) -> str:
     pictures = "\n".join(figure.pictures)
     return (
         f"<figure>\n<h2>{escape(figure.title)}</h2>\n{legend}{pictures}\n"
-        f"<figcaption>{escape(figure.caption)}</figcaption>\n</figure>\n"
+        f"<figcaption>{_said(figure.caption)}</figcaption>\n</figure>\n"
     )
 
 
@@ -123,10 +131,10 @@ def _section(section: Section, lede: str) -> str:
     parts = [f"<section>\n<h2>{title}</h2>\n"]
     said = [each for each in section.sentences if each != lede]
     if len(said) > 1:
-        items = "".join(f"<li>{escape(each)}</li>\n" for each in said)
+        items = "".join(f"<li>{_said(each)}</li>\n" for each in said)
         parts.append(f"<ul>\n{items}</ul>\n")
     elif said:
-        parts.append(f"<p>{escape(said[0])}</p>\n")
+        parts.append(f"<p>{_said(said[0])}</p>\n")
     box = f'<div class="box" role="region" tabindex="0" aria-label="{title}">\n'
     if section.table:
         parts.append(f"{box}{_table(section.table)}</div>\n")
@@ -136,17 +144,23 @@ def _section(section: Section, lede: str) -> str:
     return "".join((*parts, "</section>\n"))
 
 
+def _said(sentence: str) -> str:
+    """Return a sentence of which neither an option nor a percentage is torn."""
+    whole = escape(sentence).replace(" %", "&nbsp;%")
+    return sub(r"(?<![\w-])--[a-z][\w-]*", r"<code>\g<0></code>", whole)
+
+
 def _table(table: Table) -> str:
+    cells = ("".join(_cell(table, at, cell) for at, cell in enumerate(row)) for row in table.rows)
+    body = "".join(f"<tr>{row}</tr>\n" for row in cells)
+    kinds = (' class="number"' if at >= table.words else "" for at in range(len(table.columns)))
     head = "".join(
-        f'<th scope="col"{_kind(table, at)}>{escape(name)}</th>' for at, name in enumerate(table.columns)
+        f'<th scope="col"{kind}>{escape(name)}</th>'
+        for name, kind in zip(table.columns, kinds, strict=True)
     )
-    rows = (
-        "".join(f"<td{_kind(table, at)}>{escape(cell)}</td>" for at, cell in enumerate(row))
-        for row in table.rows
-    )
-    body = "".join(f"<tr>{row}</tr>\n" for row in rows)
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
 
 
-def _kind(table: Table, at: int) -> str:
-    return ' class="number"' if at >= table.words else ""
+def _cell(table: Table, at: int, cell: str) -> str:
+    kind = "number" if at >= table.words else "long" if len(cell) > _SHORT else ""
+    return f"<td{f' class={kind}' if kind else ''}>{escape(cell)}</td>"

@@ -9,6 +9,7 @@ from snat_race.analysis.intervals import Interval, wilson
 from snat_race.analysis.result import ClientResult, LabResult, MergedResult, Source, VariantResult
 from snat_race.report.drawing import (
     BAD,
+    FONT_PX,
     GOOD,
     INK,
     MUTED,
@@ -31,7 +32,7 @@ _COLOURS = {"reproduced": BAD, "not_seen": GOOD, "inconclusive": UNSURE}
 _WORDS = {BAD: "race", GOOD: "no race", UNSURE: "cannot tell"}
 _LINEAR = 50  # a rate so much smaller than another would not show on a linear scale
 _MOST = 40
-_LONGEST, _LONGEST_NARROW = 38, 26
+_LONGEST = 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,9 @@ def _share(name: str, share: float, interval: Interval) -> _Share:
 
 
 def _figure(title: str, caption: str, what: str, rows: list[_Share], keys: tuple[Key, ...]) -> Figure:
-    wide = Frame(WIDE, 62 + 30 * len(rows), left=250, right=180, top=6, bottom=56)
-    narrow = Frame(NARROW, 62 + 46 * len(rows), left=2, right=12, top=6, bottom=56)
+    named = min(_LONGEST, max(len(each.name) for each in rows)) * 0.57 * FONT_PX
+    wide = Frame(WIDE, 62 + 30 * len(rows), left=round(named) + 24, right=184, top=6, bottom=56)
+    narrow = Frame(NARROW, 62 + 46 * len(rows), left=2, right=170, top=6, bottom=56)
     pictures = (
         draw(wide, title, lambda axes: _paint(axes, rows, what, narrow=False)),
         draw(narrow, title, lambda axes: _paint(axes, rows, what, narrow=True)),
@@ -102,27 +104,29 @@ def _figure(title: str, caption: str, what: str, rows: list[_Share], keys: tuple
 
 
 def _paint(axes: "Axes", rows: Sequence[_Share], what: str, *, narrow: bool) -> None:
-    low = _scale(axes, rows)
-    drop, height = (0.22, 0.36) if narrow else (0.0, 0.56)
+    low = _scale(axes, rows, 2 if narrow else 5)
+    drop, height = (0.22, 0.34) if narrow else (0.0, 0.54)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks([])
     grid(axes, "x")
-    units(axes, what)
+    units(axes, what, side="left")
     for at, row in enumerate(rows):
         y, (least, most) = at + drop, row.interval
         if row.share:
             axes.barh(y, row.share - low, height, left=low, color=row.colour, linewidth=0)
-        axes.plot([max(least, low), most], [y, y], color=INK, linewidth=1.5, solid_capstyle="butt")
+        else:  # not even nothing is without its colour
+            axes.plot([low, low], [y - height / 2, y + height / 2], color=row.colour, linewidth=4)
+        axes.plot([max(least, low), most], [y, y], color=INK, linewidth=1.4, solid_capstyle="butt")
         for end in (least, most):
             if end > low:
-                axes.plot([end, end], [y - 0.11, y + 0.11], color=INK, linewidth=1.5)
-        _label(axes, row, at, narrow=narrow)
+                axes.plot([end, end], [y - height / 6, y + height / 6], color=INK, linewidth=1.4)
+        _label(axes, row, (at - 0.2 if narrow else y), y, narrow=narrow)
 
 
-def _scale(axes: "Axes", rows: Sequence[_Share]) -> float:
+def _scale(axes: "Axes", rows: Sequence[_Share], most_ticks: int) -> float:
     """Choose a scale on which every rate shows; return where its bars begin."""
     positive = [each.share for each in rows if each.share]
-    top = max(each.interval[1] for each in rows)
+    top = min(1.0, max(each.interval[1] for each in rows))
     low = 0.0
     if positive and min(positive) * _LINEAR < max(positive):
         ends = [*positive, *(each.interval[1] for each in rows)]
@@ -130,24 +134,22 @@ def _scale(axes: "Axes", rows: Sequence[_Share]) -> float:
         axes.set_xscale("log")
         axes.minorticks_off()
     else:
-        axes.locator_params(axis="x", nbins=4)
-    axes.set_xlim(low, min(1.0, top * 1.02) if low or top > 0.5 else top * 1.02)
+        axes.locator_params(axis="x", nbins=most_ticks)
+    axes.set_xlim(low, top)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     return low
 
 
-def _label(axes: "Axes", row: _Share, at: int, *, narrow: bool) -> None:
-    longest = _LONGEST_NARROW if narrow else _LONGEST
-    name = row.name if len(row.name) <= longest else f"{row.name[: longest - 1]}…"
+def _label(axes: "Axes", row: _Share, name_y: float, y: float, *, narrow: bool) -> None:
+    name = row.name if len(row.name) <= _LONGEST else f"{row.name[: _LONGEST - 1]}…"
     low, high = map(percent, row.interval)
-    y = at - 0.2 if narrow else at
-    spots = (
-        ((0.0, 0, "left"), (1.0, -102, "right")) if narrow else ((0.0, -14, "right"), (1.0, 64, "right"))
+    texts = (
+        (name, INK, 0, name_y, *((0, "left") if narrow else (-14, "right"))),
+        (percent(row.share), INK, 1, y, 56, "right"),
+        (f"{low} to {high}", MUTED, 1, y, 68, "left"),
     )
-    texts = ((name, INK, *spots[0]), (percent(row.share), INK, *spots[1]))
-    end = (1.0, 10, "right") if narrow else (1.0, 76, "left")
-    for text, colour, x, offset, side in (*texts, (f"{low} to {high}", MUTED, *end)):
+    for text, colour, x, at, offset, side in texts:
         axes.annotate(
-            text, (x, y), (offset, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            text, (x, at), (offset, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             color=colour, ha=side, va="center_baseline",
         )  # fmt: skip

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _MOST_PERIODS = 60  # as many as the table shows
 _WIDEST_BAR_PX = 56
+_MOST_DOTS = 24
 _MOST_CPUS = len(SERIES) - 1
 _SECONDS_IN = {"hours": 3600, "minutes": 60, "seconds": 1}
 
@@ -74,7 +75,7 @@ def of_rounds(result: LabResult) -> Figure | None:
     first = result.variants[0]
     laps = _laps(first.periods)
     evenly = [_Lap(at + 0.5, 1.0, each.failed, each.per_cpu) for at, each in enumerate(laps)]
-    return _figure(evenly, f"round of '{first.name}'", "dials lost")
+    return _figure(evenly, f"rounds of '{first.name}', in order", "dials lost")
 
 
 def of_periods(result: ClientResult | MergedResult) -> Figure | None:
@@ -160,13 +161,19 @@ def _paint(
     widths = [min(each.elapsed_s * 0.82, _WIDEST_BAR_PX / px) for each in laps]
     below = [0] * len(laps)
     for _, colour, heights in stacks:
-        axes.bar(middles, heights, widths, bottom=below, color=colour, edgecolor=PAGE, linewidth=0.8)
+        for at, height in enumerate(heights):
+            if height:  # else its edge would cut the grid
+                axes.bar(
+                    middles[at], height, widths[at], bottom=below[at], color=colour, edgecolor=PAGE,
+                    linewidth=0.8,
+                )  # fmt: skip
         below = [low + height for low, height in zip(below, heights, strict=True)]
     if lost:
-        axes.plot(middles, lost, color=PAGE, linewidth=4.5)
-        axes.plot(middles, lost, color=INK, linewidth=1.6)
-        for x, y in zip(middles, lost, strict=True):
-            axes.plot([x, x], [y, y], color=INK, linewidth=5, solid_capstyle="round")
+        axes.plot(middles, lost, color=PAGE, linewidth=3.2)
+        axes.plot(middles, lost, color=INK, linewidth=1.4)
+        for x, y in zip(middles, lost, strict=True) if len(laps) <= _MOST_DOTS else ():
+            for colour, width in ((PAGE, 8), (INK, 5)):
+                axes.plot([x, x], [y, y], color=colour, linewidth=width, solid_capstyle="round")
     axes.set_xlim(begin, end)
     axes.set_ylim(0, max([*below, *lost]) * 1.06)
     axes.locator_params(axis="x", nbins=max(2, round(px * (end - begin) / 80)), integer=True)
