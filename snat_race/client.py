@@ -73,6 +73,20 @@ class _Run:
         self._untold: Counter[str] = Counter()
         self._shown = 0
 
+    def dial(self) -> str | None:
+        """Have the fleet dial until it is over; return the obituary of a worker that died."""
+        options, fault = self._options, None
+        try:
+            for samples in self._fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
+                self.take(samples)
+                self.end_period_if_due()
+                self.tell(samples)
+        except SnatRaceError as died:
+            fault = f"{died}; the totals up to then are right"
+        self._fleet.stop()
+        self.take(self._fleet.rest())
+        return fault
+
     def take(self, drained: list[Samples]) -> None:
         """Add each worker's samples; tell the first failures of each period, count the others."""
         ips = self._target.source_ips
@@ -151,7 +165,6 @@ def run(
     """
     record = Record()
     translation = rules_for((node.namespace for node in nodes), target.source_ips)
-    fault = None
     with Interrupt() as interrupt, Fleet(berths(options, target), interrupt) as fleet:
         nat = nat_of(translation, 0)
         head = Started(kind="client", **record.fields(), spec=options.spec(), nat=nat)
@@ -159,15 +172,7 @@ def run(
         _warm_up(fleet, options.warmup_s, interrupt)
         beside = Beside(nodes, nat)
         state = _Run(options, target, fleet, beside, observer)
-        try:
-            for samples in fleet.round(options.duration_s, options.count, every_s=_DRAIN_S):
-                state.take(samples)
-                state.end_period_if_due()
-                state.tell(samples)
-        except SnatRaceError as died:
-            fault = f"{died}; the totals up to then are right"
-        fleet.stop()
-        state.take(fleet.rest())
+        fault = state.dial()
         summary = state.summary()
     result = ClientResult(
         **record.fields(),

@@ -53,22 +53,15 @@ def client(
     if live and json:
         raise UsageError("--live: draws where --json writes its text; give one of them")
     options = ClientOptions(
-        remote_addr=remote_addr,
-        workers=(wanted := first(workers, go_routines, len(host.usable_cpus()))),
-        local_ips=tuple(local_ip or ()),
-        timeout_ms=timeout_ms,
-        dial_interval_us=dial_interval_us,
-        summary_interval_sec=summary_interval_sec,
-        mode=mode,
+        remote_addr, (wanted := first(workers, go_routines, len(host.usable_cpus()))),
+        tuple(local_ip or ()), timeout_ms, dial_interval_us, summary_interval_sec, mode,
         source_ports=parsed(parse_ports, source_ports, "--source-ports") or host.local_port_range(),
-        lanes=first(lanes, max(host.online_cpus(), wanted)),
-        close=close,
+        lanes=first(lanes, max(host.online_cpus(), wanted)), close=close,
         duration_s=parsed(parse_duration_s, duration, "--duration"),
         count=parsed(parse_count, count, "--count"),
         warmup_s=parsed(parse_duration_s, warmup, "--warmup"),
-        pin=not no_pin,
-        watch_netns=tuple(watch_netns or ()),
-    )
+        pin=not no_pin, watch_netns=tuple(watch_netns or ()),
+    )  # fmt: skip
     _dial(options, output, limits, as_json=json, live=live)
 
 

@@ -23,7 +23,7 @@ def forecast(
     """Predict the SYNs that ordinary traffic loses an hour, with and without randomised ports."""
     from snat_race.analysis.forecast import Traffic
     from snat_race.analysis.forecast import forecast as predict
-    from snat_race.report.lab import forecast_text
+    from snat_race.report.forecast import forecast_text
 
     if (result is None) == (window_ns is None):
         raise UsageError("--from: give a lab result that holds a window, or --window-ns, and not both")

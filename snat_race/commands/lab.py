@@ -18,6 +18,7 @@ from snat_race.output import require_writable
 
 if TYPE_CHECKING:
     from snat_race.analysis.result import LabResult
+    from snat_race.analysis.thresholds import Thresholds
     from snat_race.kernel.nat import Variant
     from snat_race.lab.scenario import Scenario
 
@@ -70,25 +71,17 @@ def lab(
     from snat_race.lab.scenario import scenario_named
 
     limits = gathered(max_error_rate, max_p99, max_race_losses)
+    duration_s = parse_duration_s(duration, "--duration")
     staged, expected = scenario_named(scenario), Expect.no_race if ktap and not expect else expect
-    default = staged.variants[:1] if expected or window else staged.variants
-    variants = nat.chosen(variant or (), rule or (), nft or (), default)
+    variants = nat.chosen(variant, rule, nft, staged.variants[: 1 if expected or window else None])
     clients, dialers, pinned, crowded = _hosts(staged, containers, workers, cpus)
-    if window or caches is not Caches.warm:
-        _require_measurable(staged, "--window" if window else "--caches", crowded=crowded)
-    every = nat.ALL in (variant or ()) and staged.sweepable and clients == 2 and not crowded
-    sweeps = _SWEEPS_OF_ALL if every else _SWEEPS if window else 0
+    window_s = duration_s * _sweeps(staged, variant, window, caches, clients, crowded)
     options = LabOptions(
         scenario, tuple(each.name for each in variants), clients, dialers, topology, backend, pinned,
-        duration_s=(duration_s := parse_duration_s(duration, "--duration")), window_s=sweeps * duration_s,
+        duration_s=duration_s, window_s=window_s, caches=caches, seed=first(seed, _any_seed()),
         interval_us=first(interval_us, staged.interval_us), timeout_ms=first(timeout_ms, staged.timeout_ms),
-        caches=caches, seed=first(seed, _any_seed()),
     )  # fmt: skip
-    result = _measure(options, staged, variants, output)
-    _report(result, expected, ktap=ktap, as_json=json)
-    require(limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=json)
-    if expected:
-        _require(result, expected)
+    _report(_measure(options, staged, variants, output), expected, limits, ktap=ktap, as_json=json)
 
 
 def _hosts(
@@ -99,6 +92,22 @@ def _hosts(
     available = len(pinned or host.usable_cpus())
     dialers = first(workers, staged.workers, max(1, available // max(1, clients)))
     return clients, dialers, pinned, clients * dialers > available
+
+
+def _sweeps(
+    staged: "Scenario", variant: list[str] | None, window: bool, caches: Caches, clients: int, crowded: bool
+) -> int:
+    """Return for how many times a variant's share the window is to be swept; 'all' includes it.
+
+    Raises:
+        UsageError: it is asked for, or other caches are, where no two dialers can be moved apart.
+
+    """
+    if window or caches is not Caches.warm:
+        _require_measurable(staged, "--window" if window else "--caches", crowded=crowded)
+    if nat.ALL in (variant or ()) and staged.sweepable and clients == 2 and not crowded:
+        return _SWEEPS_OF_ALL
+    return _SWEEPS if window else 0
 
 
 def _require_measurable(staged: "Scenario", option: str, *, crowded: bool) -> None:
@@ -131,7 +140,10 @@ def _measure(
     return result
 
 
-def _report(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json: bool) -> None:
+def _report(
+    result: "LabResult", expected: Expect | None, limits: "Thresholds", *, ktap: bool, as_json: bool
+) -> None:
+    """Print the result; then hold it against what was expected, and against the limits."""
     from snat_race.report.ktap import ktap_report
     from snat_race.report.lab import lab_report
 
@@ -139,6 +151,11 @@ def _report(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json
     print(text, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")))
+    require(
+        limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=as_json
+    )
+    if expected:
+        _require(result, expected)
 
 
 def _require(result: "LabResult", expected: Expect) -> None:

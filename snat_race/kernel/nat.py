@@ -71,9 +71,9 @@ ALL = "all"
 
 
 def chosen(
-    names: Sequence[str],
-    rules: Sequence[str] = (),
-    files: Sequence[Path] = (),
+    names: Sequence[str] | None,
+    rules: Sequence[str] | None = None,
+    files: Sequence[Path] | None = None,
     default: Sequence[str] = DEFAULT,
 ) -> tuple[Variant, ...]:
     """Return the variants asked for by name, then the user's own rules, then files for nft.
@@ -84,11 +84,11 @@ def chosen(
     """
     if not (names or rules or files):
         names = default
-    wanted = [name for each in names for name in (VARIANTS if each == ALL else (each,))]
+    wanted = [name for each in names or () for name in (VARIANTS if each == ALL else (each,))]
     made = (
         [_named(name) for name in wanted]
-        + [_ruled(text) for text in rules]
-        + [_filed(path) for path in files]
+        + [_ruled(text) for text in rules or ()]
+        + [_filed(path) for path in files or ()]
     )
     if len({each.name for each in made}) < len(made):
         raise UsageError("--variant: each rule can be measured only once; drop the repeated one")

@@ -2,10 +2,10 @@
 
 import textwrap
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from snat_race.analysis.diagnosis import UNPROVEN
-from snat_race.analysis.result import Forecast, LabResult, Mitigation, VariantResult, Window
+from snat_race.analysis.result import LabResult, Mitigation, VariantResult, Window
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
 from snat_race.report.sections import bar
 from snat_race.report.text import percent
@@ -22,10 +22,6 @@ _UNEXPLAINED = (
 _RESOLVED = (
     "Packets of one flow clashed, as clash_resolve shows, and this kernel let both pass: what a resolver "
     "asks at once is answered."
-)
-_ASSUMED = (
-    "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
-    "together lose more. A busy NAT's window is shorter and an idle one's longer: 'lab --window --caches'."
 )
 _WORDS = {"reproduced": "race", "not_seen": "no race", "inconclusive": "cannot tell"}
 _NOT_THE_RACE = (
@@ -61,16 +57,16 @@ def lab_report(result: LabResult) -> str:
         *(
             line
             for each in result.unavailable
-            for line in _wrapped(f"{each.name}: unavailable: {each.reason}")
+            for line in wrapped(f"{each.name}: unavailable: {each.reason}")
         ),
         "",
         *_wrapped_all(_causes(result)),
-        *_wrapped(f"Verdict: {result.verdict.text}."),
+        *wrapped(f"Verdict: {result.verdict.text}."),
         *_wrapped_all(map(mitigation_sentence, result.verdict.mitigations)),
         *(["", *window_lines(result.window)] if result.window else []),
         *(["", "Race window: no pair was swept."] if result.spec["window_s"] and not result.window else []),
         "",
-        *_wrapped(meaning(result)),
+        *wrapped(meaning(result)),
     ]
     return "\n".join(parts)
 
@@ -79,12 +75,13 @@ def _shortened(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else f"...{name[3 - _NAME_WIDTH :]}"
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
+    """Return a sentence as lines for a terminal."""
     return textwrap.wrap(text, width=_WIDTH, break_on_hyphens=False)
 
 
 def _wrapped_all(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in _wrapped(text)]
+    return [line for text in texts for line in wrapped(text)]
 
 
 def _conditions(result: LabResult) -> list[str]:
@@ -220,32 +217,3 @@ def _curve(window: Window) -> list[str]:
         + bar(share / highest, _BAR_WIDTH)
         for (first, second), of, share in zip(points, paired, shares, strict=True)
     ]
-
-
-def forecast_text(spec: dict[str, Any], found: Forecast) -> str:
-    """Return a forecast, with what it assumes."""
-    apart = f", spread over {spec['cpus']} CPUs" if spec["cpus"] else ""
-    each = f"each opening {spec['rate_per_container']:g} connections a second"
-    to = "one destination" if spec["destinations"] == 1 else f"{spec['destinations']:,} destinations"
-    conditions = (
-        f"{spec['containers']} containers behind one address, {each} to {to} from {spec['ports']:,} "
-        f"ephemeral ports{apart}; race window {spec['window_ns']:,.0f} ns."
-    )
-    return "\n".join(
-        (
-            *_wrapped(conditions),
-            "",
-            f"{'SYNs lost an hour':<46}{'expected':>10}   95 % interval of the window",
-            _expected(
-                "the NAT keeps source ports (plain masquerade)", found.kept_ports, found.kept_ports_ci95
-            ),
-            _expected("the NAT draws ports (--random-fully)", found.drawn_ports, found.drawn_ports_ci95),
-            "",
-            *_wrapped(_ASSUMED),
-        )
-    )
-
-
-def _expected(name: str, value: float, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{name:<46}{value:>8.3g}   {low:.3g} to {high:.3g}"
