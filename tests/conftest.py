@@ -63,12 +63,12 @@ def run_cli(*args: str, timeout: float = 40, **extra: str) -> subprocess.Complet
 
 def fork_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
     """As run_cli, but in a fork of this process: without an interpreter's start, of which hundreds
-    take minutes. For what neither forks, nor waits, nor looks at how it was started.
+    take minutes.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if not child:
-            signal.alarm(30)
+            signal.alarm(40)
             environment = clean_environment(**extra)
             os.environ.clear()
             os.environ.update(environment)

@@ -16,7 +16,7 @@ from snat_race.load.endpoint import Endpoint
 from snat_race.load.exchange import DialPlan, Exchange
 from snat_race.load.fleet import Berth, Fleet
 from snat_race.load.listener import Server
-from tests.conftest import RunningServer, clean_environment, eventually, gone, run_cli, start_cli
+from tests.conftest import RunningServer, clean_environment, eventually, fork_cli, gone, run_cli, start_cli
 
 BLOCK = re.compile(
     r"""^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} Summary of the last 1 seconds:
@@ -42,7 +42,7 @@ def test_known_workload(server: RunningServer, tmp_path: Path, mode: str, close:
     """23 dials: 23 samples, 23 accepts."""
     out = tmp_path / "r.json"
     args = ["-c", "4", "-d", "2000", "--count", "23", "--mode", mode, "--close", close]
-    done = run_cli("client", "-r", server.address, *args, "--output", str(out))
+    done = fork_cli("client", "-r", server.address, *args, "--output", str(out))
     assert done.returncode == 0, done.stderr
     summary = result_of(out)["summary"]
     assert (summary["attempted"], summary["connected"], summary["failed"]) == (23, 23, 0)
@@ -51,14 +51,14 @@ def test_known_workload(server: RunningServer, tmp_path: Path, mode: str, close:
 
 
 def test_fewer_dials_than_workers(server: RunningServer) -> None:
-    assert run_cli("client", "-r", server.address, "-c", "8", "--count", "3").returncode == 0
+    assert fork_cli("client", "-r", server.address, "-c", "8", "--count", "3").returncode == 0
     assert server.stop() == 3
 
 
 def test_warm_up_is_dialled_but_not_counted(server: RunningServer, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     args = ["-c", "1", "-d", "10000", "--warmup", "300ms", "--count", "5", "-o", str(out)]
-    assert run_cli("client", "-r", server.address, *args).returncode == 0
+    assert fork_cli("client", "-r", server.address, *args).returncode == 0
     assert result_of(out)["summary"]["attempted"] == 5
     assert server.stop() >= 5 + 20
 
@@ -68,7 +68,7 @@ def test_flat_out_attempted_is_recorded_and_accepted_is_connected(
 ) -> None:
     out = tmp_path / "r.json"
     args = ["-c", "2", "--mode", "independent", "-d", "0", "--duration", "2s", "-s", "1", "-o", str(out)]
-    done = run_cli("client", "-r", server.address, *args)
+    done = fork_cli("client", "-r", server.address, *args)
     assert done.returncode == 0, done.stderr
     result = result_of(out)
     summary = result["summary"]
@@ -161,14 +161,14 @@ def test_timeouts_are_told_with_both_addresses() -> None:
 
 
 def test_refused_dials_are_errors_and_a_threshold_is_exit_3(port: int) -> None:
-    done = run_cli("client", "-r", f"127.0.0.1:{port}", "--count", "6", "--max-error-rate", "50%")
+    done = fork_cli("client", "-r", f"127.0.0.1:{port}", "--count", "6", "--max-error-rate", "50%")
     assert done.returncode == 3
     assert "connection refused" in done.stdout
     assert "--max-error-rate" in done.stderr
 
 
 def test_json_events(server: RunningServer) -> None:
-    done = run_cli("client", "-r", server.address, "-c", "1", "-s", "1", "--duration", "1.5s", "--json")
+    done = fork_cli("client", "-r", server.address, "-c", "1", "-s", "1", "--duration", "1.5s", "--json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events] == ["start", "period", "result"]
     assert events[-1]["kind"] == "client"
@@ -181,7 +181,7 @@ def test_each_slot_is_dialled_or_late(tmp_path: Path, mode: str) -> None:
     out = tmp_path / "r.json"
     args = ["-c", "1", "-t", "100", "-d", "10000", "--duration", "1s", "--mode", mode, "-o", str(out)]
     with full_backlog() as address:
-        run_cli("client", "-r", address, *args)
+        fork_cli("client", "-r", address, *args)
     summary = result_of(out)["summary"]
     assert summary["failed"] == summary["attempted"] >= 5
     assert abs(summary["attempted"] + summary["late"] - 100) <= 1

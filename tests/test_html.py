@@ -18,7 +18,7 @@ from snat_race.reading import AnyResult, read
 from snat_race.report.html import page as html_of
 from snat_race.report.pages import document
 from tests.browser import CHROMIUM, Browser
-from tests.conftest import PRIVATE, ROOT, fork_cli, run_cli
+from tests.conftest import PRIVATE, ROOT, fork_cli
 
 Kept = Callable[..., Path]
 CHROME = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: 'sudo apt-get install chromium'")
@@ -29,7 +29,7 @@ NASTY = """</script><script>alert(1)</script> & "x" ' <!-- $x$ id="y" #0a0b10 ü
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short lab run, with a window."""
     out = tmp_path_factory.mktemp("lab") / "lab.json"
-    done = run_cli("lab", "--duration", "300ms", "--window", "--variant", "masquerade",
+    done = fork_cli("lab", "--duration", "300ms", "--window", "--variant", "masquerade",
                    "--variant", "masquerade fully-random", "--output", str(out))  # fmt: skip
     if done.returncode == 4:
         pytest.skip(done.stderr)

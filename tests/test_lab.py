@@ -26,6 +26,7 @@ from tests.conftest import (
     TWO_CPUS,
     clean_environment,
     eventually,
+    fork_cli,
     gone,
     host_state,
     in_fork,
@@ -197,7 +198,7 @@ def test_one_cpu_proves_nothing() -> None:
 def test_more_containers_and_workers_than_cpus(tmp_path: Path) -> None:
     out = tmp_path / "lab.json"
     args = ["--containers", "4", "--workers", "2", "--duration", "1s", "--interval-us", "10000"]
-    done = run_cli("lab", *args, "--timeout-ms", "200", "--output", str(out))
+    done = fork_cli("lab", *args, "--timeout-ms", "200", "--output", str(out))
     assert done.returncode == 0, done.stderr
     for variant in json.loads(out.read_text())["variants"]:
         summary = variant["summary"]

@@ -27,7 +27,7 @@ from snat_race.analysis.recent import MOST_BINS, Recent, Standing
 from snat_race.analysis.result import Summary
 from snat_race.load import sample
 from snat_race.report.panel import Room, flow, spark
-from tests.conftest import COMMAND, PRIVATE, RunningServer, clean_environment, run_cli
+from tests.conftest import COMMAND, PRIVATE, RunningServer, clean_environment, fork_cli, run_cli
 
 PANEL, LAST = re.compile(r"since start [^:]*worker "), re.compile(r"last round")
 CODE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
@@ -304,7 +304,7 @@ def test_a_pipe_gets_the_usual_text(server: RunningServer, extra: dict[str, str]
 
 
 def test_live_and_json_exclude_each_other() -> None:
-    done = run_cli("client", "--live", "--json")
+    done = fork_cli("client", "--live", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("snat_race: --live: ")
     assert done.stderr.count("\n") == 1

@@ -19,7 +19,7 @@ from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import SCENARIOS, scenario_named
 from snat_race.load.schedule import Schedule
 from snat_race.options import LabOptions
-from tests.conftest import IPTABLES, NFT, PRIVATE, TWO_CPUS, fork_cli, host_state, in_sandbox, run_cli
+from tests.conftest import IPTABLES, NFT, PRIVATE, TWO_CPUS, fork_cli, host_state, in_sandbox
 
 OPTIONS = LabOptions(
     scenario="tcp-snat",
@@ -48,7 +48,7 @@ CONTROLS = {"no nat", "notrack"}
 def measured(tmp_path: Path, *args: str, code: int = 0) -> dict[str, Any]:
     """Run a lab; check that it leaves the host as it was, and return its result."""
     before, out = host_state(), tmp_path / "lab.json"
-    done = run_cli("lab", *args, "--output", str(out))
+    done = fork_cli("lab", *args, "--output", str(out))
     assert done.returncode == code, done.stderr
     assert host_state() == before
     result: dict[str, Any] = json.loads(out.read_text())
@@ -210,7 +210,7 @@ def test_a_range_of_ports_that_holds_the_clients_port_races(tmp_path: Path) -> N
 @PRIVATE
 def test_a_refused_rule_is_told_in_the_tools_own_words() -> None:
     before = host_state()
-    done = run_cli("lab", "--rule", "iptables -t nat -A POSTROUTING -j NO_SUCH_TARGET")
+    done = fork_cli("lab", "--rule", "iptables -t nat -A POSTROUTING -j NO_SUCH_TARGET")
     assert done.returncode == 2
     assert done.stderr.startswith("snat_race: iptables refused the rule: ")
     assert "NO_SUCH_TARGET" in done.stderr
@@ -228,7 +228,7 @@ def test_a_variant_that_cannot_be_said_is_unavailable_and_the_others_run(tmp_pat
     (missing,) = result["unavailable"]
     assert missing["name"] == "masquerade persistent"
     assert "no --persistent" in missing["reason"]
-    alone = run_cli("lab", "--backend", "iptables", "--variant", "masquerade persistent")
+    alone = fork_cli("lab", "--backend", "iptables", "--variant", "masquerade persistent")
     assert alone.returncode == 4
     assert "no --persistent" in alone.stderr
 
@@ -261,13 +261,13 @@ def test_netlink_loads_what_nft_says(network: Network) -> None:
 @TWO_CPUS
 def test_expectations_are_answered_by_the_exit_code() -> None:
     race = ["lab", "--duration", "500ms", "--expect", "race"]
-    assert run_cli(*race).returncode == 0
-    contrary = run_cli(*race, "--variant", "masquerade fully-random")
+    assert fork_cli(*race).returncode == 0
+    contrary = fork_cli(*race, "--variant", "masquerade fully-random")
     assert contrary.returncode == 3
     assert "not so under 'masquerade fully-random'" in contrary.stderr
     cured = ["--variant", "masquerade fully-random", "--variant", "notrack"]
-    assert run_cli("lab", "--duration", "500ms", "--expect", "no-race", *cured).returncode == 0
-    few = run_cli(
+    assert fork_cli("lab", "--duration", "500ms", "--expect", "no-race", *cured).returncode == 0
+    few = fork_cli(
         "lab",
         "--duration",
         "100ms",
@@ -286,7 +286,7 @@ def test_expectations_are_answered_by_the_exit_code() -> None:
 @TWO_CPUS
 def test_ktap_has_a_test_point_for_each_rule() -> None:
     chosen = ["--variant", "masquerade", "--variant", "notrack"]
-    done = run_cli("lab", "--ktap", *chosen, "--duration", "500ms")
+    done = fork_cli("lab", "--ktap", *chosen, "--duration", "500ms")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert lines == ["KTAP version 1", "1..2", "not ok 1 masquerade", "ok 2 notrack"]
     assert done.returncode == 3
@@ -297,7 +297,7 @@ def test_ktap_has_a_test_point_for_each_rule() -> None:
 def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -> None:
     out = tmp_path / "lab.json"
     args = ["--containers", "16", "--workers", "1", "--duration", "1s", "--variant", "masquerade"]
-    done = run_cli("lab", *args, "--output", str(out))
+    done = fork_cli("lab", *args, "--output", str(out))
     assert done.returncode == 0, done.stderr
     (variant,) = json.loads(out.read_text())["variants"]
     assert variant["outcome"] == "reproduced"
@@ -325,7 +325,7 @@ def test_cpus_are_those_asked_for(tmp_path: Path) -> None:
     result = measured(tmp_path, "--cpus", "0", "--duration", "300ms", "--variant", "notrack")
     assert result["spec"]["cpus"] == [0]
     assert result["verdict"]["outcome"] == "inconclusive"
-    refused = run_cli("lab", "--cpus", "0,4095")
+    refused = fork_cli("lab", "--cpus", "0,4095")
     assert refused.returncode == 2
     assert "may not run on CPU 4095" in refused.stderr
 
@@ -334,7 +334,7 @@ def test_cpus_are_those_asked_for(tmp_path: Path) -> None:
 @TWO_CPUS
 def test_the_forecast_reads_the_window_of_a_lab(tmp_path: Path) -> None:
     out = tmp_path / "lab.json"
-    assert run_cli("lab", "--window", "--duration", "300ms", "--output", str(out)).returncode == 0
+    assert fork_cli("lab", "--window", "--duration", "300ms", "--output", str(out)).returncode == 0
     asked = ["--containers", "40", "--rate-per-container", "500"]
     done = fork_cli("forecast", "--from", str(out), *asked, "--json")
     assert done.returncode == 0, done.stderr
@@ -365,7 +365,7 @@ def test_forecasts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scenario", ["dns", "exhaustion"])
 def test_a_window_needs_two_dialers_that_meet(scenario: str) -> None:
-    done = run_cli("lab", "--window", "--scenario", scenario)
+    done = fork_cli("lab", "--window", "--scenario", scenario)
     assert done.returncode == 2
     assert "no two dialers" in done.stderr
 
@@ -413,7 +413,7 @@ def test_iptables_cannot_say_everything() -> None:
 
 
 def test_list_explains_everything() -> None:
-    done = run_cli("lab", "--list")
+    done = fork_cli("lab", "--list")
     assert done.returncode == 0
     for name in (*nat.VARIANTS, *SCENARIOS):
         assert f"\n  {name} " in done.stdout
