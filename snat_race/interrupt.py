@@ -17,20 +17,22 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested, self._first_s = False, 0.0
-        self._heard, self._told = (
-            os.pipe()
-        )  # a lock, as threading has them, may be held when a signal comes
+        # A lock, as threading has them, may be held when a signal comes.
+        self._heard, self._told = os.pipe()
         os.set_blocking(self._told, False)
 
     def __enter__(self) -> Self:
         # nohup has SIGHUP ignored, and means it.
         numbers = [number for number in _SIGNALS if signal.getsignal(number) != _NOHUP.get(number)]
         self._previous = {number: signal.signal(number, self._note) for number in numbers}
+        # A handler in Python runs only once select() has returned; this one of C writes at once.
+        self._previous_told = signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._previous_told)
         os.close(self._heard)
         os.close(self._told)
 
@@ -40,8 +42,10 @@ class Interrupt:
 
     def wait(self, longest_s: float) -> bool:
         """Wait for a signal; whether one has come."""
-        if not self.requested:
-            select.select([self._heard], [], [], max(0.0, longest_s))
+        deadline_s = time.monotonic() + longest_s
+        while not self.requested and (left_s := deadline_s - time.monotonic()) > 0:
+            if select.select([self._heard], [], [], left_s)[0]:
+                os.read(self._heard, 64)  # a signal that is not ours may have written
         return self.requested
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
@@ -49,6 +53,5 @@ class Interrupt:
         if not self.requested:
             self._first_s = now_s
             self.requested = True
-            os.write(self._told, b"!")
         elif now_s - self._first_s > _SAME_ORDER_S:
             raise KeyboardInterrupt
