@@ -4,6 +4,7 @@ import io
 import os
 import re
 import sys
+from typing import TextIO
 
 import typer
 from typer.exceptions import TyperException
@@ -35,8 +36,7 @@ app.command("mitigate")(mitigate.mitigate)
 def main() -> None:
     """Run the command line; every error ends here, as one line and an exit code."""
     code = 0
-    # A stream that the shell closed (>&-) is None; text for it goes nowhere.
-    sys.stdout, sys.stderr = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()
+    sys.stdout, sys.stderr = _whole(sys.stdout), _whole(sys.stderr)
     command = typer.main.get_command(app)
     try:
         if os.environ.get("_SNAT_RACE_COMPLETE"):  # a shell asks; only this main() answers, and it exits
@@ -64,6 +64,22 @@ def main() -> None:
         )
         code = 1
     sys.exit(code)
+
+
+def _whole(stream: TextIO | None) -> TextIO:
+    """Return a stream that loses nothing.
+
+    One that the shell closed (>&-) is None; text for it goes nowhere. With PYTHONUNBUFFERED, as
+    many images have it, Python's writes to a terminal or pipe without a buffer, and forgets
+    the rest of a write that a signal cut short.
+    """
+    if stream is None:
+        return io.StringIO()
+    if not isinstance(getattr(stream, "buffer", None), io.RawIOBase):
+        return stream
+    return open(  # for as long as we run
+        stream.fileno(), "w", buffering=1, encoding=stream.encoding, errors=stream.errors, closefd=False
+    )
 
 
 def _complain(failed: SnatRaceError | TyperException) -> int:

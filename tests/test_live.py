@@ -276,6 +276,7 @@ def test_failed_dials_are_told_above_the_panel_each_as_one_line(
     told = [line[line.index("20") :] for line in lines if "connection refused" in line]
     assert len(told) >= 10
     assert all(line.endswith('refused"') for line in told)
+    assert screen(terminal.written, 1000).count("connection refused") == len(told)
 
 
 def test_no_color_is_obeyed(server: RunningServer, terminals: list[Terminal]) -> None:

@@ -1,13 +1,19 @@
-"""A result file is checked before the run, and replaced whole or not at all."""
+"""A result file is checked before the run, and replaced whole or not at all; a stream loses nothing."""
 
+import fcntl
+import json
 import os
+import select
 import stat
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.output import require_writable, write_atomically
+from tests.conftest import COMMAND, clean_environment, eventually
 
 
 def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -61,3 +67,19 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
         write_atomically(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_written_arrives_whole_though_a_signal_cuts_a_write_short() -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    args, environment = [*COMMAND, "report", "--schema"], clean_environment(PYTHONUNBUFFERED="1")
+    with os.fdopen(reader) as read, subprocess.Popen(args, stdout=writer, env=environment) as writing:
+        os.close(writer)
+        process = psutil.Process(writing.pid)
+        written = select.poll()
+        written.register(reader, select.POLLIN)
+        eventually(lambda: written.poll(0) and process.status() == psutil.STATUS_SLEEPING)
+        process.suspend()
+        eventually(lambda: process.status() == psutil.STATUS_STOPPED)
+        process.resume()
+        assert json.loads(read.read())["title"]
