@@ -3,8 +3,6 @@
 import time
 from collections.abc import Sequence
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from snat_race.analysis.node import ConntrackRise, Kernel, Watched, conntrack_of, summed, total_of
 from snat_race.analysis.suspects import Nat, exhausted_at_most
 from snat_race.kernel import counters, places
@@ -84,7 +82,7 @@ class Beside:
             return
         try:
             laps, own = self._watcher.lap(), self._read_own()
-        except (NetlinkError, OSError) as failed:
+        except OSError as failed:
             self.fault = f"the counters could not be read any more ({failed.args[-1]})"
             return
         self._period, self._total = _added(self._period, laps), _added(self._total, laps)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pyroute2 import IPRoute
-
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel.namespaces import Namespace
 
@@ -78,6 +76,8 @@ def container(namespace: Namespace) -> str:
     """Say that a namespace is a container's, "" if it is not: its only device is of a kind that
     containers have, so it forwards nothing, and its NAT is elsewhere.
     """
+    from pyroute2 import IPRoute  # here, because a client starts sooner without
+
     with namespace.entered(), IPRoute() as netlink:
         found = [
             (link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_LINKINFO"))
