@@ -74,7 +74,7 @@ def dial_rate(loop: Path) -> None:
         hosts, cpu = stage(stack, 1), host.usable_cpus()[0]
         container = hosts.containers[0]
         plan = DialPlan(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
-        fleet = stack.enter_context(Fleet([Berth(plan, cpu, container.enter)], lambda: False))
+        fleet = stack.enter_context(Fleet([Berth(plan, (cpu,), container.enter)], lambda: False))
         for number in range(ROUNDS):
             for turn in (python, c) if number % 2 else (c, python):
                 counters.flush_conntrack(hosts.source)

@@ -1,5 +1,6 @@
 """The plan of a client's run: where it dials, from where, and which worker sits on which CPU."""
 
+import random
 import socket
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ _LONGEST_SPIN_NS = 2_000_000
 _SPIN_SHARE = 4  # workers that share a CPU spin for at most a quarter of its time
 _DITHER_NS = 1000
 _REHEARSALS = 4
+_TURNS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +65,28 @@ def locate(options: ClientOptions) -> Target:
 def berths(options: ClientOptions, target: Target) -> list[Berth]:
     """Plan every worker: its address and lane, its CPU, how long it stays awake for a slot.
 
-    Worker *i* gets the *i*-th usable CPU. Two containers must not put the same lane on the same
-    CPU, where the two dials could never be simultaneous, so beyond a router each begins to count
-    at a CPU that its address selects.
+    Worker *i* gets the *i*-th usable CPU, counted from :func:`first_cpus` if there is a router.
     """
     cpus = target.cpus
-    first = _number(target.family, target.source_ips[0]) if target.routed else 0
+    firsts = first_cpus(_number(target.family, target.source_ips[0])) if target.routed else [0]
     return [
-        Berth(_plan(options, target, i), cpus[(first + i) % len(cpus)] if options.pin else None)
+        Berth(
+            _plan(options, target, i),
+            tuple(cpus[(first + i) % len(cpus)] for first in firsts) if options.pin else (),
+        )
         for i in range(options.workers)
     ]
+
+
+def first_cpus(address: int) -> list[int]:
+    """Return where a container begins to count CPUs, turn by turn of the shared clock.
+
+    The dials of one lane cannot be simultaneous in two containers that have it on one CPU.
+    Neighbouring addresses, as Docker gives them, never do so in the even turns; any two that
+    always did there, do not in some of the odd ones.
+    """
+    draw = random.Random(address)  # noqa: S311 - not a secret: the same in every run
+    return [address if turn % 2 == 0 else draw.getrandbits(16) for turn in range(_TURNS)]
 
 
 def _plan(options: ClientOptions, target: Target, worker: int) -> DialPlan:

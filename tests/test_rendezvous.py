@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snat_race.kernel import counters, nat
 from snat_race.kernel.choices import Backend
@@ -14,21 +16,26 @@ from snat_race.kernel.firewall import Firewall
 from snat_race.kernel.topology import IPV4, build
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.listener import Server
+from snat_race.plan import first_cpus
 from tests.conftest import COMMAND, clean_environment, in_sandbox
 
 PORT = 8080
 
 
-def race(rule: str, folder: Path, *options: str) -> tuple[list[dict[str, Any]], counters.Reading, int]:
-    """Run a client in each of two containers; return summaries, conntrack's rise, and accepts."""
-    hosts = build(2)
+def race(
+    rule: str, folder: Path, *options: str, apart: int = 1
+) -> tuple[list[dict[str, Any]], counters.Reading, int]:
+    """Run a client in each of two containers, whose addresses are so far ``apart``; return
+    summaries, conntrack's rise, and accepts.
+    """
+    hosts = build(1 + apart)
     Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS[rule])
     with hosts.destination.entered():
         server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None])
         server.__enter__()
     before = counters.read_conntrack(hosts.source)
     clients = []
-    for number, container in enumerate(hosts.containers):
+    for number, container in enumerate((hosts.containers[0], hosts.containers[-1])):
         out = ["--output", str(folder / f"{number}.json")]
         command = [*COMMAND, "client", "-r", f"{IPV4.destination_ip}:{PORT}", *options, *out]
         with container.entered():
@@ -40,13 +47,29 @@ def race(rule: str, folder: Path, *options: str) -> tuple[list[dict[str, Any]], 
     return [json.loads((folder / f"{n}.json").read_text())["summary"] for n in (0, 1)], rise, accepted
 
 
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(2, 512))
+def test_no_two_containers_share_their_cpus_for_ever(one: int, other: int, cpus: int) -> None:
+    apart = [(a - b) % cpus for a, b in zip(first_cpus(one), first_cpus(other), strict=True)]
+    assert any(apart) == (one != other)
+    assert all(apart[::2]) == ((one - other) % cpus > 0)
+
+
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs")
-@pytest.mark.parametrize("workers", [[], ["-c", "1"]], ids=["default workers", "one worker"])
-def test_strangers_meet(tmp_path: Path, workers: list[str]) -> None:
-    options = [*workers, "-d", "2000", "-t", "20", "--duration", "2s"]
-    summaries, rise, accepted = in_sandbox(lambda: race("masquerade", tmp_path, *options))
+@pytest.mark.parametrize(
+    ("options", "apart", "fewest"),
+    [
+        (["-d", "2000", "--duration", "2s"], 1, 5),
+        (["-d", "2000", "--duration", "2s", "-c", "1"], 1, 5),
+        (["-d", "1000", "--duration", "4s"], len(os.sched_getaffinity(0)), 1),
+    ],
+    ids=["default workers", "one worker", "on the same CPUs in every other turn"],
+)
+def test_strangers_meet(tmp_path: Path, options: list[str], apart: int, fewest: int) -> None:
+    summaries, rise, accepted = in_sandbox(
+        lambda: race("masquerade", tmp_path, "-t", "20", *options, apart=apart)
+    )
     lost = sum(summary["failed"] for summary in summaries)
-    assert lost >= 5
+    assert lost >= fewest
     assert sum(rise["insert_failed"]) == sum(rise["drop"]) == lost
     assert accepted == sum(summary["connected"] for summary in summaries)
 

@@ -136,7 +136,7 @@ class Rig:
                 container, worker = place // together, lane * options.containers * together + place
                 plan = self._plan(container, worker, lane, lanes, shared[container] if shared else ())
                 enter = self.topology.containers[container].enter
-                berths.append(Berth(plan, cpus[worker % len(cpus)], enter))
+                berths.append(Berth(plan, (cpus[worker % len(cpus)],), enter))
         return berths
 
     def _plan(

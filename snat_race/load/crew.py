@@ -30,6 +30,12 @@ class Member:
     pid: int
     status: int | None = None
 
+    def pin(self, cpu: int) -> None:
+        """Move it to ``cpu``, if it is still there."""
+        # psutil takes 40 us for that, and all workers may be moved several times a second.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(self.pid, [cpu])
+
 
 class Crew:
     """The workers of one kind. A context manager: on leaving, all of them are dead.

@@ -28,16 +28,19 @@ _STRAGGLING_S = 2.0
 _UNLIMITED = (1 << 63) - 1
 _POLL_S = 0.02
 _STOP_GRACE_S = 0.3
+_TURNS_A_SECOND = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Berth:
-    """Where one dialer lives: its plan, its CPU, and what to do before dialling (enter a
+    """Where one dialer lives: its plan, its CPUs, and what to do before dialling (enter a
     namespace, say).
+
+    ``cpus``: none, one, or several, on each for a quarter of a second of CLOCK_REALTIME, in turn.
     """
 
     plan: DialPlan
-    cpu: int | None = None
+    cpus: tuple[int, ...] = ()
     prepare: Callable[[], None] | None = None
 
 
@@ -82,6 +85,7 @@ class Fleet:
         self._rings = [Ring(capacity) for _ in berths]
         self._drains = [Drain(ring) for ring in self._rings]
         self._crew = Crew(cancelled)
+        self._turn = _turn()
 
     def __enter__(self) -> Self:
         try:
@@ -89,7 +93,7 @@ class Fleet:
                 self._crew.fork(
                     f"worker {index}",
                     partial(dial, berth.plan, self._rounds, ring),
-                    cpu=berth.cpu,
+                    cpu=self._cpu(berth),
                     prepare=berth.prepare,
                 )
             self._crew.wait_ready()
@@ -128,6 +132,7 @@ class Fleet:
             if self._cancelled():
                 return
             time.sleep(min(_POLL_S, every_s))
+            self._move()
             if time.monotonic() > over_s:
                 raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
             if time.monotonic() >= due_s:
@@ -135,6 +140,18 @@ class Fleet:
                 yield [drain.take() for drain in self._drains]
                 due_s += every_s
         yield self.rest()
+
+    def _move(self) -> None:
+        if self._turn == _turn():
+            return
+        self._turn = _turn()
+        for member, berth in zip(self._crew.members, self._berths, strict=True):
+            cpu = self._cpu(berth)
+            if cpu is not None and len(berth.cpus) > 1:
+                member.pin(cpu)
+
+    def _cpu(self, berth: Berth) -> int | None:
+        return berth.cpus[self._turn % len(berth.cpus)] if berth.cpus else None
 
     @property
     def round_number(self) -> int:
@@ -162,6 +179,10 @@ class Fleet:
     def resent(self) -> list[int]:
         """Return the slow connects so far, by how often their SYN was sent again: 0, 1, ... 7 or more."""
         return [sum(ring.words[counter] for ring in self._rings) for counter in RESENT]
+
+
+def _turn() -> int:
+    return int(time.time() * _TURNS_A_SECOND)
 
 
 def _share(total: int, workers: int, index: int) -> int:
