@@ -211,7 +211,7 @@ def _opening(options: ClientOptions, target: Target) -> list[str]:
     if options.workers > cpus:
         lines.append(
             f"{options.workers} workers share {cpus} CPUs: they hinder each other, so fewer dials meet; "
-            f"use --workers {cpus}"
+            f"only clients with --lanes {options.lanes} meet them at all; use --workers {cpus}"
         )
     if options.mode is Mode.rendezvous and target.family == socket.AF_INET and not target.routed:
         lines.append(

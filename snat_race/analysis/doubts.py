@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from snat_race.analysis.meeting import silent_zero, unmet
 from snat_race.analysis.merge import seconds
 from snat_race.analysis.result import ClientResult, MergedResult, Summary, WatchResult
 
@@ -24,6 +25,8 @@ def _doubts(result: ClientResult | MergedResult | WatchResult) -> Iterator[str]:
     yield from _of_dials(result.summary)
     if isinstance(result, ClientResult):
         yield from _of_cpus(result)
+        if silence := silent_zero(result):
+            yield f"{silence}."
     else:
         yield from _of_sources(result)
 
@@ -64,6 +67,4 @@ def _of_sources(result: MergedResult) -> Iterator[str]:
                 f"A watch began {max(0.0, late_s):.1f} s after the first client and ended "
                 f"{max(0.0, early_s):.1f} s before the last, and missed some. Start it first, stop it last."
             )
-    lengths = {each.spec.get("dial_interval_us") for each in clients}
-    if len(lengths) > 1:
-        yield "The clients' --dial-interval-us differ, so their slots do not meet. Give all the same."
+    yield from unmet(clients)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from errno import EINPROGRESS
 
 from snat_race.analysis.cause import Cause
+from snat_race.analysis.meeting import silent_zero
 from snat_race.analysis.result import ClientResult, Latency, Summary
 from snat_race.analysis.summary import Failure
 from snat_race.analysis.verdict import ADVERSARIAL
@@ -99,6 +100,8 @@ def client_summary(result: ClientResult) -> str:
     lines += [line for cause in result.diagnosis for line in cause_lines(cause)]
     if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
         lines.append(f"  {ADVERSARIAL}")
+    if silence := silent_zero(result):
+        lines.append(f"  {silence}.")
     return "\n".join(lines)
 
 
