@@ -163,7 +163,8 @@ def _kernel(
 def _periods(clients: Sequence[ClientResult], laps: Sequence[Watched]) -> list[Summary]:
     """Return the periods of all, by wall-clock time: as long as the longest of theirs.
 
-    A period belongs to the bin that holds its middle. Percentiles of periods cannot be added up.
+    A period belongs to the bin that holds its middle; a lap of a watch that reaches beyond the first
+    or the last, to that. Percentiles of periods cannot be added up.
     """
     every = [each for client in clients for each in client.periods if each.began_at]
     if not every:
@@ -179,7 +180,8 @@ def _periods(clients: Sequence[ClientResult], laps: Sequence[Watched]) -> list[S
         bins.setdefault(at(each.began_at or "", each.elapsed_s), []).append(each)
     watched: dict[int, list[Watched]] = {}
     for lap in laps:
-        watched.setdefault(at(lap.began_at, lap.elapsed_s), []).append(lap)
+        number = max(min(bins), min(max(bins), at(lap.began_at, lap.elapsed_s)))
+        watched.setdefault(number, []).append(lap)
     return [
         merged_summary(parts).model_copy(
             update={"watched": [total] if (total := total_of(watched.get(number, []))) else []}

@@ -80,7 +80,8 @@ def _say_what_is_read(node: "Node") -> None:
 
     if node.why_not_netlink:
         print(
-            f"reading {node.source}, for netlink says '{node.why_not_netlink}' (it takes CAP_NET_ADMIN)",
+            f"reading {node.source}, for netlink says '{node.why_not_netlink}' (it takes CAP_NET_ADMIN, "
+            "in a container --user 0 too)",
             file=sys.stderr,
         )
     if container := places.container(node.namespace):

@@ -14,7 +14,7 @@ from snat_race.kernel.rewrite import Edit, Plan
 
 
 class Loader:
-    """Loads plans into a namespace, under the lock of xtables, if there is anything of xtables."""
+    """Loads plans into a namespace, under the lock of xtables, if that is needed."""
 
     def __init__(self, namespace: Namespace, lock: tools.Lock | None) -> None:
         self.namespace, self._lock = namespace, lock
@@ -102,8 +102,8 @@ class Loader:
 
 
 def lock_for(tools_used: set[str]) -> AbstractContextManager[tools.Lock | None]:
-    """Return the lock that these tools need; nft knows none."""
-    return nullcontext() if tools_used <= {"nft"} else tools.xtables_lock()
+    """Return the lock that these tools need; nft and iptables-nft know none (xtables-nft(8))."""
+    return tools.xtables_lock() if any("legacy" in each for each in tools_used) else nullcontext()
 
 
 def _alike(plan: Plan, before: str) -> bool:

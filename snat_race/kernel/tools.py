@@ -17,6 +17,7 @@ _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary use
 _XTABLES_LOCK = "/run/xtables.lock"
 _LOCK_WITHIN_S, _LOCK_POLL_S = 10.0, 0.05
 SLOWEST_S = 20.0
+_MAY_NOT_RUN = 126
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -29,7 +30,8 @@ def where(name: str) -> str | None:
 def run(
     namespace: Namespace, command: Sequence[str], script: str = "", *, lock: str | None = None
 ) -> Finished:
-    """Run a tool in a namespace; ``lock``: the file to lock, in place of that of all xtables.
+    """Run a tool in a namespace; ``lock``: the file to lock, in place of that of all xtables. One
+    that may not even be started has said so, with exit code 126, as in a shell.
 
     Raises:
         subprocess.TimeoutExpired: it did not end in time.
@@ -37,13 +39,17 @@ def run(
     """
     path = where(command[0]) or command[0]
     environment = os.environ | ({"XTABLES_LOCKFILE": lock} if lock else {})
-    with namespace.entered():
-        return subprocess.run(  # noqa: S603 - the user's own tools, by their names
-            [path, *command[1:]], input=script, capture_output=True,
-            encoding="utf-8", errors="surrogateescape",
-            timeout=SLOWEST_S, check=False, env=environment,
-            process_group=0,  # Ctrl-C is for us; a tool that is at work ends it
-        )  # fmt: skip
+    try:
+        with namespace.entered():
+            return subprocess.run(  # noqa: S603 - the user's own tools, by their names
+                [path, *command[1:]], input=script, capture_output=True,
+                encoding="utf-8", errors="surrogateescape",
+                timeout=SLOWEST_S, check=False, env=environment,
+                process_group=0,  # Ctrl-C is for us; a tool that is at work ends it
+            )  # fmt: skip
+    except PermissionError as refused:
+        said = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
+        return Finished(command, _MAY_NOT_RUN, "", said)
 
 
 def said(done: Finished) -> str:
@@ -91,8 +97,9 @@ def xtables_lock() -> Iterator[Lock]:
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failed:
         raise EnvironmentLacks(
-            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo, or name another file "
-            "with XTABLES_LOCKFILE, as for iptables, if these rules are of a namespace of your own"
+            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo (in a container: --user 0 -v "
+            "/run:/run, so that it is the host's), or name another file with XTABLES_LOCKFILE, as "
+            "for iptables, if these rules are of a namespace of your own"
         ) from failed
     try:
         yield Lock(path, fd)

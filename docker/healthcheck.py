@@ -1,0 +1,49 @@
+#!/usr/bin/env -S python3 -IS
+"""Whether the container's main process listens, if it is a server.
+
+It does not connect: that would be counted among the connections.
+"""
+
+import sys
+from pathlib import Path
+
+_LISTEN = "0A"  # include/net/tcp_states.h
+_STATE, _INODE = 3, 9  # columns of /proc/net/tcp
+
+
+def is_server(arguments: bytes) -> bool:
+    """Whether a process that was started so is a server of ours."""
+    words = arguments.split(b"\0")
+    return b"server" in words or b"s" in words
+
+
+def listening(table: str) -> set[str]:
+    """Return the inodes of the sockets that listen, from /proc/net/tcp or tcp6."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return {row[_INODE] for row in rows if row[_STATE] == _LISTEN}
+
+
+def sockets(process: Path) -> set[str]:
+    """Return the inodes of the sockets of a process and of those it started."""
+    found = {link.readlink().name for each in family(process) for link in (each / "fd").iterdir()}
+    return {name.removeprefix("socket:[").removesuffix("]") for name in found}
+
+
+def family(process: Path) -> list[Path]:
+    """Return a process and its children."""
+    children = (process / "task" / process.name / "children").read_text().split()
+    return [process, *(process.parent / pid for pid in children)]
+
+
+def main() -> None:
+    """Exit with 0 if all is well."""
+    first = Path("/proc/1")
+    if not is_server((first / "cmdline").read_bytes()):
+        sys.exit(0)
+    tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
+    heard = set().union(*(listening(table.read_text()) for table in tables if table.exists()))
+    sys.exit(0 if heard & sockets(first) else "the server does not listen")
+
+
+if __name__ == "__main__":
+    main()
