@@ -2,10 +2,14 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+IMAGE  ?= snat-race
+# Where no registry can be reached, a Debian or Ubuntu with python3-venv that is called so locally will do.
+OWN_BASE   := snat-race-base:bookworm
+BASE_IMAGE ?= $(shell docker image inspect $(OWN_BASE) >/dev/null 2>&1 && echo $(OWN_BASE) || echo python:3.13-slim-bookworm)
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint bench forecast-check reference clean
+.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check reference clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +34,20 @@ lint: $(VENV)/.ready-dev ## Run the static checks only
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
+
+docker-build: ## Build the image snat-race; BASE_IMAGE=... from another base
+	@scripts/docker-server require
+	docker build --network host --build-arg BASE_IMAGE=$(BASE_IMAGE) -f docker/Dockerfile -t $(IMAGE) .
+
+docker-race: ## Race two containers on Docker's default bridge; ARGS=--fixed also with random ports
+	@SNAT_RACE_IMAGE=$(IMAGE) scripts/docker-race $(ARGS)
+
+docker-report: ## Show what docker-race measured; ARGS='--format markdown', say
+	@[ -e results/race.json ] || { echo "nothing was measured yet; run: make docker-race"; exit 2; }
+	@docker run --rm --network none -v "$(CURDIR)/results:/results:ro" $(IMAGE) report $(ARGS) /results/race.json
+
+test-docker: $(VENV)/.ready-dev ## Check all of that against a real engine; skipped where there is none
+	@SNAT_RACE_IMAGE=$(IMAGE) PYTHON=$(BIN)/python scripts/docker-e2e $(ARGS)
 
 bench: $(VENV)/.ready ## Measure the dialer against C, and how steadily the lab races
 	@$(BIN)/python scripts/bench.py

@@ -3,7 +3,9 @@
 import io
 import os
 import re
+import signal
 import sys
+from types import FrameType
 from typing import TextIO
 
 import typer
@@ -36,6 +38,8 @@ app.command("mitigate")(mitigate.mitigate)
 def main() -> None:
     """Run the command line; every error ends here, as one line and an exit code."""
     code = 0
+    if os.getpid() == 1:  # in a container; what its first process does not handle, the kernel drops
+        signal.signal(signal.SIGTERM, _ended)
     sys.stdout, sys.stderr = _whole(sys.stdout), _whole(sys.stderr)
     command = typer.main.get_command(app)
     try:
@@ -64,6 +68,10 @@ def main() -> None:
         )
         code = 1
     sys.exit(code)
+
+
+def _ended(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _whole(stream: TextIO | None) -> TextIO:
