@@ -97,8 +97,8 @@ def xtables_lock() -> Iterator[Lock]:
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failed:
         raise EnvironmentLacks(
-            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo (in a container: --user 0 -v "
-            "/run:/run, so that it is the host's), or name another file with XTABLES_LOCKFILE, as "
+            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo (in a container: --user 0 "
+            "-v /run:/run, so that it is the host's), or name another file with XTABLES_LOCKFILE, as "
             "for iptables, if these rules are of a namespace of your own"
         ) from failed
     try:

@@ -21,9 +21,10 @@ def image() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def server(image: None) -> Iterator[str]:
-    """The address of a server beyond docker0."""
-    yield run("scripts/docker-server", "up").stdout.strip()
+def server() -> Iterator[None]:
+    """A server beyond docker0."""
+    assert run("scripts/docker-server", "up").stdout == "10.18.10.137:8080\n"
+    yield
     run("scripts/docker-server", "down")
 
 

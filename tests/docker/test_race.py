@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.docker.engine import (
+    BEYOND,
     DIAL,
     IMAGE,
     ROOT,
@@ -51,9 +52,8 @@ def test_the_readme_s_two_lines_race(figure: Figure) -> None:
     assert len(lines) == 2
     before = insert_failed()
     said = run("bash", "-c", "\n".join(lines)).stdout
-    lost = sum(
-        int(each.replace(",", "")) for each in re.findall(r"^  failed +([\d,]+)", said, re.MULTILINE)
-    )
+    failed = re.findall(r"^  failed +([\d,]+)", said, re.MULTILINE)
+    lost = sum(int(each.replace(",", "")) for each in failed)
     figure(f"the README's two lines: {lost} lost")
     assert 0 < lost == insert_failed() - before
 
