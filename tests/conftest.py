@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import typer
 from hypothesis import settings
 
 import snat_race  # before numpy: it keeps numpy from starting threads
@@ -48,6 +49,15 @@ def clean_environment(**extra: str) -> dict[str, str]:
     ours += ("DIAL_INTERVAL_US", "SUMMARY_INTERVAL_S")
     kept = {k: v for k, v in os.environ.items() if k not in ours}
     return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"} | extra
+
+
+def parsed_cli(args: list[str]) -> dict[str, Any]:
+    """What our command line makes of arguments; an exception if it refuses them."""
+    group = typer.main.get_command(cli.app)
+    with group.make_context("snat-race", list(args)) as context:
+        command = group.get_command(context, args[0])
+        with command.make_context(args[0], args[1:], parent=context) as inner:
+            return dict(inner.params)
 
 
 def run_cli(*args: str, timeout: float = 40, **extra: str) -> subprocess.CompletedProcess[str]:
