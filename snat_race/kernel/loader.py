@@ -102,8 +102,12 @@ class Loader:
 
 
 def lock_for(tools_used: set[str]) -> AbstractContextManager[tools.Lock | None]:
-    """Return the lock that these tools need; nft and iptables-nft know none (xtables-nft(8))."""
-    return tools.xtables_lock() if any("legacy" in each for each in tools_used) else nullcontext()
+    """Return the lock that these tools need; nft knows none. Nor does iptables-nft (xtables-nft(8)), but
+    two of us keep out of each other's way by it.
+    """
+    if tools_used <= {"nft"}:
+        return nullcontext()
+    return tools.xtables_lock(needed=any("legacy" in each for each in tools_used))
 
 
 def _alike(plan: Plan, before: str) -> bool:

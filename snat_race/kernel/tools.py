@@ -85,8 +85,9 @@ class Lock:
 
 
 @contextmanager
-def xtables_lock() -> Iterator[Lock]:
-    """Hold the lock that iptables and iptables-restore take (iptables(8), --wait).
+def xtables_lock(*, needed: bool = True) -> Iterator[Lock | None]:
+    """Hold the lock that iptables and iptables-restore take (iptables(8), --wait); if it is not
+    ``needed`` and cannot be opened, hold none.
 
     Raises:
         EnvironmentLacks: it cannot be opened, or another program keeps it.
@@ -96,6 +97,9 @@ def xtables_lock() -> Iterator[Lock]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as failed:
+        if not needed:
+            yield None
+            return
         raise EnvironmentLacks(
             f"cannot open the xtables lock {path} ({failed.strerror}); use sudo (in a container: --user 0 "
             "-v /run:/run, so that it is the host's), or name another file with XTABLES_LOCKFILE, as "
