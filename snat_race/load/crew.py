@@ -31,9 +31,9 @@ class Member:
     status: int | None = None
 
     def pin(self, cpu: int) -> None:
-        """Move it to ``cpu``, if it is still there."""
+        """Move it to ``cpu``, if both are still there."""
         # psutil takes 40 us for that, and all workers may be moved several times a second.
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # a cpuset may have taken the CPU away
             os.sched_setaffinity(self.pid, [cpu])
 
 
