@@ -1,11 +1,17 @@
-"""``python -m snat_race``."""
+"""``python -m snat_race``, and ``snat-race``."""
 
 import sys
 
-if __name__ == "__main__":
-    try:
-        from snat_race.cli import main
 
-        main()
-    except KeyboardInterrupt:  # while Python was still importing
+def main() -> None:
+    """Run the command line; also while Python is still importing it, Ctrl-C is no accident."""
+    try:
+        from snat_race import cli
+
+        cli.main()
+    except KeyboardInterrupt:
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
