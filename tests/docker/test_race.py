@@ -1,7 +1,10 @@
 """Containers that share nothing but the clock race on the default bridge, and what helps does help."""
 
 import json
+import os
 import re
+import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from tests.docker.engine import (
     insert_failed,
     logs,
     on_host,
+    rules_and_devices,
     run,
     started,
     until,
@@ -43,6 +47,18 @@ def test_the_stock_rule_races_and_random_ports_cure_it(tmp_path: Path, figure: F
     assert lost == failed == dropped <= MOST_BY_CHANCE
     assert "Verdict: fewer" in told
     assert not (tmp_path / "undo.json").exists()
+
+
+def test_ctrl_c_while_the_host_s_rule_is_changed_puts_it_back(tmp_path: Path) -> None:
+    before, undo = rules_and_devices(), tmp_path / "undo.json"
+    command = ["scripts/docker-race", "--fixed", "--results", str(tmp_path), "--", "--duration", "1s"]
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL) as racing:
+        until(lambda: "--random-fully" in on_host("iptables-nft-save") and undo.exists())
+        os.killpg(racing.pid, signal.SIGINT)
+    assert racing.returncode == 130
+    assert rules_and_devices() == before
+    assert not undo.exists()
+    assert not docker("ps", "--all", "--quiet", "--filter", "name=snat-race-")
 
 
 @BEYOND
