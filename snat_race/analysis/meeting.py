@@ -40,7 +40,7 @@ def unmet(clients: Sequence[Source]) -> Iterator[str]:
 
 def _apart(one: Source, other: Source) -> str:
     """Return why two never meet, and what to do; "" if they may."""
-    if one.boot_id != other.boot_id:
+    if one.boot_id and other.boot_id and one.boot_id != other.boot_id:
         return "the other ran on another host, with a clock and a NAT of its own. Run both on one host"
     for key, option in _AGREED.items():
         mine, others = one.spec.get(key), other.spec.get(key)

@@ -142,9 +142,9 @@ class Fleet:
         yield self.rest()
 
     def _move(self) -> None:
-        if self._turn == _turn():
+        before, self._turn = self._turn, _turn()
+        if self._turn == before:
             return
-        self._turn = _turn()
         for member, berth in zip(self._crew.members, self._berths, strict=True):
             cpu = self._cpu(berth)
             if cpu is not None and len(berth.cpus) > 1:
