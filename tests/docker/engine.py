@@ -29,7 +29,7 @@ def run(*command: str, code: int = 0, **environment: str) -> subprocess.Complete
         command,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=180,
         check=False,
         cwd=ROOT,
         env=os.environ | environment,
@@ -75,7 +75,7 @@ def ends(name: str) -> list[dict[str, Any]]:
 
 
 def until(holds: Callable[[], object]) -> None:
-    over_s = time.monotonic() + 20
+    over_s = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < over_s
 
