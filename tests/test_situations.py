@@ -2,6 +2,7 @@
 says of it must be right, or "inconclusive" where the counters cannot tell. Never a false race.
 """
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,10 +150,12 @@ def test_a_mixture_of_race_and_exhaustion_is_split(tmp_path: Path) -> None:
     def stage_it() -> tuple[dict[str, Any], int]:
         stage, out = Stage(f"masquerade to-ports {FIRST}-{FIRST + MANY - 1}"), tmp_path / "client.json"
         stage.add_address(SECOND_IP)
-        client = stage.start(*RACING, *PORTS, "--duration", "3s", out=out)
-        eventually(lambda: stage.insert_failed() >= 80)
+        client = stage.start(*RACING, *PORTS, out=out)
+        eventually(lambda: stage.insert_failed() >= 80, within_s=20)
         raced = stage.insert_failed()
         stage.hold(range(40000, 40000 + MANY), timeout_ms=4)
+        eventually(lambda: stage.insert_failed() >= 8 * raced, within_s=20)
+        client.send_signal(signal.SIGINT)
         return stage.finish(client, out), raced
 
     result, raced = in_sandbox(stage_it)

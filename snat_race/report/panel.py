@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.segment import ControlType
 from rich.text import Text
 
-_REFRESH_S = 0.5
+REFRESH_S = 0.5
 _WIDEST = 80
 _NARROW, _LOW = 60, 12  # without a border, so as to have its place
 _BORDER_COLUMNS, _BORDER_ROWS = 4, 2
@@ -86,7 +86,7 @@ class InPlace:
     def draw(self, title: str, elapsed_s: float, lines: Lines) -> None:
         """Draw the panel, if the last time was long enough ago."""
         now_s = time.monotonic()
-        if now_s - self._drawn_s < _REFRESH_S:
+        if now_s - self._drawn_s < REFRESH_S:
             return
         self._drawn_s = now_s
         # A terminal that is gone needs no picture; what is measured is saved all the same.
