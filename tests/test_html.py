@@ -18,7 +18,7 @@ from snat_race.reading import AnyResult, read
 from snat_race.report.html import page as html_of
 from snat_race.report.pages import document
 from tests.browser import CHROMIUM, Browser
-from tests.conftest import PRIVATE, ROOT, fork_cli
+from tests.conftest import ROOT, fork_cli
 
 Kept = Callable[..., Path]
 CHROME = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: 'sudo apt-get install chromium'")
@@ -26,19 +26,8 @@ NASTY = """</script><script>alert(1)</script> & "x" ' <!-- $x$ id="y" #0a0b10 ü
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short lab run, with a window."""
-    out = tmp_path_factory.mktemp("lab") / "lab.json"
-    done = fork_cli("lab", "--duration", "300ms", "--window", "--variant", "masquerade",
-                   "--variant", "masquerade fully-random", "--output", str(out))  # fmt: skip
-    if done.returncode == 4:
-        pytest.skip(done.stderr)
-    return out
-
-
-@pytest.fixture(scope="module")
-def lab_page(lab: Path) -> Path:
-    return page(lab)
+def lab_page(every_variant: Path) -> Path:
+    return page(every_variant)
 
 
 def page(*files: Path) -> Path:
@@ -62,8 +51,7 @@ def merged(kept: Kept) -> Path:
     return page(kept("a", failed=7), kept("b", failed=5), kept("w", kind="watch", insert_failed=12))
 
 
-@PRIVATE
-def test_a_page_needs_nothing_else_and_is_small(lab: Path, lab_page: Path) -> None:
+def test_a_page_needs_nothing_else_and_is_small(every_variant: Path, lab_page: Path) -> None:
     text = lab_page.read_text()
     assert len(text.encode()) <= 1_000_000
     bare = re.sub(r'xmlns(:xlink)?="[^"]*"', "", text)
@@ -72,7 +60,7 @@ def test_a_page_needs_nothing_else_and_is_small(lab: Path, lab_page: Path) -> No
     )
     assert "prefers-color-scheme: dark" in text
     assert text.count("<figure>") == 4
-    assert json.loads(lab.read_text())["verdict"]["text"][1:20].replace("'", "&#x27;") in text
+    assert json.loads(every_variant.read_text())["verdict"]["text"][1:20].replace("'", "&#x27;") in text
 
 
 def test_the_same_result_is_the_same_page(kept: Kept) -> None:
@@ -90,9 +78,8 @@ def test_what_comes_from_a_result_is_escaped(kept: Kept) -> None:
     assert "&lt;script&gt;" in text
 
 
-@PRIVATE
-def test_a_rule_is_escaped_in_figures_and_sentences_too(lab: Path) -> None:
-    result = lab_of(lab)
+def test_a_rule_is_escaped_in_figures_and_sentences_too(every_variant: Path) -> None:
+    result = lab_of(every_variant)
     first = result.variants[0].model_copy(update={"name": NASTY})
     mitigations = [each.model_copy(update={"name": NASTY}) for each in result.verdict.mitigations]
     verdict = result.verdict.model_copy(update={"text": NASTY, "mitigations": mitigations})
@@ -105,7 +92,6 @@ def test_a_rule_is_escaped_in_figures_and_sentences_too(lab: Path) -> None:
     assert "$x$" in text, "nor taken for mathematics"
 
 
-@PRIVATE
 def test_colours_are_those_of_the_page_light_and_dark(lab_page: Path) -> None:
     style, _, body = lab_page.read_text().partition("</style>")
     light, _, dark = style.partition("prefers-color-scheme: dark")
@@ -116,7 +102,6 @@ def test_colours_are_those_of_the_page_light_and_dark(lab_page: Path) -> None:
     assert not re.search(r"(?:fill|stroke): #", body)
 
 
-@PRIVATE
 def test_each_figure_has_a_caption_and_a_name_and_no_ids(lab_page: Path) -> None:
     text = lab_page.read_text()
     assert (
@@ -148,10 +133,9 @@ def test_a_long_run_is_added_up_for_its_figure_and_its_table(kept: Kept) -> None
     assert "earlier periods" not in text
 
 
-@PRIVATE
-def test_rates_far_apart_are_drawn_on_a_scale_that_shows_both(lab: Path) -> None:
-    result = lab_of(lab)
-    base, cured = result.variants
+def test_rates_far_apart_are_drawn_on_a_scale_that_shows_both(every_variant: Path) -> None:
+    result = lab_of(every_variant)
+    base, cured = result.variants[0], result.variants[2]
     base = base.model_copy(
         update={
             "summary": base.summary.model_copy(update={"paired": 100, "collisions": 66}),
@@ -211,7 +195,6 @@ def pixels(png: bytes) -> tuple[int, int, bytes]:
 
 
 @CHROME
-@PRIVATE
 @pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
 def test_it_fits_a_phone_and_a_desk_and_asks_for_nothing(
     browser: Browser, lab_page: Path, kept: Kept, width: int, scheme: str

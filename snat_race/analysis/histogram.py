@@ -79,10 +79,18 @@ class Histogram:
         return float((lowest + widths / 2) @ counts / self.count) if self.count else 0.0
 
     def percentile_ns(self, percent: float) -> int:
-        """Return a percentile; 0 and 100 are the smallest and largest recorded, to 3 digits."""
-        if percent == 0:
-            return int(self._hdr.get_min_value())
-        return int(self._hdr.get_value_at_percentile(percent))
+        """Return a percentile; 0 and 100 are the smallest and largest recorded, to 3 digits; 0 if
+        nothing was recorded.
+
+        The nearest rank, and the highest value of its bucket, as HdrHistogram has it; its own search
+        takes 10 ms.
+        """
+        lowest, widths, counts = self._buckets()
+        if not counts.size:
+            return 0
+        up_to = np.cumsum(counts)
+        at = np.searchsorted(up_to, max(1, int(percent * up_to[-1] / 100 + 0.5)))
+        return int(lowest[at] + (widths[at] - 1 if percent else 0))
 
     def buckets(self) -> Iterator[tuple[int, int]]:
         """Yield the distinct latencies recorded, to 3 digits, ascending, and how many of each."""
