@@ -24,6 +24,7 @@ from tests.conftest import (
     COMMAND,
     PRIVATE,
     TWO_CPUS,
+    assert_all_clashed,
     clean_environment,
     eventually,
     fork_cli,
@@ -44,23 +45,21 @@ def check_racing(result: dict[str, Any]) -> None:
     racing, cured = result["variants"]
     for variant in (racing, cured):
         summary, source = variant["summary"], variant["kernel"]["source"]
-        assert sum(source["insert_failed"]) == sum(source["drop"]) == summary["failed"]
+        assert_all_clashed(summary["failed"], sum(source["insert_failed"]), sum(source["drop"]))
         assert summary["errors"] in ({}, {"TIMEOUT": summary["failed"]})
         assert variant["accepted"] == summary["connected"]
         assert summary["attempted"] == summary["connected"] + summary["failed"]
         assert summary["overruns"] == summary["cut_short"] == 0
         assert summary["paired"] >= 100
         assert summary["collisions"] <= summary["failed"]
-        beside = [
-            (each["failed"], each["watched"][0]["conntrack"]["insert_failed"])
-            for each in variant["periods"]
-        ]
-        assert all(failed == sum(per_cpu) for failed, per_cpu in beside)
-        assert sum(failed for failed, _ in beside) == summary["failed"]
+        for each in variant["periods"]:
+            assert_all_clashed(each["failed"], sum(each["watched"][0]["conntrack"]["insert_failed"]))
+        assert sum(each["failed"] for each in variant["periods"]) == summary["failed"]
     assert racing["summary"]["failed"] >= 5
-    assert {cause["cause"] for cause in racing["diagnosis"]} == {"snat_race"}
+    named = {cause["cause"] for cause in racing["diagnosis"]}
+    assert {"snat_race"} <= named <= {"snat_race", "unexplained"}
     # Even --random-fully gives two simultaneous SYNs the same one of 64,512 ports now and then.
-    assert cured["summary"]["failed"] <= 2
+    assert sum(cured["kernel"]["source"]["insert_failed"]) <= 2
     assert result["verdict"]["outcome"] == "reproduced"
     (mitigation,) = result["verdict"]["mitigations"]
     assert mitigation["loss_reduction"] > 0.9
@@ -132,7 +131,7 @@ def test_an_interrupt_prints_what_there_is() -> None:
     workers = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
     # Rounds last half a second: by now both variants have had several.
     with pytest.raises(subprocess.TimeoutExpired):
-        lab.communicate(timeout=4)
+        lab.communicate(timeout=3)
     lab.send_signal(signal.SIGINT)
     out, err = lab.communicate(timeout=5)
     assert lab.returncode == 0, err

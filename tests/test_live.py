@@ -242,17 +242,18 @@ def check_left_behind(text: str, columns: int) -> None:
     assert "from slot" in shown
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(80, 24), (40, 24), (100, 6), (12, 2)])
 def test_the_panel_appears_in_any_window_and_the_summary_stays(
-    server: RunningServer, terminals: list[Terminal], columns: int, rows: int
+    server: RunningServer, terminals: list[Terminal]
 ) -> None:
-    terminals.append(terminal := Terminal(*dialling(server), columns=columns, rows=rows))
-    terminal.read_until(re.compile("127.*127.*worker" if columns > 12 else "127", re.DOTALL))
-    if rows >= 24:
-        terminal.read_until(PANEL)
-        assert ("╭" in terminal.written) == (columns >= 80)
-    terminal.read_until(re.compile("median"))
-    check_left_behind(terminal.finish(signal.SIGINT), columns)
+    sizes = [(80, 24), (40, 24), (100, 6), (12, 2)]
+    terminals += [Terminal(*dialling(server), columns=columns, rows=rows) for columns, rows in sizes]
+    for terminal, (columns, rows) in zip(terminals, sizes, strict=True):
+        terminal.read_until(re.compile("127.*127.*worker" if columns > 12 else "127", re.DOTALL))
+        if rows >= 24:
+            terminal.read_until(PANEL)
+            assert ("╭" in terminal.written) == (columns >= 80)
+        terminal.read_until(re.compile("median"))
+        check_left_behind(terminal.finish(signal.SIGINT), columns)
 
 
 def test_a_window_may_change_its_size(server: RunningServer, terminals: list[Terminal]) -> None:
@@ -330,7 +331,7 @@ def test_a_terminal_that_goes_away_takes_no_result_along(
     server: RunningServer, terminals: list[Terminal], tmp_path: Path
 ) -> None:
     out = tmp_path / "r.json"
-    args = ["--duration", "2s", "-s", "60", "-o", str(out)]
+    args = ["--duration", "1s", "-s", "60", "-o", str(out)]
     terminals.append(terminal := Terminal(*dialling(server, *args)))
     terminal.read_until(PANEL)
     os.close(terminal.master)

@@ -66,7 +66,7 @@ def test_no_two_containers_share_their_cpus_for_ever(one: int, other: int, cpus:
 )
 def test_strangers_meet(tmp_path: Path, options: list[str], apart: int, fewest: int) -> None:
     summaries, rise, accepted = in_sandbox(
-        lambda: race("masquerade", tmp_path, "-t", "20", *options, apart=apart)
+        lambda: race("masquerade", tmp_path, "-t", "50", *options, apart=apart)
     )
     lost = sum(summary["failed"] for summary in summaries)
     assert lost >= fewest

@@ -19,7 +19,16 @@ from snat_race.lab.rig import Rig
 from snat_race.lab.scenario import SCENARIOS, scenario_named
 from snat_race.load.schedule import Schedule
 from snat_race.options import LabOptions
-from tests.conftest import IPTABLES, NFT, PRIVATE, TWO_CPUS, fork_cli, host_state, in_sandbox
+from tests.conftest import (
+    IPTABLES,
+    NFT,
+    PRIVATE,
+    TWO_CPUS,
+    assert_all_clashed,
+    fork_cli,
+    host_state,
+    in_sandbox,
+)
 
 OPTIONS = LabOptions(
     scenario="tcp-snat",
@@ -72,9 +81,8 @@ def test_every_variant_has_its_verdict(every_variant: Path) -> None:
     for name, variant in by_name.items():
         summary, source = variant["summary"], variant["kernel"]["source"]
         lost = sum(source["insert_failed"])
-        assert race_lost(variant) == lost == sum(source["drop"]), name
-        # A machine that pauses for 4 ms lets a dial time out that nothing dropped.
-        assert 0 <= summary["failed"] - lost <= 2, name
+        assert race_lost(variant) == lost, name
+        assert_all_clashed(summary["failed"], lost, sum(source["drop"]))
         assert causes(variant) <= {"snat_race", "unexplained"}, name
         assert 0 <= variant["accepted"] - summary["connected"] <= 2, name
         assert variant["collision_rate_ci95"][0] <= summary["collisions"] / summary["paired"]
@@ -82,7 +90,7 @@ def test_every_variant_has_its_verdict(every_variant: Path) -> None:
             assert variant["outcome"] == "reproduced", name
             assert summary["failed"] >= 5, name
         elif name in CONTROLS:
-            assert (variant["outcome"], summary["failed"]) == ("not_seen", 0), name
+            assert (variant["outcome"], lost) == ("not_seen", 0), name
         elif name != "snat to-pool":  # there it depends on the addresses that the clients hash to
             assert variant["outcome"] == "not_seen", name
     window = result["window"]
@@ -97,10 +105,10 @@ def test_every_variant_has_its_verdict(every_variant: Path) -> None:
 def test_other_protocols_race_alike(tmp_path: Path, scenario: str) -> None:
     racing, cured = measured(tmp_path, "--scenario", scenario, "--duration", "700ms")["variants"]
     for variant in (racing, cured):
-        explained = sum(cause["losses"] for cause in variant["diagnosis"])
-        assert explained == variant["summary"]["failed"]
-        assert "unexplained" not in causes(variant)
-    assert race_lost(racing) == sum(racing["kernel"]["source"]["insert_failed"]) >= 5
+        assert sum(cause["losses"] for cause in variant["diagnosis"]) == variant["summary"]["failed"]
+        clashes = sum(variant["kernel"]["source"]["insert_failed"])
+        assert_all_clashed(variant["summary"]["failed"], race_lost(variant), clashes)
+    assert race_lost(racing) >= 5
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
 
 
@@ -140,7 +148,7 @@ def test_every_topology_races(tmp_path: Path, topology: str) -> None:
         pytest.skip(str(refused))
     racing, cured = measured(tmp_path, "--topology", topology, "--duration", "500ms")["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
-    assert race_lost(racing) == racing["summary"]["failed"]
+    assert_all_clashed(racing["summary"]["failed"], race_lost(racing))
 
 
 def test_a_topology_that_the_kernel_lacks_is_an_answer_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +213,7 @@ def test_a_range_of_ports_that_holds_the_clients_port_races(tmp_path: Path) -> N
         tmp_path, "--variant", "masquerade to-ports 20000-59999", "--duration", "500ms", "--expect", "race"
     )["variants"]
     assert variant["drawn_ports"] is None
-    assert race_lost(variant) == variant["summary"]["failed"]
+    assert_all_clashed(variant["summary"]["failed"], race_lost(variant))
 
 
 @IPTABLES
@@ -262,9 +270,9 @@ def test_netlink_loads_what_nft_says(network: Network) -> None:
 @PRIVATE
 @TWO_CPUS
 def test_expectations_are_answered_by_the_exit_code() -> None:
-    race = ["lab", "--duration", "500ms", "--expect", "race"]
-    assert fork_cli(*race).returncode == 0
-    contrary = fork_cli(*race, "--variant", "masquerade fully-random")
+    contrary = fork_cli(
+        "lab", "--duration", "500ms", "--expect", "race", "--variant", "masquerade fully-random"
+    )
     assert contrary.returncode == 3
     assert "not so under 'masquerade fully-random'" in contrary.stderr
     cured = ["--variant", "masquerade fully-random", "--variant", "notrack"]

@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 
 from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.kernel.topology import IPV4
-from tests.conftest import NFT, PRIVATE, TWO_CPUS, eventually, in_sandbox
+from tests.conftest import NFT, PRIVATE, TWO_CPUS, assert_all_clashed, eventually, in_sandbox
 from tests.stage import (
     FIRST,
     SECOND_IP,
@@ -30,7 +30,7 @@ PORTS = ("--source-ports", f"{FIRST}-{FIRST + MANY - 1}")
 
 
 def clean(out: Path) -> dict[str, Any]:
-    return Stage().run(*SHORT, out=out)
+    return Stage().run(*SHORT, "-t", "500", out=out)
 
 
 def refused(out: Path) -> dict[str, Any]:
@@ -134,9 +134,10 @@ def test_the_race_of_one_client_with_two_addresses(tmp_path: Path) -> None:
 
     result = in_sandbox(stage_it)
     summary = result["summary"]
-    assert summary["failed"] >= 5
-    (cause,) = result["diagnosis"]
-    assert (cause["cause"], cause["losses"]) == ("snat_race", summary["failed"])
+    named = {each["cause"]: each["losses"] for each in result["diagnosis"]}
+    assert named["snat_race"] >= 5
+    assert named.keys() <= {"snat_race", "unexplained"}
+    assert_all_clashed(summary["failed"], named["snat_race"])
     watched = result["periods"][0]["watched"][0]["conntrack"]
     assert sum(watched["insert_failed"]) >= result["periods"][0]["failed"] > 0
 
@@ -154,7 +155,8 @@ def test_a_mixture_of_race_and_exhaustion_is_split(tmp_path: Path) -> None:
         eventually(lambda: stage.insert_failed() >= 80, within_s=20)
         raced = stage.insert_failed()
         stage.hold(range(40000, 40000 + MANY), timeout_ms=4)
-        eventually(lambda: stage.insert_failed() >= 8 * raced, within_s=20)
+        held = stage.insert_failed()
+        eventually(lambda: stage.insert_failed() >= held + 7 * raced, within_s=20)
         client.send_signal(signal.SIGINT)
         return stage.finish(client, out), raced
 

@@ -47,12 +47,11 @@ def test_watch_shows_what_conntrack_shows_on_the_right_cpus(tmp_path: Path) -> N
         stage.add_address(SECOND_IP)
         before = conntrack_s(stage)
         with stage.source.entered():
-            watching = start_cli(
-                "watch", "--json", "--duration", "3", "--output", str(tmp_path / "watch.json")
-            )
+            watching = start_cli("watch", "--json", "-i", "500ms", "-o", str(tmp_path / "watch.json"))
         assert watching.stdout
         begun = watching.stdout.readline()  # it has read the counters by then
         stage.run(*RACING, "--duration", "1500ms", out=tmp_path / "client.json")
+        watching.send_signal(signal.SIGINT)
         rest, complained = watching.communicate(timeout=20)
         said = begun + rest
         assert watching.returncode == 0, complained
@@ -62,7 +61,8 @@ def test_watch_shows_what_conntrack_shows_on_the_right_cpus(tmp_path: Path) -> N
 
     said, before, after = in_sandbox(watch)
     events = [json.loads(line) for line in said.splitlines()]
-    assert [event["event"] for event in events] == ["start", *["period"] * 3, "result"]
+    assert [event["event"] for event in events] == ["start", *["period"] * (len(events) - 2), "result"]
+    assert len(events) >= 5
     for name in NAMES:
         laps = [event["conntrack"][name] for event in events[1:-1]]
         risen = [sum(column) for column in zip(*laps, strict=True)]

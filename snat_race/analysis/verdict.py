@@ -9,7 +9,7 @@ from snat_race.analysis.suspects import RARE
 
 FEWEST_PAIRS = 100
 _MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates ...
-_STRAY = 0.001  # ... and for each dial
+_STRAY, _FEW = 0.001, 2  # ... and for each dial; a pause of the machine costs a few, however short the run
 _MOST_SAME_DRAWS = 0.05  # for each pair, before chance cannot be told from the race
 _WHERE = "in the lab the uplink is eth0, and the containers are 172.17.0.0/16 on docker0"
 ADVERSARIAL = "These rates are adversarial: every dial was timed to collide; production sees far fewer."
@@ -88,7 +88,7 @@ def discounted(collisions: int, paired: int, spread: float) -> tuple[float, floa
 
 
 def _blurred(summary: Summary, lost: int) -> bool:
-    return summary.failed - lost > lost * _MOST_OTHERS + summary.attempted * _STRAY
+    return summary.failed - lost > lost * _MOST_OTHERS + max(_FEW, summary.attempted * _STRAY)
 
 
 def _reproduced(base: VariantResult, _cpus: int) -> str:
