@@ -1,10 +1,13 @@
 """Which cause gets how many losses: pure, from counters as they were measured."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snat_race.analysis.diagnosis import UNPROVEN, diagnose
+from snat_race.analysis.intervals import by_chance
 from snat_race.analysis.node import PER_CPU, ConntrackRise, Kernel
 from snat_race.analysis.suspects import Nat
 
@@ -162,6 +165,29 @@ def test_what_an_exhausted_search_costs(ports: int, evicts: bool, found: int) ->
     assert Nat(ports=ports, evicts=evicts).found_per_exhausted == found
 
 
+def search(taken: list[bool], random: Random) -> tuple[bool, int]:
+    """get_unique_tuple() without eviction: whether it finds a port, and how far ``found`` rises."""
+    found = 0
+    for turn in (128, 64, 32, 16, 8):
+        first = random.randrange(len(taken))
+        for port in range(first, first + turn):
+            if not taken[port % len(taken)]:
+                return True, found
+            found += 1
+    return False, found
+
+
+@given(st.integers(1, 20), st.integers(0, 1000), st.integers(0, 2**32))
+def test_searches_without_a_port_are_no_more_than_said(blocks: int, held: int, seed: int) -> None:
+    """Wherever the held ports lie: in one block, or in several that leave a port between them."""
+    random = Random(seed)  # noqa: S311 - a simulation
+    taken = [port < held and port % max(1, held // blocks) > 0 for port in range(1000)]
+    tries = [search(taken, random) for _ in range(300)]
+    failed, found = sum(not free for free, _ in tries), sum(rose for _, rose in tries)
+    expected = Nat(ports=1000, evicts=False).expected_exhausted(found, failed, sum(taken))
+    assert by_chance(failed, expected) > 1e-6
+
+
 @pytest.mark.parametrize(
     ("ports", "count", "clashes", "found", "expected"),
     [
@@ -173,6 +199,7 @@ def test_what_an_exhausted_search_costs(ports: int, evicts: bool, found: int) ->
         (16, 16, 50, 50, {"inconclusive": 50}),  # few ports hide it
         (16, 15, 50, 50, {"snat_race": 50}),
         (64512, 400, 50, 90_000, {"snat_race": 50}),
+        (64512, 17_238, 10, 800, {"snat_race": 10}),  # half a second of two containers, after ten
         (64512, 70_000, 50, 30, {"snat_race": 50}),
         (64512, 70_000, 50, 90_000, {"inconclusive": 50}),
     ],

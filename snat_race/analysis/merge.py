@@ -13,7 +13,7 @@ from snat_race.analysis.intervals import wilson
 from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
 from snat_race.analysis.result import ClientResult, MergedResult, Source, Summary, WatchResult
 from snat_race.analysis.summary import from_histogram, lost_again
-from snat_race.analysis.suspects import Nat, exhausted_at_most
+from snat_race.analysis.suspects import Nat, exhausted_over
 
 _ADDED = ("attempted", "connected", "failed", "late", "overruns", "cut_short")
 _LATENCIES = {
@@ -150,10 +150,9 @@ def _kernel(
 ) -> Kernel:
     """Add up what was counted. The readers' own count of exhausted searches is of shorter laps."""
     known = [each.exhausted for each in watches] or [each.kernel.exhausted or 0 for each in clients]
-    exhausted = sum(exhausted_at_most(lap.conntrack, nat) for lap in laps if lap.conntrack)
     return Kernel(
         source=conntrack_of(laps),
-        exhausted=min(exhausted, sum(known)),
+        exhausted=min(exhausted_over(laps, nat), sum(known)),
         source_tcp=summed(lap.tcp for lap in laps),
         destination={},
         containers=summed(each.kernel.containers for each in clients),

@@ -10,6 +10,7 @@ from snat_race.analysis.merge import merged_summary
 from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
 from snat_race.analysis.result import ClientResult, Started, Summary, WatchResult
 from snat_race.analysis.summary import lost_again
+from snat_race.analysis.suspects import exhausted_over
 
 
 def so_far(events: Sequence[dict[str, Any]]) -> dict[str, Any] | ClientResult | WatchResult | None:
@@ -38,6 +39,7 @@ def _client(started: Started, periods: list[Summary]) -> ClientResult:
     watched = [lap for each in periods for lap in each.watched]
     kernel = Kernel(
         source=conntrack_of(watched),
+        exhausted=exhausted_over(watched, nat),
         source_tcp=summed(each.tcp for each in watched),
         destination={},
         containers={},
@@ -61,8 +63,8 @@ def _watch(started: Started, periods: list[Watched]) -> WatchResult:
         counters_from=started.counters_from or "",
         periods=periods,
         total=total_of(periods),
-        nat=started.nat or DEFAULT_NAT,
-        exhausted=0,
+        nat=(nat := started.nat or DEFAULT_NAT),
+        exhausted=exhausted_over(periods, nat),
         suspects=[],
     )
 
