@@ -29,12 +29,12 @@ from tests.conftest import (
     eventually,
     fork_cli,
     gone,
-    host_state,
     in_fork,
     in_sandbox,
     network_namespaces,
     run_cli,
     start_cli,
+    without_a_trace,
 )
 
 _PR_SET_DUMPABLE, NOBODY = 4, 65534
@@ -69,14 +69,13 @@ def check_racing(result: dict[str, Any]) -> None:
 @PRIVATE
 @TWO_CPUS
 def test_it_reproduces_explains_and_cures(tmp_path: Path) -> None:
-    before, out = host_state(), tmp_path / "lab.json"
-    done = run_cli("lab", "--duration", "1s", "--output", str(out))
+    out = tmp_path / "lab.json"
+    done = without_a_trace(lambda: run_cli("lab", "--duration", "1s", "--output", str(out)))
     assert done.returncode == 0, done.stderr
     check_racing(json.loads(out.read_text()))
     assert "race reproduced" in done.stdout
     assert "adversarial" in done.stdout
     assert done.stderr == "", "no progress line where there is no terminal"
-    assert host_state() == before
 
 
 @PRIVATE
@@ -126,35 +125,38 @@ def test_it_needs_no_root(tmp_path: Path) -> None:
 @PRIVATE
 @TWO_CPUS
 def test_an_interrupt_prints_what_there_is() -> None:
-    before = host_state()
-    lab = start_cli("lab", "--duration", "30s", "--json")
-    workers = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
-    # Rounds last half a second: by now both variants have had several.
-    with pytest.raises(subprocess.TimeoutExpired):
-        lab.communicate(timeout=3)
-    lab.send_signal(signal.SIGINT)
-    out, err = lab.communicate(timeout=5)
-    assert lab.returncode == 0, err
-    result = json.loads(out)
+    def interrupted() -> str:
+        lab = start_cli("lab", "--duration", "30s", "--json")
+        workers = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
+        # Rounds last half a second: by now both variants have had several.
+        with pytest.raises(subprocess.TimeoutExpired):
+            lab.communicate(timeout=3)
+        lab.send_signal(signal.SIGINT)
+        out, err = lab.communicate(timeout=5)
+        assert lab.returncode == 0, err
+        assert all(gone(worker) for worker in workers)
+        return out
+
+    result = json.loads(without_a_trace(interrupted))
     assert result["elapsed_s"] < 10
     assert result["interrupted"] is True
     assert {variant["name"] for variant in result["variants"]} == set(nat.DEFAULT)
-    assert all(gone(worker) for worker in workers)
-    assert host_state() == before
 
 
 @PRIVATE
 @TWO_CPUS
 def test_a_killed_lab_leaves_nothing() -> None:
-    before, known = host_state(), network_namespaces()
-    lab = start_cli("lab", "--duration", "30s")
-    workers = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
-    assert len(network_namespaces() - known) >= 1
-    lab.kill()
-    lab.communicate()
-    eventually(lambda: all(gone(worker) for worker in workers), within_s=1)
-    assert network_namespaces() <= known
-    assert host_state() == before
+    def killed() -> None:
+        lab = start_cli("lab", "--duration", "30s")
+        workers = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
+        made = network_namespaces(workers) - network_namespaces([psutil.Process()])
+        assert made
+        lab.kill()
+        lab.communicate()
+        eventually(lambda: all(gone(worker) for worker in workers), within_s=1)
+        assert not made & network_namespaces(psutil.process_iter())
+
+    without_a_trace(killed)
 
 
 @PRIVATE
