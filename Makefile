@@ -44,7 +44,7 @@ docker-race: ## Race two containers on Docker's default bridge; ARGS=--fixed als
 
 docker-report: ## Show what docker-race measured; ARGS='--format markdown', say
 	@[ -e results/race.json ] || { echo "nothing was measured yet; run: make docker-race"; exit 2; }
-	@docker run --rm --network none -v "$(CURDIR)/results:/results:ro" $(IMAGE) report $(ARGS) /results/race.json
+	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(CURDIR)/results:/results:ro" $(IMAGE) report $(ARGS) /results/race.json
 
 test-docker: $(VENV)/.ready-dev ## Check all of that against a real engine; skipped where there is none
 	@SNAT_RACE_IMAGE=$(IMAGE) PYTHON=$(BIN)/python scripts/docker-e2e $(ARGS)

@@ -30,9 +30,9 @@ def sockets(process: Path) -> set[str]:
 
 
 def family(process: Path) -> list[Path]:
-    """Return a process and its children."""
+    """Return a process and all that descend from it: with 'docker run --init', it is not the server."""
     children = (process / "task" / process.name / "children").read_text().split()
-    return [process, *(process.parent / pid for pid in children)]
+    return [process, *(each for pid in children for each in family(process.parent / pid))]
 
 
 def main() -> None:

@@ -56,7 +56,8 @@ def main() -> None:
         network = ipaddress.IPv4Interface(sys.argv[1])
     except ValueError as failed:
         sys.exit(f"SNAT_RACE_UPLINK: {failed}; write 10.18.10.136/30")
-    if network.ip + 1 not in network.network:
+    other, broadcast = network.ip + 1, network.network.broadcast_address
+    if other not in network.network or (other == broadcast and network.network.prefixlen < 31):
         sys.exit(f"SNAT_RACE_UPLINK: {network} has no next address for the server; write 10.18.10.136/30")
     try:
         wire(network, places.find("1", "--pid"))

@@ -137,7 +137,7 @@ class _Run:
         """
         now_s = time.monotonic()
         total = self._total.summary(self._fleet.tally().since(self._since), now_s - self._began_s)
-        self._keep_period(now_s - self._period_began_s)
+        self._keep_period(now_s - (self._period_began_s if self.periods else self._began_s))
         return total.model_copy(
             update={
                 "began_at": self._began_at,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from snat_race.analysis.checkup import Host, checkup
 from snat_race.analysis.findings import DoctorResult, Finding
-from snat_race.invocation import command
+from snat_race.invocation import as_root, command
 from snat_race.kernel import host, places, rulesets
 from snat_race.kernel.namespaces import Namespace
 from snat_race.kernel.rulesets import Rulesets
@@ -51,7 +51,7 @@ def _rules(found: Rulesets, namespace: Namespace) -> Iterator[Finding]:
             level="unknown",
             check="rules",
             evidence="; ".join(found.unreadable),
-            advice=command("doctor", *where, sudo=True) if os.geteuid() else "mend that, and look again",
+            advice=as_root("doctor", *where) if os.geteuid() else "mend that, and look again",
         )
     if elsewhere := _elsewhere(found, namespace):
         yield elsewhere

@@ -129,11 +129,6 @@ def revert(namespace: Namespace, dump: Undo) -> Found:
     with loader.lock_for(set(by_tool)) as lock, Interrupt():
         loading = Loader(namespace, lock)
         wanted = [_back(namespace, tool, changes) for tool, changes in by_tool.items()]
-        if not any(plan.edits for plan in wanted):
-            raise UsageError(
-                "--revert: the file does not fit the rules that are here: they read as they did before "
-                "it was written; nothing was changed"
-            )
         plans, refused = loading.tried([plan for plan in wanted if plan.edits])
         if refused and not plans:
             raise EnvironmentLacks(f"{'; '.join(refused)}; nothing was changed")

@@ -4,10 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from snat_race.analysis.cause import Cause
 from snat_race.analysis.node import Watched
 from snat_race.analysis.result import Started, WatchResult
-from snat_race.analysis.suspects import Nat, at_nat, beyond_nat
+from snat_race.analysis.suspects import of_node
 from snat_race.interrupt import Interrupt
 from snat_race.kernel import places
 from snat_race.kernel.counters import Node
@@ -55,7 +54,7 @@ def run(
         total=next(iter(beside.total), None),
         nat=nat,
         exhausted=beside.exhausted,
-        suspects=_suspects(beside, nat),
+        suspects=of_node(beside.kernel(), nat),
     )
     return result, fault
 
@@ -66,9 +65,3 @@ def _wait(until_s: float, interrupt: Interrupt, beside: Beside, node: Node) -> N
         if time.monotonic() >= until_s or places.gone(node.namespace):
             return
         beside.look()
-
-
-def _suspects(beside: Beside, nat: Nat) -> list[Cause]:
-    kernel = beside.kernel()
-    every = [*at_nat(kernel.conntrack, nat, beside.exhausted), *beyond_nat(kernel, 0)]
-    return [each for each in every if each.losses > 0]

@@ -103,7 +103,24 @@ def test_what_it_takes_to_tell_is_what_it_says() -> None:
 
 def test_none_lost_by_either_is_no_difference_detected() -> None:
     found = compare(Arm("a", ((0, 5000),)), Arm("b", ((0, 5000),)))
-    assert (found.outcome, found.reduction, found.more_dials) == ("no difference detected", None, None)
+    assert (found.outcome, found.reduction, found.more_dials) == ("no difference detected", None, 0)
+
+
+@pytest.mark.parametrize(("lost", "dialled"), [(0, 1), (3, 10)])
+def test_a_baseline_without_a_loss_is_no_proof_if_small(lost: int, dialled: int) -> None:
+    assert compare(Arm("a", ((0, dialled),)), Arm("b", ((lost, dialled),))).outcome == "inconclusive"
+
+
+@pytest.mark.parametrize("rounds", [2, 3])
+def test_many_small_rounds_beside_few_large_ones_are_seldom_told_apart(rounds: int) -> None:
+    rng = np.random.default_rng(5)
+    outcomes = [
+        compare(
+            simulated(rng, 0.005, rounds, 5000, drift=0.5), simulated(rng, 0.005, 40, 40, drift=0.5)
+        ).outcome
+        for _ in range(500)
+    ]
+    assert sum(outcome in ("fewer", "more") for outcome in outcomes) <= 0.06 * len(outcomes)
 
 
 Kept = Callable[..., Path]

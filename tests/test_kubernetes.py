@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomiz
 KUSTOMIZATIONS = sorted(FOLDER.rglob("kustomization.yaml"))
 OLDEST, *_, NEWEST = kubernetes_validate.utils.all_versions()
 REFERENCE = re.compile(r"\$\((\w+)\)")
+UNTIL = re.compile("until snat-race (.*?); do")
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 
 
@@ -76,7 +78,9 @@ def test_our_command_line_takes_the_arguments(name: str, monkeypatch: pytest.Mon
     for container in containers(WORKLOADS[name]):
         for key, value in SETTINGS.items() if "envFrom" in container else ():
             monkeypatch.setenv(key, value)
-        args = [REFERENCE.sub(lambda found: SETTINGS[found[1]], each) for each in container["args"]]
+        waiting = UNTIL.search(container.get("command", [""])[-1])
+        words = shlex.split(waiting[1]) if waiting else container["args"]
+        args = [REFERENCE.sub(lambda found: SETTINGS[found[1]], each) for each in words]
         params = parsed_cli(args)
         if "envFrom" in container:
             assert params["remote_addr"] == SETTINGS["REMOTE_ADDR"]

@@ -17,7 +17,7 @@ from snat_race.kernel.topology import IPV4, build
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.listener import Server
 from snat_race.plan import first_cpus
-from tests.conftest import COMMAND, clean_environment, in_sandbox
+from tests.conftest import COMMAND, assert_all_clashed, clean_environment, in_sandbox
 
 PORT = 8080
 
@@ -70,8 +70,8 @@ def test_strangers_meet(tmp_path: Path, options: list[str], apart: int, fewest: 
     )
     lost = sum(summary["failed"] for summary in summaries)
     assert lost >= fewest
-    assert sum(rise["insert_failed"]) == sum(rise["drop"]) == lost
-    assert accepted == sum(summary["connected"] for summary in summaries)
+    assert_all_clashed(lost, sum(rise["insert_failed"]), sum(rise["drop"]))
+    assert 0 <= accepted - sum(summary["connected"] for summary in summaries) <= 2
 
 
 def test_strangers_behind_a_randomised_nat_lose_nothing_to_speak_of(tmp_path: Path) -> None:

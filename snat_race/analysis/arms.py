@@ -29,7 +29,9 @@ def compared(every: Sequence[Named]) -> Compared:
     pairs = [pair for other in others for pair in _pairs(base, other)]
     return Compared(
         comparisons=[compare(*pair) for pair in pairs],
-        doubts=[*_uneven(pairs), *(doubt for other in others for doubt in _unlike(base, other))],
+        doubts=list(
+            dict.fromkeys([*_uneven(pairs), *(each for other in others for each in _unlike(base, other))])
+        ),
     )
 
 
@@ -77,9 +79,9 @@ def _unlike(base: Named, other: Named) -> list[str]:
         *_differences(other.name, one.environment, two.environment, _ENVIRONMENT),
         *_differences(other.name, one.spec, two.spec, keys),
         *(
-            [f"{other.name}: of a single period, so drift of the machine does not show."]
-            if _single(two)
-            else []
+            f"{named.name}: of a single period, so drift of the machine does not show."
+            for named in (base, other)
+            if _single(named.result)
         ),
     ]
 

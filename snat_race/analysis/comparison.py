@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from snat_race.analysis.intervals import Z95, dispersion, newcombe, reduction, student_widening, wilson
+from snat_race.analysis.intervals import (
+    Z95,
+    dispersion_and_freedom,
+    newcombe,
+    reduction,
+    student_widening,
+    wilson,
+)
 from snat_race.analysis.model import SCHEMA_VERSION, Model
 
 Word = Literal["fewer", "more", "no difference detected", "inconclusive"]
 
 _POWER_Z = 0.8416212335729143  # of 80 %
 _WORTHWHILE = 0.5  # of the baseline's losses: a change that a test should be able to see
+_NEGLIGIBLE = 0.001  # a loss rate that nobody minds, where the baseline has none to compare with
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +128,7 @@ def _weight(arms: Sequence[Arm]) -> tuple[float, float]:
     """Return by what counts are divided, and the dispersion: that is itself an estimate, of so many
     rounds only, so the interval is widened as Student's is.
     """
-    spread = dispersion([arm.rounds for arm in arms])
-    freedom = sum(len(arm.rounds) - 1 for arm in arms)
+    spread, freedom = dispersion_and_freedom([arm.rounds for arm in arms])
     return (spread * student_widening(freedom) ** 2 if freedom else 1.0), spread
 
 
@@ -133,22 +140,20 @@ def _outcome(low: float, high: float, base: Arm, other: Arm) -> Word:
         return "fewer"
     if low > 0:
         return "more"
-    worthwhile = _WORTHWHILE * _share(base)
-    return (
-        "inconclusive"
-        if worthwhile and (low < -worthwhile or high > worthwhile)
-        else "no difference detected"
-    )
+    worthwhile = _WORTHWHILE * _share(base) or _NEGLIGIBLE
+    return "inconclusive" if low < -worthwhile or high > worthwhile else "no difference detected"
 
 
 def _more_dials(base: Arm, other: Arm, weight: float) -> int | None:
     """Return the dials that each still lacks to tell half of the losses from all of them: the normal
     approximation for two proportions, J. L. Fleiss, "Statistical Methods for Rates and Proportions",
-    2nd ed. (1981), section 3.2.
+    2nd ed. (1981), section 3.2. If neither lost any: until Wilson's interval rules out what matters.
     """
     p = _share(base)
-    if not p or p >= 1:
+    if p >= 1 or (not p and other.lost):
         return None
-    q = p * (1 - _WORTHWHILE)
-    wanted = (Z95 + _POWER_Z) ** 2 * (p * (1 - p) + q * (1 - q)) / (p - q) ** 2 * weight
+    wanted = Z95**2 / _NEGLIGIBLE
+    if p:
+        q = p * (1 - _WORTHWHILE)
+        wanted = (Z95 + _POWER_Z) ** 2 * (p * (1 - p) + q * (1 - q)) / (p - q) ** 2 * weight
     return max(0, ceil(wanted) - min(base.dialled, other.dialled))

@@ -54,7 +54,12 @@ def _of_cpus(result: ClientResult) -> Iterator[str]:
 def _of_sources(result: MergedResult) -> Iterator[str]:
     clients = [each for each in result.sources if each.kind == "client"]
     watches = [each for each in result.sources if each.kind == "watch"]
-    unwatched = {each.boot_id for each in clients} - {each.boot_id for each in watches}
+    for each in result.sources:
+        if each.cut_off:
+            yield f"The {each.kind} {each.run_id[:8]} was cut off: the end is missing."
+    unwatched = {each.boot_id for each in clients} - {
+        each.boot_id for each in result.sources if each.watched
+    }
     if watches and unwatched:
         yield f"Nobody watched {len(unwatched)} of the hosts that the clients ran on: {_WATCH_WITH}."
     began_s = min(seconds(each.started_at) for each in clients)

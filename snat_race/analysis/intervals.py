@@ -45,6 +45,11 @@ def dispersion(groups: Iterable[Sequence[tuple[int, int]]]) -> float:
     show it. Pearson's chi square over its degrees of freedom, pooled: P. McCullagh, J. A. Nelder,
     "Generalized Linear Models", 2nd ed. (1989), section 4.5.
     """
+    return dispersion_and_freedom(groups)[0]
+
+
+def dispersion_and_freedom(groups: Iterable[Sequence[tuple[int, int]]]) -> tuple[float, int]:
+    """Return the same, and the degrees of freedom that it was estimated from; 1.0 and 0 without any."""
     chi2, freedom = 0.0, 0
     for group in groups:
         rounds = [(losses, trials) for losses, trials in group if trials]
@@ -54,7 +59,7 @@ def dispersion(groups: Iterable[Sequence[tuple[int, int]]]) -> float:
         if lost >= FEW_LOSSES and share < 1:
             chi2 += sum((k - n * share) ** 2 / (n * share * (1 - share)) for k, n in rounds)
             freedom += len(rounds) - 1
-    return max(1.0, chi2 / freedom) if freedom else 1.0
+    return (max(1.0, chi2 / freedom) if freedom else 1.0), freedom
 
 
 def by_chance(losses: int, expected: float) -> float:

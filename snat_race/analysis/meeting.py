@@ -23,8 +23,8 @@ def silent_zero(result: ClientResult) -> str:
     """Say what a run without a loss is worth, "" if it had losses that the race may account for."""
     lost = "TIMEOUT" in result.summary.errors or result.summary.syn_resent
     risen = result.kernel.source and sum(result.kernel.source.insert_failed)
-    rendezvous = result.spec.get("mode") == "rendezvous"
-    return "" if lost or risen or not rendezvous or not result.summary.attempted else _SILENT_ZERO
+    known = lost or risen or _meets_itself(result.spec) or not result.summary.connected
+    return "" if known or result.spec.get("mode") != "rendezvous" else _SILENT_ZERO
 
 
 def unmet(clients: Sequence[Source]) -> Iterator[str]:
@@ -32,10 +32,17 @@ def unmet(clients: Sequence[Source]) -> Iterator[str]:
     clients = [each for each in clients if each.spec.get("mode") == "rendezvous"]
     for each in clients:
         reasons = [_apart(each, other) for other in clients if other is not each]
+        if _meets_itself(each.spec):
+            continue
         if not reasons and not each.failed:
             reasons = ["there is none among these results. Run two at a time, and give both"]
         if reasons and all(reasons):
             yield f"The slots of client {each.run_id[:8]} met no other's: {min(reasons, key=len)}."
+
+
+def _meets_itself(spec: dict[str, Any]) -> bool:
+    """Whether a client dials from several addresses, whose workers share lanes."""
+    return len(spec.get("local_ips") or ()) > 1
 
 
 def _apart(one: Source, other: Source) -> str:

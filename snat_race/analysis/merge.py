@@ -27,8 +27,8 @@ _SLACK_S = 2.0  # a watch reads at its own times
 def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> MergedResult:
     """Merge the results of one experiment; at least one client.
 
-    The counters are those of the watches; of the clients' own, if nobody watched. One namespace
-    that several have read counts once: its node is known by ``boot_id``, itself by its inode.
+    One namespace that several have read counts once, by whoever read it longest: its node is known by
+    ``boot_id``, itself by its inode.
     """
     first = min(clients, key=lambda each: each.started_at)
     every: list[ClientResult | WatchResult] = [*clients, *watches]
@@ -68,6 +68,8 @@ def source_of(result: ClientResult | WatchResult) -> Source:
         spec=result.spec,
         attempted=summary.attempted if summary else None,
         failed=summary.failed if summary else lost,
+        watched=not isinstance(result, ClientResult) or result.kernel.source is not None,
+        cut_off=result.cut_off,
     )
 
 
@@ -123,7 +125,8 @@ def _laps(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> li
     began_s = min(seconds(each.started_at) for each in clients) - _SLACK_S
     ended_s = max(seconds(each.started_at) + each.elapsed_s for each in clients) + _SLACK_S
     readers: dict[tuple[str, int, str], list[list[Watched]]] = {}
-    for result in watches or clients:
+    every: list[ClientResult | WatchResult] = [*watches, *clients]
+    for result in every:
         own: dict[tuple[str, int, str], list[Watched]] = {}
         for lap in _read_by(result):
             node = str(result.environment.get("boot_id", ""))
@@ -149,7 +152,7 @@ def _kernel(
     clients: Sequence[ClientResult], watches: Sequence[WatchResult], laps: Sequence[Watched], nat: Nat
 ) -> Kernel:
     """Add up what was counted. The readers' own count of exhausted searches is of shorter laps."""
-    known = [each.exhausted for each in watches] or [each.kernel.exhausted or 0 for each in clients]
+    known = [each.exhausted for each in watches] + [each.kernel.exhausted or 0 for each in clients]
     return Kernel(
         source=conntrack_of(laps),
         exhausted=min(exhausted_over(laps, nat), sum(known)),

@@ -1,6 +1,7 @@
 """What the kernel counted while we looked: rises, never totals since boot."""
 
 from collections.abc import Iterable
+from itertools import zip_longest
 
 from snat_race.analysis.model import Model
 
@@ -96,7 +97,8 @@ def conntrack_of(watched: Iterable[Watched]) -> ConntrackRise | None:
     if not every:
         return None
     per_cpu = {
-        name: [sum(column) for column in zip(*(getattr(each, name) for each in every), strict=True)]
+        # Nodes differ in how many CPUs they have.
+        name: [sum(column) for column in zip_longest(*(getattr(each, name) for each in every), fillvalue=0)]
         for name in PER_CPU
     }
     fill = max(each.count for each in every), max(each.max for each in every)

@@ -202,7 +202,7 @@ class ClientResult(Result):
 
 class Source(Model):
     """One of the results that were merged. ``failed``: dials of a client; of a watch, the SYNs at most
-    that its counters account for.
+    that its counters account for. ``watched``: a NAT's counters were read. ``cut_off``: its end is missing.
     """
 
     kind: Literal["client", "watch"]
@@ -213,6 +213,8 @@ class Source(Model):
     spec: dict[str, Any]
     attempted: int | None
     failed: int | None
+    watched: bool = False
+    cut_off: bool = False
 
 
 class MergedResult(Result):

@@ -10,7 +10,7 @@ from snat_race.analysis.merge import merged_summary
 from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
 from snat_race.analysis.result import ClientResult, Started, Summary, WatchResult
 from snat_race.analysis.summary import lost_again
-from snat_race.analysis.suspects import exhausted_over
+from snat_race.analysis.suspects import exhausted_over, of_node
 
 
 def so_far(events: Sequence[dict[str, Any]]) -> dict[str, Any] | ClientResult | WatchResult | None:
@@ -21,14 +21,16 @@ def so_far(events: Sequence[dict[str, Any]]) -> dict[str, Any] | ClientResult | 
 
     """
     kinds = [each.get("event") for each in events]
+    periods = [each for each in events if each.get("event") == "period"]
     if "result" in kinds:
         found = dict(events[kinds.index("result")])
         del found["event"]
+        if found.get("kind") == "watch" and not found.get("periods"):  # told already, so not kept
+            found["periods"] = periods
         return found
-    if "start" not in kinds or "period" not in kinds:
+    if "start" not in kinds or not periods:
         return None
     started = Started.model_validate(events[kinds.index("start")])
-    periods = [each for each in events if each.get("event") == "period"]
     if started.kind == "client":
         return _client(started, [Summary.model_validate(each.get("summary")) for each in periods])
     return _watch(started, [Watched.model_validate(each) for each in periods])
@@ -57,15 +59,24 @@ def _client(started: Started, periods: list[Summary]) -> ClientResult:
 
 
 def _watch(started: Started, periods: list[Watched]) -> WatchResult:
+    total, nat = total_of(periods), started.nat or DEFAULT_NAT
+    exhausted = exhausted_over(periods, nat)
+    kernel = Kernel(
+        source=conntrack_of(periods),
+        exhausted=exhausted,
+        source_tcp=total.tcp if total else {},
+        destination={},
+        containers={},
+    )
     return WatchResult(
         **_head(started, sum(each.elapsed_s for each in periods)),
         cut_off=True,
         counters_from=started.counters_from or "",
         periods=periods,
-        total=total_of(periods),
-        nat=(nat := started.nat or DEFAULT_NAT),
-        exhausted=exhausted_over(periods, nat),
-        suspects=[],
+        total=total,
+        nat=nat,
+        exhausted=exhausted,
+        suspects=of_node(kernel, nat),
     )
 
 

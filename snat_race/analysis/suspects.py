@@ -165,6 +165,12 @@ def beyond_nat(kernel: Kernel, answered: int) -> Iterator[Cause]:
     yield from _routes(everywhere, answered)
 
 
+def of_node(kernel: Kernel, nat: Nat) -> list[Cause]:
+    """Return what a node's counters could account for, whoever dialled."""
+    every = [*at_nat(kernel.conntrack, nat, kernel.exhausted or 0), *beyond_nat(kernel, 0)]
+    return [each for each in every if each.losses > 0]
+
+
 def _routes(rose: dict[str, int], answered: int) -> Iterator[Cause]:
     """Yield what routers and firewalls say; each answer by ICMP stands for one SYN."""
     filtered, lost = rose.get("IPReversePathFilter", 0), rose.get("IpExtInNoRoutes", 0)

@@ -41,8 +41,7 @@ def held(limits: Thresholds, summary: Summary, diagnosis: Sequence[Cause]) -> It
         rate = summary.loss_rate if summary.attempted > summary.overruns else None
         yield _of("--max-error-rate", limits.error_rate, rate)
     if limits.p99_ns is not None:
-        every = summary.latency_all_ns
-        yield _of("--max-p99", limits.p99_ns, every.p99 if every else None)
+        yield _latency(limits.p99_ns, summary)
     if limits.race_losses is not None:
         yield _race(limits.race_losses, summary, diagnosis)
 
@@ -51,6 +50,13 @@ def _of(option: str, limit: float, observed: float | None) -> Held:
     if observed is None:
         return Held(option, limit, None, holds=False, why="nothing was dialled, so nothing is known")
     return Held(option, limit, observed, holds=observed <= limit)
+
+
+def _latency(limit_ns: int, summary: Summary) -> Held:
+    every, option = summary.latency_all_ns, "--max-p99"
+    if not every and summary.attempted > summary.overruns:
+        return Held(option, limit_ns, None, None, "a run that was cut off has no percentiles; run it again")
+    return _of(option, limit_ns, every.p99 if every else None)
 
 
 def _race(limit: int, summary: Summary, diagnosis: Sequence[Cause]) -> Held:
@@ -63,5 +69,10 @@ def _race(limit: int, summary: Summary, diagnosis: Sequence[Cause]) -> Held:
     if proven > limit or proven + possible <= limit:
         return Held(option, limit, proven, holds=proven <= limit)
     return Held(
-        option, limit, proven, None, f"and {possible:,} more losses of which nobody can tell the cause"
+        option,
+        limit,
+        proven,
+        None,
+        f"and {possible:,} more losses of which nobody can tell the cause; add --watch-netns, or merge a "
+        "watch of the NAT's host",
     )

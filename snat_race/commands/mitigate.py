@@ -36,7 +36,10 @@ def mitigate(
         found = mitigate.revert(namespace, _read(revert))
         _show(found)
         _require_all(found, "reverted")
-        print(f"# {revert}: reverted, and read back.")
+        done = (
+            "reverted, and read back" if found.plans else "nothing to revert: all reads as before already"
+        )
+        print(f"# {revert}: {done}.")
     elif apply:
         path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
         found = mitigate.apply(namespace, _Dump(path))
@@ -74,12 +77,12 @@ def _report(found: "Found", namespace: "Namespace", then: str) -> None:
         EnvironmentLacks: nothing can be changed, and not because nothing is exposed.
 
     """
-    from snat_race.invocation import command
+    from snat_race.invocation import as_root, command
     from snat_race.kernel import places
 
     where = [] if namespace.name == places.HERE else ["--netns", namespace.name]
     if found.unreadable and not found.plans:
-        hint = f"; try '{command('mitigate', *where, sudo=True)}'" if os.geteuid() else ""
+        hint = f"; {as_root('mitigate', *where)}" if os.geteuid() else ""
         raise EnvironmentLacks(f"the rules cannot be read ({'; '.join(found.unreadable)}){hint}")
     _show(found)
     if found.plans:

@@ -64,7 +64,7 @@ def require(
         raise ThresholdExceeded("; ".join(broken))
     unknown = [_line(name, each) for name, each in checked if each.holds is None]
     if unknown:
-        raise Inconclusive(f"{'; '.join(unknown)}; add --watch-netns, or merge a watch of the NAT's host")
+        raise Inconclusive("; ".join(unknown))
 
 
 def _line(name: str, each: "Held") -> str:

@@ -107,7 +107,9 @@ def lock_for(tools_used: set[str]) -> AbstractContextManager[tools.Lock | None]:
     """
     if tools_used <= {"nft"}:
         return nullcontext()
-    return tools.xtables_lock(needed=any("legacy" in each for each in tools_used))
+    return tools.xtables_lock(
+        needed=any(each != "nft" and not each.endswith("-nft") for each in tools_used)
+    )
 
 
 def _alike(plan: Plan, before: str) -> bool:
