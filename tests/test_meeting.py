@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from snat_race.analysis.doubts import doubts
-from snat_race.analysis.meeting import unmet
+from snat_race.analysis.meeting import silent_zero, unmet
 from snat_race.analysis.merge import merged, source_of
 from snat_race.analysis.result import ClientResult
 from tests.results import rise, small_client
@@ -55,6 +55,12 @@ def test_a_client_alone_has_met_nobody_unless_it_lost_something() -> None:
     assert not told(client("a", failed=3))
     assert not told(client("a", mode="independent"))
     assert "none among these results" in " ".join(doubts(merged([client("a")], [])))
+
+
+def test_a_client_of_two_addresses_meets_itself() -> None:
+    alone, two = client("a"), client("a", local_ips=["10.0.0.2", "10.0.0.3"])
+    assert (bool(silent_zero(alone)), bool(told(alone))) == (True, True)
+    assert (silent_zero(two), told(two)) == ("", [])
 
 
 def test_a_silent_zero_is_no_finding_of_one_client() -> None:

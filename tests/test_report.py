@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snat_race.analysis.doubts import doubts
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.merge import merged, merged_summary
+from snat_race.analysis.node import PER_CPU, Watched
 from snat_race.analysis.result import ClientResult, Latency
 from snat_race.reading import read
 from tests.conftest import ROOT, fork_cli, run_cli, start_cli
-from tests.results import BEGAN, small_client, small_watch, summary_of
+from tests.results import BEGAN, rise, small_client, small_watch, summary_of
 
 Kept = Callable[..., Path]
 
@@ -115,6 +117,21 @@ def test_a_namespace_that_two_have_watched_counts_once() -> None:
     watches = [small_watch("w", 12), small_watch("x", 12)]
     both = merged([small_client("a", failed=12)], watches)
     assert sum(both.kernel.conntrack.insert_failed) == 12
+
+
+def test_nodes_of_different_cpus_and_a_client_that_watched_for_itself_add_up() -> None:
+    lap = Watched(netns="x", inode=3, began_at=BEGAN, elapsed_s=10, conntrack=rise(5), tcp={})
+    assert lap.conntrack
+    wide = {name: [*getattr(lap.conntrack, name), 0, 0] for name in PER_CPU}
+    lap = lap.model_copy(update={"conntrack": lap.conntrack.model_copy(update=wide)})
+    own = small_client("own", failed=5, environment={"boot_id": "elsewhere"}, watched=lap.conntrack)
+    own = own.model_copy(
+        update={"periods": [each.model_copy(update={"watched": [lap]}) for each in own.periods]}
+    )
+    both = merged([own, small_client("b", failed=7)], [small_watch("w", 7)])
+    assert both.kernel.conntrack.insert_failed == [12, 0, 0, 0]
+    assert {each.cause: each.losses for each in both.diagnosis} == {"snat_race": 12}
+    assert not any("Nobody watched" in each for each in doubts(both))
 
 
 def test_a_watch_of_another_time_is_not_counted(kept: Kept) -> None:
