@@ -43,6 +43,7 @@ docker-race: ## Race two containers on Docker's default bridge; ARGS=--fixed als
 	@SNAT_RACE_IMAGE=$(IMAGE) scripts/docker-race $(ARGS)
 
 docker-report: ## Show what docker-race measured; ARGS='--format markdown', say
+	@scripts/docker-server require
 	@[ -e results/race.json ] || { echo "nothing was measured yet; run: make docker-race"; exit 2; }
 	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(CURDIR)/results:/results:ro" $(IMAGE) report $(ARGS) /results/race.json
 

@@ -53,7 +53,7 @@ def main() -> None:
     except (SnatRaceError, TyperException) as failed:
         code = _complain(failed)
     except BrokenPipeError:  # the reader, head say, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     except OSError as failed:
         code = _complain(EnvironmentLacks(f"the system refused: {failed}"))
     except KeyboardInterrupt:
@@ -67,11 +67,20 @@ def main() -> None:
             file=sys.stderr,
         )
         code = 1
+    _let_go(sys.stdout)
     sys.exit(code)
 
 
 def _ended(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
+
+
+def _let_go(stream: TextIO) -> None:
+    """Drop what cannot be written: that was told already, and Python would tell it in its own way."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _whole(stream: TextIO | None) -> TextIO:

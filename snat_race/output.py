@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks, UsageError
@@ -33,6 +34,17 @@ def require_writable(path: Path, option: str = "--output") -> None:
     except (OSError, RuntimeError) as failed:  # resolve() raises RuntimeError for a loop of links
         why = getattr(failed, "strerror", None) or failed
         raise UsageError(f"{option}: cannot write {path} ({why}); choose another place") from failed
+
+
+def require_other_than(path: Path, inputs: Iterable[Path], option: str = "--output") -> None:
+    """Check that no input would be overwritten.
+
+    Raises:
+        UsageError: one would.
+
+    """
+    if path.resolve() in [each.resolve() for each in inputs]:
+        raise UsageError(f"{option}: {path} is one of the results to read; name another file")
 
 
 def write_atomically(path: Path, text: str, option: str = "--output") -> None:

@@ -57,6 +57,8 @@ def _events(path: Path, text: str) -> list[dict[str, Any]]:
     lines = text.splitlines()
     try:
         return [_event(json.loads(text))]
+    except RecursionError:
+        raise UsageError(f"{path}: is no result of snat_race; give a file of --output or --json") from None
     except json.JSONDecodeError as failed:
         broken = failed
     found: list[dict[str, Any]] = []

@@ -150,7 +150,7 @@ def test_rendered_it_is_valid_and_has_one_image(form: str) -> None:
             assert document["metadata"]["namespace"] == "snat-race"
     images = {each["image"] for document in rendered if "template" in document.get("spec", {})
               for each in containers(document)}  # fmt: skip
-    assert images == {"registry.example.com/snat-race:latest"}
+    assert images == {"registry.example.com/snat-race:0.1.0"}
     clients = [each for each in rendered if each["metadata"]["name"].endswith("clients")]
     assert sum(each["spec"].get("completions", 1) for each in clients) == 2
     selectors = [json.dumps(each["spec"].get("selector")) for each in clients]

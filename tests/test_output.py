@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.output import require_writable, write_atomically
-from tests.conftest import COMMAND, clean_environment, eventually
+from tests.conftest import COMMAND, clean_environment, eventually, fork_cli
 
 
 def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -83,3 +84,26 @@ def test_what_is_written_arrives_whole_though_a_signal_cuts_a_write_short() -> N
         eventually(lambda: process.status() == psutil.STATUS_STOPPED)
         process.resume()
         assert json.loads(read.read())["title"]
+
+
+@pytest.mark.parametrize("args", [["--help"], ["lab", "--list"], ["report", "--schema"]], ids=" ".join)
+def test_a_full_disk_behind_stdout_is_one_line(args: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            timeout=20, env=clean_environment(),
+        )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1), done.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_result_is_not_overwritten_by_what_is_made_of_it(kept: Callable[..., Path], command: str) -> None:
+    one, other = kept("one"), kept("other")
+    before = one.read_text()
+    done = fork_cli(command, str(one), str(other), "-o", str(one))
+    assert (done.returncode, done.stderr.count("\n"), one.read_text() == before) == (2, 1, True)
+
+
+def test_a_result_that_cannot_be_saved_is_printed_all_the_same(port: int) -> None:
+    done = fork_cli("client", "-r", f"127.0.0.1:{port}", "--count", "2", "-o", "/dev/full")
+    assert (done.returncode, "Summary of the whole run" in done.stdout) == (4, True)

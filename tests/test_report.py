@@ -205,6 +205,7 @@ def test_the_schema_is_one_and_fits(kept: Kept) -> None:
         ('{"kind": "client", "schema_version": 0}', "with the version that wrote it"),
         ('{"kind": "client", "schema_version": 1}', "damaged"),
         ("\xff\xfe", "no result"),
+        ("[" * 100_000, "no result"),
     ],
 )
 def test_what_is_no_result_is_one_line(tmp_path: Path, content: str, message: str) -> None:
@@ -213,6 +214,16 @@ def test_what_is_no_result_is_one_line(tmp_path: Path, content: str, message: st
     done = fork_cli("report", str(path))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
+
+
+def test_a_damaged_histogram_is_one_line(kept: Kept) -> None:
+    path = kept("a")
+    document = json.loads(path.read_text())
+    document["summary"]["histogram_all"] = "HISTzzzz"
+    path.write_text(json.dumps(document))
+    done = fork_cli("report", str(path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "damaged" in done.stderr
 
 
 def test_what_cannot_be_merged_is_one_line(tmp_path: Path, kept: Kept) -> None:

@@ -23,6 +23,7 @@ Word = Literal["fewer", "more", "no difference detected", "inconclusive"]
 
 _POWER_Z = 0.8416212335729143  # of 80 %
 _WORTHWHILE = 0.5  # of the baseline's losses: a change that a test should be able to see
+_STEADY = 2.0
 _NEGLIGIBLE = 0.001  # a loss rate that nobody minds, where the baseline has none to compare with
 
 
@@ -95,7 +96,8 @@ def compare(base: Arm, other: Arm) -> Comparison:
     p, q = ((arm.lost / weight, arm.dialled / weight) for arm in (base, other))
     low, high = newcombe(p, q)
     found = reduction(p, q)
-    more = _more_dials(base, other, weight)
+    # Of a few rounds nobody knows how far they drift; dials alone would not tell.
+    more = None if weight > spread * _STEADY else _more_dials(base, other, weight)
     return Comparison(
         base=_rate(base, weight),
         other=_rate(other, weight),

@@ -8,6 +8,8 @@ import numpy as np
 from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
+from snat_race.errors import UsageError
+
 HIGHEST_NS = 1 << 40
 _DIGITS = 3
 _KEPT_BITS = 11  # HdrHistogram keeps 2048 sub-buckets for 3 digits: the leading 11 bits
@@ -25,7 +27,7 @@ class Histogram:
         """Return the sum of encoded histograms.
 
         Raises:
-            ValueError: one is no histogram of ours.
+            UsageError: one is no histogram of ours.
 
         """
         total = cls()
@@ -33,7 +35,7 @@ class Histogram:
             try:
                 total._hdr.decode_and_add(text)
             except Exception as failed:
-                raise ValueError(f"not a histogram of ours: {failed}") from failed
+                raise UsageError("a result holds a histogram that is damaged; measure again") from failed
         return total
 
     def record(self, latencies_ns: NDArray[np.uint64], weight: NDArray[np.uint64] | None = None) -> None:

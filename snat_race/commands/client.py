@@ -75,14 +75,19 @@ def _dial(
 
     target = plan.locate(options)
     nodes = [Node(each) for each in places.find_all(options.watch_netns, "--watch-netns")]
+    for node in nodes:
+        if hint := places.container(node.namespace):
+            print(f"warning: --watch-netns: {hint}; its NAT is elsewhere", file=sys.stderr)
     if output:
         require_writable(output)
     view = _view(options, target.remote_text) if live else None
     printer = ClientPrinter(options.summary_interval_sec, as_json=as_json, view=view)
     with view or nullcontext():
         result, fault = client.run(options, target, nodes, printer)
-    save(result, output)
-    printer.finished(result)
+    try:  # either, if the other cannot be written
+        printer.finished(result)
+    finally:
+        save(result, output)
     if fault:
         raise SnatRaceError(fault)
     require(limits, [("", result.summary, result.diagnosis)], as_json=as_json)

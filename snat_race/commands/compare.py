@@ -8,7 +8,7 @@ from typer import Argument, Option
 
 from snat_race.commands.report import Into
 from snat_race.errors import ThresholdExceeded, UsageError
-from snat_race.output import require_writable, write_atomically
+from snat_race.output import require_other_than, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from snat_race.analysis.arms import Named
@@ -53,6 +53,7 @@ def compare(
     if len(files) < 2:
         raise UsageError("compare: takes two results or more, the baseline first")
     if output:
+        require_other_than(output, files)
         require_writable(output)
     result = compared(_comparable(files))
     text = _formed(result, form)

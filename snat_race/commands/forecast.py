@@ -1,5 +1,6 @@
 """``forecast``: what ordinary traffic loses, from the window."""
 
+import sys
 from json import JSONDecodeError, dumps, loads
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ def _window_of(path: Path) -> tuple[float, tuple[float, float]]:
             f"--from: {path} holds no window; measure it with 'snat-race lab --window --output FILE'"
         )
     window = result.window
+    if window.longer:
+        print(
+            f"warning: --from: the window in {path} is longer than was measured, so more is lost",
+            file=sys.stderr,
+        )
     drawing = [each.name for each in result.variants if each.drawn_ports]
     if window.variant in drawing or not window.collisions:
         raise UsageError(

@@ -81,7 +81,12 @@ def lab(
         duration_s=duration_s, window_s=window_s, caches=caches, seed=first(seed, _any_seed()),
         interval_us=first(interval_us, staged.interval_us), timeout_ms=first(timeout_ms, staged.timeout_ms),
     )  # fmt: skip
-    _report(_measure(options, staged, variants, output), expected, limits, ktap=ktap, as_json=json)
+    result = _measure(options, staged, variants, output)
+    try:  # either, if the other cannot be written
+        _print(result, expected, ktap=ktap, as_json=json)
+    finally:
+        save(result, output)
+    _hold(result, expected, limits, as_json=json)
 
 
 def _hosts(
@@ -135,15 +140,10 @@ def _measure(
     if output:
         require_writable(output)
     with LabView(drawable(sys.stderr), options.scenario) as view:
-        result = experiment.run(options, staged, variants, view)
-    save(result, output)
-    return result
+        return experiment.run(options, staged, variants, view)
 
 
-def _report(
-    result: "LabResult", expected: Expect | None, limits: "Thresholds", *, ktap: bool, as_json: bool
-) -> None:
-    """Print the result; then hold it against what was expected, and against the limits."""
+def _print(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json: bool) -> None:
     from snat_race.report.ktap import ktap_report
     from snat_race.report.lab import lab_report
 
@@ -151,6 +151,10 @@ def _report(
     print(text, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")))
+
+
+def _hold(result: "LabResult", expected: Expect | None, limits: "Thresholds", *, as_json: bool) -> None:
+    """Hold the result against the limits, and against what was expected."""
     require(
         limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=as_json
     )

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from snat_race.kernel.namespaces import Namespace
     from snat_race.mitigate import Found
 
+_IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
+
 
 def mitigate(
     netns: arguments.Netns = None,
@@ -41,6 +43,10 @@ def mitigate(
         )
         print(f"# {revert}: {done}.")
     elif apply:
+        if not dump and any(map(os.path.exists, _IN_CONTAINER)):
+            raise UsageError(
+                "--apply: this container would take the way back along; add --dump FILE on a mount"
+            )
         path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
         found = mitigate.apply(namespace, _Dump(path))
         undo = f"{{}} --revert {shlex.quote(str(path.absolute()))}"

@@ -10,7 +10,7 @@ from typer import Argument, Context, Exit, Option
 from snat_race.commands import arguments
 from snat_race.commands.thresholds import gathered, require
 from snat_race.errors import UsageError
-from snat_race.output import require_writable, write_atomically
+from snat_race.output import require_other_than, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from snat_race.analysis.cause import Cause
@@ -69,15 +69,17 @@ def report(
 
     limits = gathered(max_error_rate, max_p99, max_race_losses)
     if output:
+        require_other_than(output, files)
         require_writable(output)
     result = read_all(files)
+    measured = _measured(result) if limits else []
     text = _formed(result, form)
     if output:
         write_atomically(output, text + "\n")
     else:
         print(text)
     if limits:
-        require(limits, _measured(result), as_json=form not in (Form.text, Form.markdown))
+        require(limits, measured, as_json=form not in (Form.text, Form.markdown))
 
 
 def _measured(result: "AnyResult") -> "list[tuple[str, Summary, list[Cause]]]":
@@ -87,7 +89,9 @@ def _measured(result: "AnyResult") -> "list[tuple[str, Summary, list[Cause]]]":
         return [(each.name, each.summary, each.diagnosis) for each in result.variants]
     if isinstance(result, ClientResult | MergedResult):
         return [("", result.summary, result.diagnosis)]
-    raise UsageError(f"--max-...: a {result.kind} result has no dials; give that of a client or a lab")
+    raise UsageError(
+        f"a {result.kind} result has no dials to hold to a limit; give that of a client or a lab"
+    )
 
 
 def _formed(result: "AnyResult", form: Form) -> str:

@@ -161,7 +161,10 @@ def mitigation_sentence(mitigation: Mitigation) -> str:
             f"times as often (95 % interval {1 - high:.3g} to {1 - low:.3g})."
         )
     if mitigation.loss_reduction < 0:
-        return f"'{mitigation.name}' collides {1 - mitigation.loss_reduction:.3g} times as often: no cure."
+        return (
+            f"'{mitigation.name}' is no cure: it collides {1 - mitigation.loss_reduction:.3g} times as "
+            f"often (95 % interval {1 - high:.3g} to {1 - low:.3g})."
+        )
     return (
         f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
         f"(95 % interval {percent(low)} to {percent(high)})."
@@ -194,7 +197,7 @@ def window_sentences(window: Window) -> list[str]:
         f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
     )
     sentences = [length]
-    if window.tail_rate * 2 * window.sweep_ns > 0.1 * window.window_ns:
+    if window.longer:
         sentences.append(
             f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
         )
