@@ -75,6 +75,12 @@ class Stage:
                     self.held.append(sock)
         return lost
 
+    def let_go(self) -> None:
+        """Reset what is held, so that the server forgets it too."""
+        for each in self.held:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.close()
+
     def start(self, *options: str, out: Path) -> subprocess.Popen[str]:
         """Start a client in the container that watches both other hosts."""
         watched = [f"/proc/{os.getpid()}/fd/{each.fd}" for each in (self.source, self.destination)]
