@@ -135,11 +135,6 @@ class Window(Model):
     tail_rate: float
     curve: list[WindowPoint]
 
-    @property
-    def longer(self) -> bool:
-        """Whether the sweep was too short for it: what lies beyond may be a tenth of it or more."""
-        return self.tail_rate * 2 * self.sweep_ns > 0.1 * self.window_ns
-
 
 class Mitigation(Model):
     """How far a variant lowers the collision rate of the first; None if that has none to lower."""

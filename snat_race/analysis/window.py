@@ -71,3 +71,8 @@ class Sweep:
                 edges[:-1].tolist(), edges[1:].tolist(), paired.tolist(), lost.tolist(), strict=True
             )
         ]
+
+
+def too_short(window: Window) -> bool:
+    """Whether the window reaches beyond the sweep: a tenth of it or more may lie there."""
+    return window.tail_rate * 2 * window.sweep_ns > 0.1 * window.window_ns

@@ -58,6 +58,7 @@ def _window_of(path: Path) -> tuple[float, tuple[float, float]]:
     from pydantic import ValidationError
 
     from snat_race.analysis.result import LabResult
+    from snat_race.analysis.window import too_short
 
     try:
         document: Any = loads(path.read_text())
@@ -71,7 +72,7 @@ def _window_of(path: Path) -> tuple[float, tuple[float, float]]:
             f"--from: {path} holds no window; measure it with 'snat-race lab --window --output FILE'"
         )
     window = result.window
-    if window.longer:
+    if too_short(window):
         print(
             f"warning: --from: the window in {path} is longer than was measured, so more is lost",
             file=sys.stderr,

@@ -75,18 +75,14 @@ def lab(
     staged, expected = scenario_named(scenario), Expect.no_race if ktap and not expect else expect
     variants = nat.chosen(variant, rule, nft, staged.variants[: 1 if expected or window else None])
     clients, dialers, pinned, crowded = _hosts(staged, containers, workers, cpus)
-    window_s = duration_s * _sweeps(staged, variant, window, caches, clients, crowded)
     options = LabOptions(
         scenario, tuple(each.name for each in variants), clients, dialers, topology, backend, pinned,
-        duration_s=duration_s, window_s=window_s, caches=caches, seed=first(seed, _any_seed()),
+        duration_s=duration_s, caches=caches, seed=first(seed, _any_seed()),
+        window_s=duration_s * _sweeps(staged, variant, window, caches, clients, crowded),
         interval_us=first(interval_us, staged.interval_us), timeout_ms=first(timeout_ms, staged.timeout_ms),
     )  # fmt: skip
-    result = _measure(options, staged, variants, output)
-    try:  # either, if the other cannot be written
-        _print(result, expected, ktap=ktap, as_json=json)
-    finally:
-        save(result, output)
-    _hold(result, expected, limits, as_json=json)
+    result = _measured(options, staged, variants, output)
+    _deliver(result, output, expected, limits, ktap=ktap, as_json=json)
 
 
 def _hosts(
@@ -128,7 +124,7 @@ def _require_measurable(staged: "Scenario", option: str, *, crowded: bool) -> No
         raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
 
 
-def _measure(
+def _measured(
     options: LabOptions, staged: "Scenario", variants: "tuple[Variant, ...]", output: Path | None
 ) -> "LabResult":
     from snat_race.kernel.firewall import require_binaries
@@ -143,6 +139,29 @@ def _measure(
         return experiment.run(options, staged, variants, view)
 
 
+def _deliver(
+    result: "LabResult",
+    output: Path | None,
+    expected: Expect | None,
+    limits: "Thresholds",
+    *,
+    ktap: bool,
+    as_json: bool,
+) -> None:
+    """Print the result and save it, either if the other cannot be written; then hold it against the
+    limits, and against what was expected.
+    """
+    try:
+        _print(result, expected, ktap=ktap, as_json=as_json)
+    finally:
+        save(result, output)
+    require(
+        limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=as_json
+    )
+    if expected:
+        _require(result, expected)
+
+
 def _print(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json: bool) -> None:
     from snat_race.report.ktap import ktap_report
     from snat_race.report.lab import lab_report
@@ -151,15 +170,6 @@ def _print(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json:
     print(text, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(dumps({"event": "result"} | result.model_dump(mode="json")))
-
-
-def _hold(result: "LabResult", expected: Expect | None, limits: "Thresholds", *, as_json: bool) -> None:
-    """Hold the result against the limits, and against what was expected."""
-    require(
-        limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=as_json
-    )
-    if expected:
-        _require(result, expected)
 
 
 def _require(result: "LabResult", expected: Expect) -> None:

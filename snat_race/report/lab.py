@@ -7,6 +7,7 @@ from typing import Protocol
 from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.analysis.result import LabResult, Mitigation, VariantResult, Window
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
+from snat_race.analysis.window import too_short
 from snat_race.report.sections import bar
 from snat_race.report.text import percent
 
@@ -197,7 +198,7 @@ def window_sentences(window: Window) -> list[str]:
         f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
     )
     sentences = [length]
-    if window.longer:
+    if too_short(window):
         sentences.append(
             f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
         )
