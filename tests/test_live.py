@@ -1,5 +1,6 @@
 """The live view: what it knows, without a terminal; and how it looks and leaves, on real ones."""
 
+import codecs
 import contextlib
 import fcntl
 import json
@@ -152,7 +153,7 @@ class Terminal:
             [*COMMAND, *args], stdin=slave, stdout=slave, stderr=slave, env=environment
         )
         os.close(slave)
-        self.written = ""
+        self.written, self._decoder = "", codecs.getincrementaldecoder("utf-8")()
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -179,7 +180,7 @@ class Terminal:
             chunk = os.read(self.master, 65536)
         except OSError:  # EIO: nobody has the other end any more
             return False
-        self.written += chunk.decode(errors="replace")
+        self.written += self._decoder.decode(chunk)  # which may end within a character
         return True
 
     def close(self) -> None:
@@ -246,7 +247,8 @@ def test_the_panel_appears_in_any_window_and_the_summary_stays(
     server: RunningServer, terminals: list[Terminal]
 ) -> None:
     sizes = [(80, 24), (40, 24), (100, 6), (12, 2)]
-    terminals += [Terminal(*dialling(server), columns=columns, rows=rows) for columns, rows in sizes]
+    apart = dialling(server, "--mode", "independent")  # side by side, they would take each other's ports
+    terminals += [Terminal(*apart, columns=columns, rows=rows) for columns, rows in sizes]
     for terminal, (columns, rows) in zip(terminals, sizes, strict=True):
         terminal.read_until(re.compile("127.*127.*worker" if columns > 12 else "127", re.DOTALL))
         if rows >= 24:
