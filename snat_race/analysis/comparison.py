@@ -23,7 +23,7 @@ Word = Literal["fewer", "more", "no difference detected", "inconclusive"]
 
 _POWER_Z = 0.8416212335729143  # of 80 %
 _WORTHWHILE = 0.5  # of the baseline's losses: a change that a test should be able to see
-_STEADY = 2.0
+_STEADY = 2.0  # Student's widening, squared: that of four degrees of freedom
 _NEGLIGIBLE = 0.001  # a loss rate that nobody minds, where the baseline has none to compare with
 
 

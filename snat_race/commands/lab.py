@@ -68,11 +68,9 @@ def lab(
     _list: ListThem = False,
 ) -> None:
     """Race the kernel on this machine, in private network namespaces, and show what cures it."""
-    from snat_race.lab.scenario import scenario_named
-
     limits = gathered(max_error_rate, max_p99, max_race_losses)
     duration_s = parse_duration_s(duration, "--duration")
-    staged, expected = scenario_named(scenario), Expect.no_race if ktap and not expect else expect
+    staged, expected = _staged(scenario, expect, ktap=ktap)
     variants = nat.chosen(variant, rule, nft, staged.variants[: 1 if expected or window else None])
     clients, dialers, pinned, crowded = _hosts(staged, containers, workers, cpus)
     options = LabOptions(
@@ -83,6 +81,13 @@ def lab(
     )  # fmt: skip
     result = _measured(options, staged, variants, output)
     _deliver(result, output, expected, limits, ktap=ktap, as_json=json)
+
+
+def _staged(name: str, expect: Expect | None, *, ktap: bool) -> "tuple[Scenario, Expect | None]":
+    """Return the scenario, and what is expected of its rules: with KTAP no race, unless told."""
+    from snat_race.lab.scenario import scenario_named
+
+    return scenario_named(name), Expect.no_race if ktap and not expect else expect
 
 
 def _hosts(
