@@ -108,7 +108,10 @@ def _unaccounted(losses: int, kernel: Kernel, *, nothing_came: bool) -> Cause:
     if not kernel.source:
         cause = "not_watched"
         evidence = "the NAT's counters were not read, so the cause cannot be told"
-        advice = "add --watch-netns 1 (the host's; containers need --pid host), or run 'snat-race watch' at the NAT"
+        advice = (
+            "add --watch-netns 1 (the host's; containers need --pid host), "
+            "or run 'snat-race watch' at the NAT"
+        )
     elif nothing_came:
         cause = "filtered"
         evidence = "not one dial was answered, and no counter rose"
