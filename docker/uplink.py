@@ -12,8 +12,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError
-from snat_race.kernel import places
-from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel import netns_lookup
+from snat_race.kernel.netns import Namespace
 
 NAME, CAPABILITIES = "snat-race0", "NET_ADMIN, SYS_ADMIN and SYS_PTRACE"
 
@@ -60,7 +60,7 @@ def main() -> None:
     if other not in network.network or (other == broadcast and network.network.prefixlen < 31):
         sys.exit(f"SNAT_RACE_UPLINK: {network} has no next address for the server; write 10.18.10.136/30")
     try:
-        wire(network, places.find("1", "--pid"))
+        wire(network, netns_lookup.find("1", "--pid"))
     except SnatRaceError as failed:
         sys.exit(f"cannot wire the server to this host: {failed}")
     except (NetlinkError, OSError) as failed:

@@ -17,15 +17,16 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from snat_race.kernel import counters, host, nat
-from snat_race.kernel.choices import Backend
-from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.namespaces import enter_sandbox
-from snat_race.kernel.topology import IPV4, Topology, build
+from snat_race.kernel import counters, host
+from snat_race.kernel.netns import enter_sandbox
+from snat_race.lab import variants
+from snat_race.lab.settings import Backend
+from snat_race.lab.topology import IPV4, Topology, build
+from snat_race.lab.variant_loader import Firewall
+from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.exchange import DialPlan, Exchange
-from snat_race.load.fleet import Berth, Fleet
-from snat_race.load.listener import Server
+from snat_race.load.servers import Server
+from snat_race.load.sockets import DialerConfig, Exchange
 
 PORT = 8080
 ROUNDS = 15
@@ -59,7 +60,7 @@ def stage(stack: ExitStack, containers: int) -> Topology:
     """Set up containers behind a plain masquerade, and a server beyond it."""
     enter_sandbox()
     hosts = build(containers)
-    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
+    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
     with hosts.destination.entered():
         server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
         stack.enter_context(server)
@@ -73,16 +74,16 @@ def dial_rate(loop: Path) -> None:
     with ExitStack() as stack:
         hosts, cpu = stage(stack, 1), host.usable_cpus()[0]
         container = hosts.containers[0]
-        plan = DialPlan(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
-        fleet = stack.enter_context(Fleet([Berth(plan, (cpu,), container.enter)], lambda: False))
+        plan = DialerConfig(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
+        pool = stack.enter_context(DialerPool([Placement(plan, (cpu,), container.enter)], lambda: False))
         for number in range(ROUNDS):
             for turn in (python, c) if number % 2 else (c, python):
                 counters.flush_conntrack(hosts.source)
                 if turn is python:
-                    before = fleet.tally()
-                    for _ in fleet.round(ROUND_S, every_s=0.25):
+                    before = pool.tally()
+                    for _ in pool.round(ROUND_S, every_s=0.25):
                         pass
-                    python.append(fleet.tally().since(before).attempted / ROUND_S)
+                    python.append(pool.tally().since(before).attempted / ROUND_S)
                 else:
                     c.append(c_dials(loop, container.enter, cpu) / ROUND_S)
     ratios = [ours / theirs for ours, theirs in zip(python, c, strict=True)]

@@ -17,13 +17,14 @@ from typing import Any
 from scipy.stats import poisson
 
 from snat_race.analysis.forecast import Traffic, lost_per_s
-from snat_race.kernel import counters, host, nat
-from snat_race.kernel.choices import Backend
-from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.namespaces import enter_sandbox
-from snat_race.kernel.topology import IPV4, Topology, build
+from snat_race.kernel import counters, host
+from snat_race.kernel.netns import enter_sandbox
+from snat_race.lab import variants
+from snat_race.lab.settings import Backend
+from snat_race.lab.topology import IPV4, Topology, build
+from snat_race.lab.variant_loader import Firewall
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.listener import Server
+from snat_race.load.servers import Server
 
 PORT, LOWEST = 8080, 32768
 SIZES = (16, 32, 64)
@@ -91,7 +92,7 @@ def observe(size: int) -> dict[str, Any]:
     """Dial from two containers with ``size`` ephemeral ports each."""
     enter_sandbox()
     hosts = build(2)
-    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
+    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
     hosts.source.sysctl(*FORGET_AT_ONCE)
     for container in hosts.containers:
         container.sysctl("ipv4/ip_local_port_range", f"{LOWEST} {LOWEST + size - 1}")

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import typer
 
-from snat_race.cli import NAME, app
+from snat_race.cli.app import NAME, app
 
 Parameter: TypeAlias = Any  # of a click that typer keeps to itself
 

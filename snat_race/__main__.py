@@ -6,9 +6,9 @@ import sys
 def main() -> None:
     """Run the command line; also while Python is still importing it, Ctrl-C is no accident."""
     try:
-        from snat_race import cli
+        from snat_race.cli import app
 
-        cli.main()
+        app.main()
     except KeyboardInterrupt:
         sys.exit(130)
 

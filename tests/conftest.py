@@ -21,9 +21,9 @@ import typer
 from hypothesis import settings
 
 import snat_race  # before numpy: it keeps numpy from starting threads
-from snat_race import cli
+from snat_race.cli import app
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel.namespaces import enter_sandbox
+from snat_race.kernel.netns import enter_sandbox
 from snat_race.kernel.tools import where
 from tests.results import small_client, small_watch
 
@@ -61,7 +61,7 @@ def assert_all_clashed(failed: int, *clashes: int) -> None:
 
 def parsed_cli(args: list[str]) -> dict[str, Any]:
     """What our command line makes of arguments; an exception if it refuses them."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(app.app)
     with group.make_context("snat-race", list(args)) as context:
         command = group.get_command(context, args[0])
         with command.make_context(args[0], args[1:], parent=context) as inner:
@@ -93,7 +93,7 @@ def fork_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
             sys.stdout, sys.stderr, sys.argv = out, err, ["snat_race", *args]
             code: Any = 1
             try:
-                cli.main()
+                app.main()
             except SystemExit as ended:
                 code = ended.code
             finally:

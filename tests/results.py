@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.model import Tool
-from snat_race.analysis.node import PER_CPU, ConntrackRise, Kernel, Watched
-from snat_race.analysis.result import ClientResult, Summary, WatchResult
 from snat_race.analysis.summary import Total
-from snat_race.analysis.suspects import Nat
-from snat_race.load import sample
+from snat_race.results import sample
+from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta, KernelCounters
+from snat_race.results.model import Tool
+from snat_race.results.nat import Nat
+from snat_race.results.schema import ClientResult, Summary, WatchResult
 
 HOST = {"boot_id": "b", "kernel": "6.18.0", "machine": "x86_64", "cpus": 2, "usable_cpus": [0, 1]}
 BEGAN = "2026-11-23T10:00:00.000Z"
@@ -41,10 +41,10 @@ def summary_of(attempted: int, failed: int, seed: int = 0) -> Summary:
     return total.summary(Counted(attempted), 10.0).model_copy(update={"began_at": BEGAN})
 
 
-def rise(insert_failed: int, **others: int) -> ConntrackRise:
+def rise(insert_failed: int, **others: int) -> ConntrackDelta:
     counted = {"insert_failed": insert_failed, "drop": insert_failed} | others
     per_cpu = {name: [counted.get(name, 0), 0] for name in PER_CPU}
-    return ConntrackRise(**per_cpu, count=10, max=1000)
+    return ConntrackDelta(**per_cpu, count=10, max=1000)
 
 
 def small_client(
@@ -52,10 +52,10 @@ def small_client(
     failed: int = 0,
     attempted: int = 10_000,
     environment: dict[str, Any] | None = None,
-    watched: ConntrackRise | None = None,
+    watched: ConntrackDelta | None = None,
 ) -> ClientResult:
     summary = summary_of(attempted, failed, seed=len(name))
-    kernel = Kernel(source=watched, destination={}, containers={})
+    kernel = KernelCounters(source=watched, destination={}, containers={})
     return ClientResult(
         run_id=name,
         tool=Tool(version="0"),
@@ -71,7 +71,7 @@ def small_client(
 
 
 def small_watch(name: str, insert_failed: int = 0, began_at: str = BEGAN) -> WatchResult:
-    lap = Watched(
+    lap = CounterDelta(
         netns="this namespace",
         inode=7,
         began_at=began_at,

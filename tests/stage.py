@@ -12,11 +12,12 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.nftables.main import NFTables
 
-from snat_race.kernel import counters, host, nat
-from snat_race.kernel.choices import Backend
-from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.namespaces import Namespace
-from snat_race.kernel.topology import IPV4, build
+from snat_race.kernel import counters, host
+from snat_race.kernel.netns import Namespace
+from snat_race.lab import variants
+from snat_race.lab.settings import Backend
+from snat_race.lab.topology import IPV4, build
+from snat_race.lab.variant_loader import Firewall
 from tests.conftest import COMMAND, clean_environment, eventually
 
 PORT = 8080
@@ -33,7 +34,7 @@ class Stage:
         self.hosts = build(2)
         self.source, self.destination = self.hosts.source, self.hosts.destination
         self.container = self.hosts.containers[0]
-        (chosen,) = nat.chosen([variant])
+        (chosen,) = variants.chosen([variant])
         Firewall(self.source, IPV4, "tcp", Backend.netlink).install(chosen)
         self.listener = self._listen(backlog) if backlog is not None else None
         self.held: list[socket.socket] = []

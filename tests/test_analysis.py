@@ -8,12 +8,12 @@ from scipy.stats import binomtest, poisson, t
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.histogram import HIGHEST_NS, Histogram
 from snat_race.analysis.intervals import Z95, by_chance, dispersion, reduction, student_widening, wilson
-from snat_race.analysis.result import Summary, VariantResult
 from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
-from snat_race.analysis.suspects import Nat
 from snat_race.analysis.verdict import as_expected, judge, outcome
-from snat_race.load import sample
-from snat_race.load.fleet import Tally
+from snat_race.load.dialer_pool import DialCounts
+from snat_race.results import sample
+from snat_race.results.nat import Nat
+from snat_race.results.schema import Summary, VariantResult
 from tests.test_diagnosis import kernel
 
 LATENCIES = st.lists(st.integers(1, 10**10), min_size=1, max_size=300)
@@ -40,7 +40,7 @@ def test_order_statistics_are_numpys_lower_percentiles(values: list[int], per_mi
 def test_percentiles_never_cross(values: list[int]) -> None:
     total = Total(0)
     total.add(samples(*((0, 0, 0, value) for value in values)))
-    latency = total.summary(Tally(len(values), len(values), 0, 0, 0), 1.0).latency_ns
+    latency = total.summary(DialCounts(len(values), len(values), 0, 0, 0), 1.0).latency_ns
     assert latency
     assert latency.min <= latency.p50 <= latency.p90 <= latency.p95 <= latency.p99 <= latency.p999
     assert latency.p999 <= latency.max
@@ -135,7 +135,7 @@ def test_nothing_dialled_is_no_pair() -> None:
 
 def test_a_period_keeps_connected_and_failed_apart() -> None:
     dials = samples((0, 0, 1, 100), (1, 0, 2, 300), (2, sample.TIMED_OUT, 3, 9000), (3, 111, 4, 50))
-    summary = period(dials, Tally(5, 4, 2, 1, 0), 2.0)
+    summary = period(dials, DialCounts(5, 4, 2, 1, 0), 2.0)
     assert (summary.attempted, summary.connected, summary.failed, summary.overruns) == (5, 2, 2, 1)
     assert summary.errors == {"TIMEOUT": 1, "ECONNREFUSED": 1}
     assert summary.latency_ns

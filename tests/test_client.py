@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
+from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.exchange import DialPlan, Exchange
-from snat_race.load.fleet import Berth, Fleet
-from snat_race.load.listener import Server
+from snat_race.load.servers import Server
+from snat_race.load.sockets import DialerConfig, Exchange
 from tests.conftest import RunningServer, clean_environment, eventually, fork_cli, gone, run_cli, start_cli
 
 BLOCK = re.compile(
@@ -280,14 +280,14 @@ def test_workers_are_pinned_each_to_a_cpu_this_process_may_use(server: RunningSe
 
 
 def test_attempted_is_recorded_plus_overruns_even_when_the_ring_overflows(port: int) -> None:
-    plan = DialPlan(socket.AF_INET, ("127.0.0.1", port), None, 500, Exchange.tcp_rst, 0)
+    plan = DialerConfig(socket.AF_INET, ("127.0.0.1", port), None, 500, Exchange.tcp_rst, 0)
     with (
         Server(Endpoint("127.0.0.1", port, port), [None]) as server,
-        Fleet([Berth(plan)], lambda: False, 1024) as fleet,
+        DialerPool([Placement(plan)], lambda: False, 1024) as pool,
     ):
-        for _ in fleet.round(1.0, every_s=9.0):
+        for _ in pool.round(1.0, every_s=9.0):
             pass  # nothing is drained meanwhile, so a ring of 1024 runs over
-        tally = fleet.tally()
+        tally = pool.tally()
         assert tally.overruns > 0
         assert tally.attempted == tally.recorded + tally.overruns
         assert tally.cut_short == 0

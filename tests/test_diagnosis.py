@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from snat_race.analysis.diagnosis import UNPROVEN, diagnose
 from snat_race.analysis.intervals import by_chance
-from snat_race.analysis.node import PER_CPU, ConntrackRise, Kernel
-from snat_race.analysis.suspects import Nat
+from snat_race.results.counters import PER_CPU, ConntrackDelta, KernelCounters
+from snat_race.results.nat import Nat
 
 
-def kernel(*, count: int = 10, **rises: int) -> Kernel:
+def kernel(*, count: int = 10, **rises: int) -> KernelCounters:
     per_cpu = {name: [rises.get(name, 0), 0] for name in PER_CPU}
     destination = {name: rise for name, rise in rises.items() if name not in PER_CPU}
-    source = ConntrackRise(**per_cpu, count=count, max=1000)
-    return Kernel(source=source, destination=destination, containers={})
+    source = ConntrackDelta(**per_cpu, count=count, max=1000)
+    return KernelCounters(source=source, destination=destination, containers={})
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_clashes_that_no_rule_there_can_have_made_are_of_others() -> None:
 
 
 def test_what_nobody_watched_is_not_told() -> None:
-    blind = Kernel(source=None, destination={}, containers={})
+    blind = KernelCounters(source=None, destination={}, containers={})
     (cause,) = diagnose(100, {"TIMEOUT": 3}, blind)
     assert (cause.cause, "--watch-netns" in cause.advice) == ("not_watched", True)
     assert cause.cause in UNPROVEN
@@ -149,7 +149,7 @@ def test_nobody_is_told_to_do_what_is_done() -> None:
 
 @pytest.mark.parametrize(
     ("ports", "evicts", "found"),
-    # Measured on 6.18, dialling from outside of the range; before 6.5 every try counts.
+    # VariantMeasurement on 6.18, dialling from outside of the range; before 6.5 every try counts.
     [
         (4, True, 0),
         (32, True, 0),

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from snat_race.analysis.result import ClientResult, LabResult
-from snat_race.reading import AnyResult, read
-from snat_race.report.html import page as html_of
-from snat_race.report.pages import document
+from snat_race.cli.result_reader import AnyResult, read
+from snat_race.report.builders.documents import document
+from snat_race.report.renderers.html import page as html_of
+from snat_race.results.schema import ClientResult, LabResult
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import ROOT, fork_cli
 

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from snat_race.options import parse_duration_s
+from snat_race.cli.parsing import parse_duration_s
 from tests.conftest import ROOT, parsed_cli
 
 FOLDER = ROOT / "docker" / "kubernetes"

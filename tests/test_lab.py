@@ -14,12 +14,13 @@ from typing import Any
 import psutil
 import pytest
 
-from snat_race import cli
+from snat_race.cli import app
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel import counters, nat
-from snat_race.kernel.choices import Backend
-from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.topology import IPV4, build
+from snat_race.kernel import counters
+from snat_race.lab import variants
+from snat_race.lab.settings import Backend
+from snat_race.lab.topology import IPV4, build
+from snat_race.lab.variant_loader import Firewall
 from tests.conftest import (
     COMMAND,
     PRIVATE,
@@ -88,11 +89,6 @@ def test_it_needs_no_root(tmp_path: Path) -> None:
     def as_ordinary_user() -> int:
         # Imported before the change of user, who may not be able to read this Python.
 
-        import snat_race.lab.experiment
-        import snat_race.report.ktap
-        import snat_race.report.lab
-        import snat_race.report.live  # noqa: F401
-
         codecs.lookup("idna")  # which getaddrinfo() asks for
         if os.geteuid() == 0:
             os.setgroups([])
@@ -103,7 +99,7 @@ def test_it_needs_no_root(tmp_path: Path) -> None:
         sys.argv = ["snat_race", "lab", "--duration", "1s", "--output", str(out)]
         sys.stdout = sys.stderr = open(tmp_path / "said", "w")  # noqa: PTH123, SIM115
         try:
-            cli.main()
+            app.main()
         except SystemExit as ended:
             sys.stdout.flush()
             return int(ended.code or 0)
@@ -128,7 +124,7 @@ def test_an_interrupt_prints_what_there_is() -> None:
     def interrupted() -> str:
         lab = start_cli("lab", "--duration", "30s", "--json")
         workers = eventually(lambda: len(found := psutil.Process(lab.pid).children()) == 3 and found)
-        # Rounds last half a second: by now both variants have had several.
+        # RoundControl last half a second: by now both variants have had several.
         with pytest.raises(subprocess.TimeoutExpired):
             lab.communicate(timeout=3)
         lab.send_signal(signal.SIGINT)
@@ -140,7 +136,7 @@ def test_an_interrupt_prints_what_there_is() -> None:
     result = json.loads(without_a_trace(interrupted))
     assert result["elapsed_s"] < 10
     assert result["interrupted"] is True
-    assert {variant["name"] for variant in result["variants"]} == set(nat.DEFAULT)
+    assert {variant["name"] for variant in result["variants"]} == set(variants.DEFAULT)
 
 
 @PRIVATE
@@ -208,7 +204,7 @@ def test_more_containers_and_workers_than_cpus(tmp_path: Path) -> None:
 
 
 def test_without_privilege_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    from snat_race.kernel import namespaces as module
+    from snat_race.kernel import netns as module
 
     class Refusing:
         @staticmethod
@@ -227,7 +223,7 @@ def test_counters_are_what_conntrack_shows() -> None:
 
     def both() -> tuple[counters.Reading, str, tuple[int, int]]:
         hosts = build(2)
-        Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS["masquerade"])
+        Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
         with hosts.containers[0].entered():
             subprocess.run([sys.executable, "-c", PROBE], check=True)
         ours = counters.read_conntrack(hosts.source)

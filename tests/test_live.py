@@ -23,11 +23,11 @@ import psutil
 import pytest
 from rich.text import Text
 
-from snat_race.analysis.node import PER_CPU, ConntrackRise, Watched
-from snat_race.analysis.recent import MOST_BINS, Recent, Standing
-from snat_race.analysis.result import Summary
-from snat_race.load import sample
-from snat_race.report.panel import REFRESH_S, Room, flow, spark
+from snat_race.analysis.rolling_window import MOST_BINS, Recent, Standing
+from snat_race.report.live.panel import REFRESH_S, Room, flow, spark
+from snat_race.results import sample
+from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
+from snat_race.results.schema import Summary
 from tests.conftest import COMMAND, PRIVATE, RunningServer, clean_environment, fork_cli, run_cli
 
 PANEL, LAST = re.compile(r"since start [^:]*worker "), re.compile(r"last round")
@@ -45,10 +45,10 @@ def drained(*workers: tuple[int, int], latency_ns: int = 1000) -> list[Any]:
     return arrays
 
 
-def risen(insert_failed: int) -> list[Watched]:
+def risen(insert_failed: int) -> list[CounterDelta]:
     per_cpu = {name: [0, 0] for name in PER_CPU} | {"insert_failed": [insert_failed, 0]}
-    conntrack = ConntrackRise(**per_cpu, count=1, max=9)
-    return [Watched(netns="x", began_at="", elapsed_s=1, conntrack=conntrack, tcp={})]
+    conntrack = ConntrackDelta(**per_cpu, count=1, max=9)
+    return [CounterDelta(netns="x", began_at="", elapsed_s=1, conntrack=conntrack, tcp={})]
 
 
 def test_what_is_older_than_the_window_is_forgotten_but_in_the_total() -> None:

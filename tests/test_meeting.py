@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from snat_race.analysis.doubts import doubts
-from snat_race.analysis.meeting import silent_zero, unmet
 from snat_race.analysis.merge import merged, source_of
-from snat_race.analysis.result import ClientResult
+from snat_race.analysis.pairing import silent_zero, unmet
+from snat_race.analysis.warnings import doubts
+from snat_race.results.schema import ClientResult
 from tests.results import rise, small_client
 
 SPEC = {"source_ports": [20000, 29999], "lanes": 2, "remote_addr": "10.0.0.1:80"}

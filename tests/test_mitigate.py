@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from snat_race import mitigate
-from snat_race.analysis.findings import Undo
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel import nftables, places, rulesets, tools, xtables
-from snat_race.kernel.snat_rules import cured_nft, cured_xtables
+from snat_race.kernel import netns_lookup, tools
 from snat_race.kernel.tools import where
-from snat_race.kernel.writers import writer_of
+from snat_race.results.findings import Undo
+from snat_race.rules import iptables_save, nft_list, reader
+from snat_race.rules.exposure import cured_nft, cured_xtables
+from snat_race.rules.owners import owner_of
+from snat_race.runs import mitigate
 from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, fork_cli, in_sandbox, start_cli
 
 RULESETS = ROOT / "tests" / "rulesets"
@@ -76,11 +77,11 @@ def test_every_exposed_rule_is_found_cured_and_put_back(name: str, backend: str)
 
     def round_trip() -> tuple[Any, ...]:
         load(name, backend)
-        here, saved = places.here(), list[Undo]()
+        here, saved = netns_lookup.here(), list[Undo]()
         before, plain = listing(*TOOLS), rules(listing(tool))
-        found = [(writer_of(rule).name, rule.text) for rule in rulesets.read(here).exposed]
+        found = [(owner_of(rule).name, rule.text) for rule in reader.read(here).exposed]
         mitigate.apply(here, saved.append)
-        cured, left = rules(listing(tool)), rulesets.read(here)
+        cured, left = rules(listing(tool)), reader.read(here)
         if saved:
             mitigate.revert(here, Undo.model_validate_json(saved[0].model_dump_json()))
         return before, listing(*TOOLS), plain, cured, found, left.exposed, left.unreadable
@@ -150,10 +151,10 @@ def test_what_others_changed_meanwhile_stays_and_so_do_counters(backend: str) ->
     def meanwhile() -> list[list[str]]:
         subprocess.run([*loader("x", backend), "--counters"], input=COUNTED, text=True, check=True)
         saved: list[Undo] = []
-        mitigate.apply(places.here(), saved.append)
+        mitigate.apply(netns_lookup.here(), saved.append)
         applied = nat_rules(tool)
         subprocess.run([tool, "-t", "nat", "-I", "POSTROUTING", *other.split()], check=True)
-        mitigate.revert(places.here(), saved[0])
+        mitigate.revert(netns_lookup.here(), saved[0])
         return [applied, nat_rules(tool)]
 
     applied, reverted = in_sandbox(meanwhile)
@@ -228,7 +229,7 @@ def test_a_tool_that_refuses_leaves_everything_as_it_was(
         before, saved = listing("iptables-nft"), list[Undo]()
         monkeypatch.setattr(tools, "_PATH", path)
         with pytest.raises(EnvironmentLacks) as caught:
-            mitigate.apply(places.here(), saved.append)
+            mitigate.apply(netns_lookup.here(), saved.append)
         assert saved == []
         return str(caught.value), before, listing("iptables-nft")
 
@@ -250,7 +251,7 @@ def test_an_old_iptables_takes_the_lock_itself(tmp_path: Path, monkeypatch: pyte
     def cured() -> list[str]:
         load("docker.rules", "legacy")
         monkeypatch.setattr(tools, "_PATH", path)
-        mitigate.apply(places.here(), lambda _: None)
+        mitigate.apply(netns_lookup.here(), lambda _: None)
         return rules(listing("iptables-legacy"))
 
     assert f"{DOCKER} --random-fully" in in_sandbox(cured)
@@ -273,8 +274,8 @@ def test_what_iptables_calls_incompatible_is_read_with_nft() -> None:
     def read() -> tuple[list[str], list[str], tuple[str, ...]]:
         subprocess.run(["nft", "-f", "-"], input=OWN_CHAIN, text=True, check=True)
         saved = subprocess.run(["iptables-nft-save"], capture_output=True, text=True, check=False)
-        found = rulesets.read(places.here())
-        incompatible = xtables.incompatible(saved.stdout + saved.stderr)
+        found = reader.read(netns_lookup.here())
+        incompatible = iptables_save.incompatible(saved.stdout + saved.stderr)
         return [rule.place.tool for rule in found.exposed], incompatible, found.unreadable
 
     assert in_sandbox(read) == (["nft"], ["nat"], ())
@@ -285,11 +286,11 @@ def test_what_iptables_calls_incompatible_is_read_with_nft() -> None:
 @IPTABLES
 def test_what_no_tool_here_can_print_is_not_called_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
     """nft shows that iptables has written a rule, but not its flags."""
-    monkeypatch.setattr(rulesets, "_BASES", ())
+    monkeypatch.setattr(reader, "_BASES", ())
 
     def read() -> tuple[list[str], tuple[str, ...]]:
         load("docker.rules", "nft")
-        found = rulesets.read(places.here())
+        found = reader.read(netns_lookup.here())
         return [rule.text for rule in found.exposed], found.unreadable
 
     exposed, (why,) = in_sandbox(read)
@@ -334,9 +335,9 @@ def test_what_nft_has_counted_stays_and_so_does_what_a_comment_says() -> None:
     def round_trip() -> list[list[str]]:
         subprocess.run(["nft", "-f", "-"], input=COUNTS, text=True, check=True)
         before, saved = listing("nft"), list[Undo]()
-        mitigate.apply(places.here(), saved.append)
+        mitigate.apply(netns_lookup.here(), saved.append)
         cured = listing("nft")
-        mitigate.revert(places.here(), saved[0])
+        mitigate.revert(netns_lookup.here(), saved[0])
         return [before, cured, listing("nft")]
 
     before, cured, after = in_sandbox(round_trip)
@@ -361,24 +362,24 @@ def test_an_address_for_each_client_is_left_alone() -> None:
 
     def look() -> list[str]:
         subprocess.run(["nft", "-f", "-"], input=NETMAP, text=True, check=True)
-        return [rule.harmless for rule in rulesets.read(places.here()).rules]
+        return [rule.harmless for rule in reader.read(netns_lookup.here()).rules]
 
     assert in_sandbox(look) == ["gives each client an address of its own"]
 
 
 def test_counts_are_taken_over() -> None:
     old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
-    assert nftables.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
+    assert nft_list.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
     old = "quota 25 mbytes counter packets 0 bytes 0 masquerade"
     now = "quota 25 mbytes used 84 bytes counter packets 1 bytes 84 masquerade fully-random"
-    assert nftables.with_counters_of(old, now) == now.removesuffix(" fully-random")
-    assert nftables.uncounted(now) == "quota 25 mbytes counter masquerade fully-random"
+    assert nft_list.with_counters_of(old, now) == now.removesuffix(" fully-random")
+    assert nft_list.uncounted(now) == "quota 25 mbytes counter masquerade fully-random"
 
 
 def test_a_target_that_old_nft_does_not_name_may_translate() -> None:
     rule = {"family": "ip", "table": "nat", "chain": "POSTROUTING", "handle": 4, "expr": [{"xt": None}]}
     ruleset = json.dumps({"nftables": [{"rule": rule}, {"rule": rule | {"table": "filter"}}]})
-    assert nftables.written_by_iptables(ruleset) == {("ip", "nat", "POSTROUTING")}
+    assert nft_list.written_by_iptables(ruleset) == {("ip", "nat", "POSTROUTING")}
 
 
 @PRIVATE
@@ -388,7 +389,7 @@ def test_a_comment_may_hold_anything(comment: bytes) -> None:
     def exposed() -> int:
         command = [b"iptables-nft", b"-t", b"nat", b"-A", b"POSTROUTING", b"-m", b"comment", b"--comment"]
         subprocess.run([*command, comment, b"-j", b"MASQUERADE"], check=True)
-        return len(rulesets.read(places.here()).exposed)
+        return len(reader.read(netns_lookup.here()).exposed)
 
     assert in_sandbox(exposed) == 1
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from snat_race import options
+from snat_race.cli import parsing
 from snat_race.errors import UsageError
 from snat_race.load.endpoint import Endpoint
 from tests.conftest import fork_cli
@@ -14,17 +14,17 @@ from tests.conftest import fork_cli
     ("text", "seconds"), [("10s", 10), ("2m", 120), ("500ms", 0.5), ("1.5h", 5400), ("3", 3)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert options.parse_duration_s(text, "--duration") == seconds
+    assert parsing.parse_duration_s(text, "--duration") == seconds
 
 
 @pytest.mark.parametrize(("text", "count"), [("23", 23), ("50k", 50_000), ("2M", 2_000_000)])
 def test_counts(text: str, count: int) -> None:
-    assert options.parse_count(text, "--count") == count
+    assert parsing.parse_count(text, "--count") == count
 
 
 @pytest.mark.parametrize(("text", "rate"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0), ("100%", 1)])
 def test_rates(text: str, rate: float) -> None:
-    assert options.parse_rate(text, "--max-error-rate") == pytest.approx(rate)
+    assert parsing.parse_rate(text, "--max-error-rate") == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from snat_race.cli.result_writer import require_writable, write_atomically
 from snat_race.errors import EnvironmentLacks, UsageError
-from snat_race.output import require_writable, write_atomically
 from tests.conftest import COMMAND, clean_environment, eventually, fork_cli
 
 

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from scripts.reference import BEGIN, END, reference, renewed
-from snat_race.cli import app
+from snat_race.cli.app import app
 from tests.conftest import ROOT, clean_environment
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snat_race.kernel import counters, nat
-from snat_race.kernel.choices import Backend
-from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.topology import IPV4, build
+from snat_race.kernel import counters
+from snat_race.lab import variants
+from snat_race.lab.settings import Backend
+from snat_race.lab.topology import IPV4, build
+from snat_race.lab.variant_loader import Firewall
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.listener import Server
-from snat_race.plan import first_cpus
+from snat_race.load.servers import Server
+from snat_race.runs.worker_placement import first_cpus
 from tests.conftest import COMMAND, assert_all_clashed, clean_environment, in_sandbox
 
 PORT = 8080
@@ -29,7 +30,7 @@ def race(
     summaries, conntrack's rise, and accepts.
     """
     hosts = build(1 + apart)
-    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(nat.VARIANTS[rule])
+    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS[rule])
     with hosts.destination.entered():
         server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None])
         server.__enter__()

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snat_race.analysis.doubts import doubts
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.merge import merged, merged_summary
-from snat_race.analysis.node import PER_CPU, Watched
-from snat_race.analysis.result import ClientResult, Latency
-from snat_race.reading import read
+from snat_race.analysis.warnings import doubts
+from snat_race.cli.result_reader import read
+from snat_race.results.counters import PER_CPU, CounterDelta
+from snat_race.results.schema import ClientResult, Latency
 from tests.conftest import ROOT, fork_cli, run_cli, start_cli
 from tests.results import BEGAN, rise, small_client, small_watch, summary_of
 
@@ -67,7 +67,7 @@ def test_merging_histograms_is_adding_samples(sizes: list[tuple[int, int]]) -> N
 MERGE = """
 import sys, time
 from pathlib import Path
-from snat_race.reading import read_all
+from snat_race.cli.result_reader import read_all
 began = time.monotonic()
 result = read_all([Path(each) for each in sys.argv[1:]])
 took_s = time.monotonic() - began
@@ -120,7 +120,7 @@ def test_a_namespace_that_two_have_watched_counts_once() -> None:
 
 
 def test_nodes_of_different_cpus_and_a_client_that_watched_for_itself_add_up() -> None:
-    lap = Watched(netns="x", inode=3, began_at=BEGAN, elapsed_s=10, conntrack=rise(5), tcp={})
+    lap = CounterDelta(netns="x", inode=3, began_at=BEGAN, elapsed_s=10, conntrack=rise(5), tcp={})
     assert lap.conntrack
     wide = {name: [*getattr(lap.conntrack, name), 0, 0] for name in PER_CPU}
     lap = lap.model_copy(update={"conntrack": lap.conntrack.model_copy(update=wide)})

@@ -2,9 +2,9 @@
 
 import pytest
 
-from snat_race.kernel import xtables
-from snat_race.kernel.snat_rules import Facts, Place, SnatRule, judged
-from snat_race.kernel.writers import UNKNOWN, writer_of
+from snat_race.rules import iptables_save
+from snat_race.rules.exposure import Facts, Place, SnatRule, judged
+from snat_race.rules.owners import UNKNOWN, owner_of
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ from snat_race.kernel.writers import UNKNOWN, writer_of
 )
 def test_a_rule_is_judged_by_its_own_words(line: str, source: str, exposed: bool) -> None:
     text = f"*nat\n:POSTROUTING ACCEPT [0:0]\n{line}\nCOMMIT\n"
-    (rule,) = judged(xtables.snat_rules("iptables", text), Facts())
+    (rule,) = judged(iptables_save.snat_rules("iptables", text), Facts())
     assert (rule.source, not rule.harmless) == (source, exposed)
-    (old,) = judged(xtables.snat_rules("iptables", text), Facts(random_is_full=False))
+    (old,) = judged(iptables_save.snat_rules("iptables", text), Facts(random_is_full=False))
     assert not old.harmless or source.endswith("/32")
 
 
@@ -53,4 +53,4 @@ def test_two_clients_race_by_rules_of_different_tools_too() -> None:
 )
 def test_a_writer_is_known_by_what_it_writes(rule: str, chain: str, writer: str) -> None:
     place = Place("iptables", "ip", "nat", chain)
-    assert writer_of(SnatRule(place, 0, f"-A {chain} {rule}")).name == writer
+    assert owner_of(SnatRule(place, 0, f"-A {chain} {rule}")).name == writer

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snat_race.load import sample
+from snat_race.results import sample
 
 ERRORS, PORTS = st.integers(0, 255), st.integers(0, 65535)
 

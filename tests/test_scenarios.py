@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 
 from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
-from snat_race.interrupt import Interrupt
-from snat_race.kernel import nat, rules
-from snat_race.kernel.choices import Backend, Caches, Wiring
-from snat_race.kernel.firewall import Firewall
-from snat_race.kernel.namespaces import Namespace
-from snat_race.kernel.topology import IPV4, IPV6, Network, Topology, build
-from snat_race.lab.rig import Rig
-from snat_race.lab.scenario import SCENARIOS, scenario_named
+from snat_race.kernel.netns import Namespace
+from snat_race.lab import variant_rules, variants
+from snat_race.lab.scenarios import SCENARIOS, scenario_named
+from snat_race.lab.settings import Backend, Caches, LabSettings, Wiring
+from snat_race.lab.testbed import Testbed
+from snat_race.lab.topology import IPV4, IPV6, Network, Topology, build
+from snat_race.lab.variant_loader import Firewall
 from snat_race.load.schedule import Schedule
-from snat_race.options import LabOptions
+from snat_race.runs.signals import StopSignals
 from tests.conftest import (
     IPTABLES,
     NFT,
@@ -30,7 +29,7 @@ from tests.conftest import (
     without_a_trace,
 )
 
-OPTIONS = LabOptions(
+OPTIONS = LabSettings(
     scenario="tcp-snat",
     variants=("masquerade",),
     containers=2,
@@ -75,7 +74,7 @@ def race_lost(variant: dict[str, Any]) -> int:
 def test_every_variant_has_its_verdict(every_variant: Path) -> None:
     result = json.loads(every_variant.read_text())
     by_name = {variant["name"]: variant for variant in result["variants"]}
-    assert set(by_name) == set(nat.VARIANTS)
+    assert set(by_name) == set(variants.VARIANTS)
     assert result["unavailable"] == []
     for name, variant in by_name.items():
         summary, source = variant["summary"], variant["kernel"]["source"]
@@ -151,7 +150,7 @@ def test_every_topology_races(tmp_path: Path, topology: str) -> None:
 
 
 def test_a_topology_that_the_kernel_lacks_is_an_answer_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from snat_race.kernel import topology
+    from snat_race.lab import topology
 
     def refused() -> str:
         monkeypatch.setitem(
@@ -248,10 +247,10 @@ def test_netlink_loads_what_nft_says(network: Network) -> None:
 
     def shown() -> dict[str, list[str]]:
         source = build(1, network=network).source
-        listed: dict[str, list[str]] = {name: [] for name in nat.VARIANTS}
+        listed: dict[str, list[str]] = {name: [] for name in variants.VARIANTS}
         for backend in (Backend.netlink, Backend.nft):
             firewall = Firewall(source, network, "tcp", backend)
-            for variant in nat.VARIANTS.values():
+            for variant in variants.VARIANTS.values():
                 firewall.install(variant)
                 listed[variant.name].append(firewall._execute(["nft", "list", "ruleset"]).stdout)
         return listed
@@ -262,7 +261,7 @@ def test_netlink_loads_what_nft_says(network: Network) -> None:
         # nft writes a single address as a range of one when netlink gave both ends.
         ranges = ours.replace("/128", "").replace("/32", "")
         assert ranges == theirs.replace("meta l4proto tcp ", ""), name
-        assert rules.nft_statement(nat.VARIANTS[name], network) in ranges
+        assert variant_rules.nft_statement(variants.VARIANTS[name], network) in ranges
 
 
 @PRIVATE
@@ -319,9 +318,9 @@ def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -
 
 def test_a_seed_repeats_ports_and_offsets() -> None:
     def schedules(seed: int) -> list[Schedule | None]:
-        rig = Rig(replace(OPTIONS, seed=seed), SCENARIOS["tcp-snat"], Interrupt())
-        rig.topology = Topology(IPV4, *(Namespace("none", -1),) * 2, [Namespace("none", -1)] * 2, [])
-        return [berth.plan.schedule for berth in rig._berths()]
+        testbed = Testbed(replace(OPTIONS, seed=seed), SCENARIOS["tcp-snat"], StopSignals())
+        testbed.topology = Topology(IPV4, *(Namespace("none", -1),) * 2, [Namespace("none", -1)] * 2, [])
+        return [placement.config.schedule for placement in testbed._placements()]
 
     one, again, other = schedules(7), schedules(7), schedules(8)
     assert one == again != other
@@ -384,41 +383,41 @@ def test_a_service_address_cannot_go_untracked(tmp_path: Path) -> None:
 
 def test_unknown_names_get_the_nearest_ones() -> None:
     with pytest.raises(UsageError, match="did you mean 'masquerade'"):
-        nat.chosen(["masqerade"])
+        variants.chosen(["masqerade"])
     with pytest.raises(UsageError, match="once"):
-        nat.chosen(["masquerade", "masquerade"])
+        variants.chosen(["masquerade", "masquerade"])
     with pytest.raises(UsageError, match="did you mean 'udp-snat'"):
         scenario_named("upd-snat")
     with pytest.raises(UsageError, match="rise"):
-        nat.chosen(["masquerade to-ports 2000-1000"])
+        variants.chosen(["masquerade to-ports 2000-1000"])
     with pytest.raises(UsageError, match="no command"):
-        nat.chosen([], ["rm -rf /"])
+        variants.chosen([], ["rm -rf /"])
     with pytest.raises(UsageError, match="cannot read"):
-        nat.chosen([], [], [Path("/no/such/file")])
+        variants.chosen([], [], [Path("/no/such/file")])
 
 
 def test_variants_know_what_they_draw_from() -> None:
-    (ports,) = nat.chosen(["masquerade to-ports 30000-30999"])
-    (mine,) = nat.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE --random-fully"])
-    (plain,) = nat.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE"])
-    (inside,) = nat.chosen(["masquerade to-ports 20000-59999"])
+    (ports,) = variants.chosen(["masquerade to-ports 30000-30999"])
+    (mine,) = variants.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE --random-fully"])
+    (plain,) = variants.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE"])
+    (inside,) = variants.chosen(["masquerade to-ports 20000-59999"])
     lab_ports = SCENARIOS["tcp-snat"].source_ports
     drawn = [each.drawn_ports((10_000, 29_999)) for each in (ports, mine, plain)]
     assert drawn == [1000, 64512, None]
     assert inside.drawn_ports(lab_ports) is None
-    assert nat.VARIANTS["snat to-source fully-random"].drawn_ports(lab_ports) == 64512
-    assert [name for name in RACING if nat.VARIANTS[name].drawn_ports(lab_ports)] == []
+    assert variants.VARIANTS["snat to-source fully-random"].drawn_ports(lab_ports) == 64512
+    assert [name for name in RACING if variants.VARIANTS[name].drawn_ports(lab_ports)] == []
 
 
 def test_iptables_cannot_say_everything() -> None:
     with pytest.raises(Unavailable, match="persistent"):
-        rules.iptables_arguments(nat.VARIANTS["masquerade persistent"], IPV4, "tcp")
-    said = rules.iptables_arguments(nat.VARIANTS["snat to-source fully-random"], IPV6, "tcp")
+        variant_rules.iptables_arguments(variants.VARIANTS["masquerade persistent"], IPV4, "tcp")
+    said = variant_rules.iptables_arguments(variants.VARIANTS["snat to-source fully-random"], IPV6, "tcp")
     assert said[-4:] == ["SNAT", "--to-source", "fd00:18::136", "--random-fully"]
 
 
 def test_list_explains_everything() -> None:
     done = fork_cli("lab", "--list")
     assert done.returncode == 0
-    for name in (*nat.VARIANTS, *SCENARIOS):
+    for name in (*variants.VARIANTS, *SCENARIOS):
         assert f"\n  {name} " in done.stdout

@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 
 from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.kernel import counters
-from snat_race.kernel.topology import IPV4
+from snat_race.lab.topology import IPV4
 from tests.conftest import NFT, PRIVATE, TWO_CPUS, assert_all_clashed, eventually, in_sandbox
 from tests.stage import (
     FIRST,

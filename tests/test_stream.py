@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from snat_race.analysis.merge import merged
-from snat_race.analysis.result import WatchResult
-from snat_race.reading import read
+from snat_race.cli.result_reader import read
+from snat_race.results.schema import WatchResult
 from tests.conftest import fork_cli
 from tests.results import BEGAN, small_client, small_watch
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from snat_race import mitigate
-from snat_race.analysis.findings import Undo
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
-from snat_race.kernel import places, rulesets, tools
+from snat_race.kernel import netns_lookup, tools
 from snat_race.kernel.tools import where
-from snat_race.kernel.topology import build
+from snat_race.lab.topology import build
+from snat_race.results.findings import Undo
+from snat_race.rules import reader
+from snat_race.runs import mitigate
 from tests.conftest import IPTABLES, NFT, PRIVATE, eventually, fork_cli, in_sandbox
 from tests.test_mitigate import DOCKER, TOOLS, listing, load, rules
 
@@ -64,10 +65,10 @@ def test_a_rule_that_nft_puts_in_other_words_can_be_reverted() -> None:
     def round_trip() -> list[list[str]]:
         nft(MERGED)
         saved: list[Undo | None] = []
-        mitigate.apply(places.here(), saved.append)
+        mitigate.apply(netns_lookup.here(), saved.append)
         cured = listing("nft")
         assert saved[-1]
-        mitigate.revert(places.here(), saved[-1])
+        mitigate.revert(netns_lookup.here(), saved[-1])
         return [[line for line in each if "masquerade" in line] for each in (cured, listing("nft"))]
 
     cured, reverted = in_sandbox(round_trip)
@@ -90,10 +91,10 @@ def test_half_an_apply_can_be_reverted(replaced: Callable[[str, str], None]) -> 
         nft(PLAIN)
         before, saved = listing(*TOOLS), list[Undo | None]()
         with pytest.raises(EnvironmentLacks) as caught:
-            mitigate.apply(places.here(), saved.append)
+            mitigate.apply(netns_lookup.here(), saved.append)
         half = rules(listing("iptables-nft"))
         assert saved[-1]
-        mitigate.revert(places.here(), saved[-1])
+        mitigate.revert(netns_lookup.here(), saved[-1])
         return before, half, listing(*TOOLS), str(caught.value)
 
     before, half, after, said = in_sandbox(halfway)
@@ -115,7 +116,7 @@ def test_what_one_tool_refuses_does_not_keep_the_others_from_it(
         load("docker.rules", "nft")
         nft(PLAIN)
         monkeypatch.setattr(tools, "_PATH", f"{tmp_path}:/usr/sbin:/usr/bin")
-        return mitigate.apply(places.here(), lambda _: None).refused, rules(listing("iptables-nft"))
+        return mitigate.apply(netns_lookup.here(), lambda _: None).refused, rules(listing("iptables-nft"))
 
     (refused,), present = in_sandbox(cured)
     assert "nft refused" in refused
@@ -140,7 +141,7 @@ def test_rules_that_others_push_aside_are_put_back(replaced: Callable[[str, str]
             subprocess.run(["iptables-nft", "-t", "nat", "-I", "POSTROUTING", *rule.split()], check=True)
         before, saved = rules(listing("iptables-nft")), list[Undo | None]()
         with pytest.raises(SnatRaceError) as caught:
-            mitigate.apply(places.here(), saved.append)
+            mitigate.apply(netns_lookup.here(), saved.append)
         return before, rules(listing("iptables-nft")), str(caught.value), saved[-1]
 
     before, after, said, last = in_sandbox(interfered)
@@ -157,7 +158,7 @@ def test_ctrl_c_does_not_cut_it_in_half(replaced: Callable[[str, str], None]) ->
 
     def interrupted() -> list[str]:
         load("docker.rules", "nft")
-        mitigate.apply(places.here(), lambda _: None)
+        mitigate.apply(netns_lookup.here(), lambda _: None)
         return rules(listing("iptables-nft"))
 
     assert f"{DOCKER} --random-fully" in in_sandbox(interrupted)
@@ -174,13 +175,13 @@ def test_what_its_writer_has_put_back_already_is_left_alone() -> None:
         other = "-s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE"
         subprocess.run([*command, "-A", "POSTROUTING", *other.split()], check=True)
         before, saved = rules(listing("iptables-nft")), list[Undo | None]()
-        mitigate.apply(places.here(), saved.append)
+        mitigate.apply(netns_lookup.here(), saved.append)
         subprocess.run([*command, "-D", "POSTROUTING", *other.split(), "--random-fully"], check=True)
         subprocess.run([*command, "-A", "POSTROUTING", *other.split()], check=True)
         assert saved[-1]
         with pytest.raises(UsageError, match="another network namespace") as elsewhere:
-            mitigate.revert(places.here(), saved[-1].model_copy(update={"netns": 1}))
-        mitigate.revert(places.here(), saved[-1])
+            mitigate.revert(netns_lookup.here(), saved[-1].model_copy(update={"netns": 1}))
+        mitigate.revert(netns_lookup.here(), saved[-1])
         return before, rules(listing("iptables-nft")), str(elsewhere.value)
 
     before, after, _ = in_sandbox(partly)
@@ -250,7 +251,7 @@ def test_a_rule_of_two_lines_is_not_passed_over() -> None:
         nft(BROKEN)
         command = ["iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-m", "comment", "--comment", "a\nb"]
         subprocess.run([*command, "-j", "MASQUERADE"], check=True)
-        found = rulesets.read(places.here())
+        found = reader.read(netns_lookup.here())
         assert found.exposed == []
         return found.unreadable
 
@@ -286,7 +287,7 @@ def test_another_s_rule_is_never_taken_for_ours(tmp_path: Path, monkeypatch: pyt
         before, saved = listing("nft"), list[Undo | None]()
         monkeypatch.setattr(tools, "_PATH", f"{tmp_path}:/usr/sbin:/usr/bin")
         with pytest.raises(SnatRaceError, match="nothing is changed"):
-            mitigate.apply(places.here(), saved.append)
+            mitigate.apply(netns_lookup.here(), saved.append)
         return before, listing("nft"), saved[-1]
 
     before, after, last = in_sandbox(interfered)
@@ -302,7 +303,7 @@ def test_one_rule_that_nft_cannot_load_does_not_keep_the_others_from_it() -> Non
 
     def cured() -> tuple[tuple[str, ...], list[str]]:
         nft(rules_of_nft)
-        return mitigate.apply(places.here(), lambda _: None).refused, listing("nft")
+        return mitigate.apply(netns_lookup.here(), lambda _: None).refused, listing("nft")
 
     (refused,), present = in_sandbox(cured)
     assert "meter m1" in refused
@@ -319,9 +320,9 @@ def test_a_comment_in_another_encoding_is_left_as_it_is() -> None:
         named = [*command, b"-m", b"comment", b"--comment", comment, b"-j", b"MASQUERADE"]
         subprocess.run(named, check=True)
         subprocess.run([*command, b"-o", b"eth9", b"-j", b"MASQUERADE"], check=True)
-        found = mitigate.apply(places.here(), lambda _: None)
+        found = mitigate.apply(netns_lookup.here(), lambda _: None)
         saved = subprocess.check_output(["iptables-nft-save"])
-        left = rulesets.read(places.here()).exposed
+        left = reader.read(netns_lookup.here()).exposed
         return found.fixed, tuple(rule.text for rule in left), saved.decode("latin-1").splitlines()
 
     fixed, left, saved = in_sandbox(cured)
@@ -339,16 +340,16 @@ def test_the_last_apply_is_reverted_first() -> None:
     def twice() -> tuple[str, int]:
         load("docker.rules", "nft")
         first, second = list[Undo | None](), list[Undo | None]()
-        mitigate.apply(places.here(), first.append)
+        mitigate.apply(netns_lookup.here(), first.append)
         plain = DOCKER.removeprefix("-A POSTROUTING ").split()
         subprocess.run(["iptables-nft", "-t", "nat", "-I", "POSTROUTING", *plain], check=True)
-        mitigate.apply(places.here(), second.append)
+        mitigate.apply(netns_lookup.here(), second.append)
         assert first[-1]
         assert second[-1]
         with pytest.raises(UsageError) as refused:
-            mitigate.revert(places.here(), first[-1])
-        mitigate.revert(places.here(), second[-1])
-        mitigate.revert(places.here(), first[-1])
+            mitigate.revert(netns_lookup.here(), first[-1])
+        mitigate.revert(netns_lookup.here(), second[-1])
+        mitigate.revert(netns_lookup.here(), first[-1])
         return str(refused.value), rules(listing("iptables-nft")).count(DOCKER)
 
     refused, plain = in_sandbox(twice)

@@ -15,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
-from snat_race.interrupt import Interrupt
-from snat_race.kernel import counters, places
+from snat_race.kernel import counters, netns_lookup
 from snat_race.kernel.counters import CONNTRACK, Node
 from snat_race.kernel.tools import where
-from snat_race.kernel.topology import build
+from snat_race.lab.topology import build
+from snat_race.runs.signals import StopSignals
 from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, eventually, in_sandbox, start_cli
 from tests.stage import SECOND_IP, Stage, drop_forwarded
 from tests.test_situations import RACING
@@ -159,15 +159,15 @@ def test_lines_when_piped_a_warning_in_a_container_and_little_work() -> None:
 def test_a_live_table_on_a_terminal_marks_what_changed() -> None:
     from rich.console import Console
 
-    from snat_race.analysis.node import PER_CPU, ConntrackRise, Watched
-    from snat_race.report.watch import live_table
+    from snat_race.report.live.watch_table import live_table
+    from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
 
     rise = {name: [0, 0] for name in PER_CPU} | {"insert_failed": [0, 7]}
-    lap = Watched(
+    lap = CounterDelta(
         netns="x",
         began_at="",
         elapsed_s=1,
-        conntrack=ConntrackRise(**rise, count=3, max=9),
+        conntrack=ConntrackDelta(**rise, count=3, max=9),
         tcp={"ListenDrops": 2},
     )
     console = Console(width=100, force_terminal=True, record=True, file=io.StringIO())
@@ -215,9 +215,9 @@ def test_connects_whose_syn_was_lost_are_counted_by_how_often(tmp_path: Path) ->
 def test_a_namespace_is_found_by_pid_and_path() -> None:
     import os
 
-    own = places.here()
+    own = netns_lookup.here()
     for name in (str(os.getpid()), "/proc/self/ns/net"):
-        assert places.same(own, places.find(name, "--netns"))
+        assert netns_lookup.same(own, netns_lookup.find(name, "--netns"))
 
 
 def test_watch_needs_prometheus_client_and_says_so(tmp_path: Path) -> None:
@@ -240,7 +240,9 @@ def test_a_watch_ends_with_what_it_watches(tmp_path: Path) -> None:
     def ended() -> tuple[int | None, str, str]:
         counters.read_conntrack(build(2).source)  # so that conntrack is there
         child = subprocess.Popen(["unshare", "-n", "sleep", "50"])
-        eventually(lambda: not places.same(places.here(), places.find(str(child.pid), "x")))
+        eventually(
+            lambda: not netns_lookup.same(netns_lookup.here(), netns_lookup.find(str(child.pid), "x"))
+        )
         watch = start_cli("watch", "--netns", str(child.pid), "-i", "100ms", "--output", str(out))
         assert watch.stdout
         watch.stdout.readline()
@@ -255,16 +257,16 @@ def test_a_watch_ends_with_what_it_watches(tmp_path: Path) -> None:
 
 
 def test_a_namespace_of_two_names_is_watched_once() -> None:
-    assert len(places.find_all([str(os.getpid()), "/proc/self/ns/net"], "x")) == 1
+    assert len(netns_lookup.find_all([str(os.getpid()), "/proc/self/ns/net"], "x")) == 1
 
 
 def test_a_signal_wakes_who_waits() -> None:
     """A lock in the handler, as threading.Event has one, stopped one of some 150 waits for good."""
-    with Interrupt() as warm:
+    with StopSignals() as warm:
         assert not warm.wait(0)
     began_s = time.monotonic()
     for microseconds in range(1, 200):
-        with Interrupt() as interrupt:
+        with StopSignals() as interrupt:
             signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
             signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
             assert interrupt.wait(10)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snat_race.analysis.forecast import DRAWN_PORTS, Traffic, forecast, lost_per_s
-from snat_race.analysis.window import Sweep
+from snat_race.analysis.race_window import Sweep
 
 SWEEP_NS = 10_000
 

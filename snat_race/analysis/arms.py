@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from snat_race.analysis.comparison import Arm, Compared, compare
-from snat_race.analysis.model import Result
-from snat_race.analysis.result import ClientResult, LabResult, MergedResult, Summary
+from snat_race.results.model import Result
+from snat_race.results.schema import ClientResult, LabResult, MergedResult, Summary
 
 _MOST_UNEVEN = 0.1
 _ENVIRONMENT = ("kernel", "machine", "cpus", "usable_cpus")

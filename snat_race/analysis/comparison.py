@@ -17,7 +17,7 @@ from snat_race.analysis.intervals import (
     student_widening,
     wilson,
 )
-from snat_race.analysis.model import SCHEMA_VERSION, Model
+from snat_race.results.model import SCHEMA_VERSION, Model
 
 Word = Literal["fewer", "more", "no difference detected", "inconclusive"]
 

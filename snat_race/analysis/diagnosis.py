@@ -2,9 +2,10 @@
 what no counter accounts for unexplained.
 """
 
-from snat_race.analysis.cause import Cause
-from snat_race.analysis.node import Kernel
-from snat_race.analysis.suspects import Nat, at_nat, beyond_nat, exhausted_at_most, late
+from snat_race.analysis.candidate_causes import at_nat, beyond_nat, exhausted_at_most, late
+from snat_race.results.cause import Cause
+from snat_race.results.counters import KernelCounters
+from snat_race.results.nat import Nat
 
 DEFAULT_NAT = Nat()
 UNPROVEN = frozenset({"inconclusive", "unexplained", "filtered", "not_watched"})
@@ -27,7 +28,7 @@ _BY_ERROR = {
 def diagnose(
     attempted: int,
     errors: dict[str, int],
-    kernel: Kernel,
+    kernel: KernelCounters,
     *,
     nat: Nat = DEFAULT_NAT,
     answered_late: int = 0,
@@ -94,7 +95,7 @@ def _by_error(name: str, count: int) -> Cause:
     )
 
 
-def _unaccounted(losses: int, kernel: Kernel, *, nothing_came: bool) -> Cause:
+def _unaccounted(losses: int, kernel: KernelCounters, *, nothing_came: bool) -> Cause:
     """Say what can be said of losses without a counter.
 
     A packet that a firewall drops raises no counter but the rule's own (measured, in raw, FORWARD,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from snat_race.analysis.result import Forecast
+from snat_race.results.schema import Forecast
 
 DRAWN_PORTS = 64512  # get_unique_tuple() in nf_nat_core.c searches 1024 to 65535
 _SECONDS_AN_HOUR = 3600

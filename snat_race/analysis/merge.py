@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.intervals import wilson
-from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
-from snat_race.analysis.result import ClientResult, MergedResult, Source, Summary, WatchResult
 from snat_race.analysis.summary import from_histogram, lost_again
-from snat_race.analysis.suspects import Nat, exhausted_over
+from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed, total_of
+from snat_race.results.nat import Nat
+from snat_race.results.schema import ClientResult, MergedResult, Source, Summary, WatchResult
 
 _ADDED = ("attempted", "connected", "failed", "late", "overruns", "cut_short")
 _LATENCIES = {
@@ -120,14 +121,14 @@ def seconds(instant: str) -> float:
     return datetime.fromisoformat(instant).replace(tzinfo=UTC).timestamp()
 
 
-def _laps(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> list[Watched]:
+def _laps(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> list[CounterDelta]:
     """Return what was counted while the clients ran, each namespace once: by whoever read it longest."""
     began_s = min(seconds(each.started_at) for each in clients) - _SLACK_S
     ended_s = max(seconds(each.started_at) + each.elapsed_s for each in clients) + _SLACK_S
-    readers: dict[tuple[str, int, str], list[list[Watched]]] = {}
+    readers: dict[tuple[str, int, str], list[list[CounterDelta]]] = {}
     every: list[ClientResult | WatchResult] = [*watches, *clients]
     for result in every:
-        own: dict[tuple[str, int, str], list[Watched]] = {}
+        own: dict[tuple[str, int, str], list[CounterDelta]] = {}
         for lap in _read_by(result):
             node = str(result.environment.get("boot_id", ""))
             own.setdefault((node, lap.inode, "" if lap.inode else lap.netns), []).append(lap)
@@ -142,18 +143,18 @@ def _laps(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> li
     ]
 
 
-def _read_by(result: ClientResult | WatchResult) -> Iterable[Watched]:
+def _read_by(result: ClientResult | WatchResult) -> Iterable[CounterDelta]:
     if isinstance(result, WatchResult):
         return result.periods or ([result.total] if result.total else [])
     return [lap for each in result.periods for lap in each.watched] or result.summary.watched
 
 
 def _kernel(
-    clients: Sequence[ClientResult], watches: Sequence[WatchResult], laps: Sequence[Watched], nat: Nat
-) -> Kernel:
+    clients: Sequence[ClientResult], watches: Sequence[WatchResult], laps: Sequence[CounterDelta], nat: Nat
+) -> KernelCounters:
     """Add up what was counted. The readers' own count of exhausted searches is of shorter laps."""
     known = [each.exhausted for each in watches] + [each.kernel.exhausted or 0 for each in clients]
-    return Kernel(
+    return KernelCounters(
         source=conntrack_of(laps),
         exhausted=min(exhausted_over(laps, nat), sum(known)),
         source_tcp=summed(lap.tcp for lap in laps),
@@ -162,7 +163,7 @@ def _kernel(
     )
 
 
-def _periods(clients: Sequence[ClientResult], laps: Sequence[Watched]) -> list[Summary]:
+def _periods(clients: Sequence[ClientResult], laps: Sequence[CounterDelta]) -> list[Summary]:
     """Return the periods of all, by wall-clock time: as long as the longest of theirs.
 
     A period belongs to the bin that holds its middle; a lap of a watch that reaches beyond the first
@@ -180,7 +181,7 @@ def _periods(clients: Sequence[ClientResult], laps: Sequence[Watched]) -> list[S
     bins: dict[int, list[Summary]] = {}
     for each in every:
         bins.setdefault(at(each.began_at or "", each.elapsed_s), []).append(each)
-    watched: dict[int, list[Watched]] = {}
+    watched: dict[int, list[CounterDelta]] = {}
     for lap in laps:
         number = max(min(bins), min(max(bins), at(lap.began_at, lap.elapsed_s)))
         watched.setdefault(number, []).append(lap)

@@ -5,12 +5,12 @@ killed. Pure.
 from collections.abc import Sequence
 from typing import Any
 
+from snat_race.analysis.candidate_causes import exhausted_over, of_node
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.merge import merged_summary
-from snat_race.analysis.node import Kernel, Watched, conntrack_of, summed, total_of
-from snat_race.analysis.result import ClientResult, Started, Summary, WatchResult
 from snat_race.analysis.summary import lost_again
-from snat_race.analysis.suspects import exhausted_over, of_node
+from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed, total_of
+from snat_race.results.schema import ClientResult, Started, Summary, WatchResult
 
 
 def so_far(events: Sequence[dict[str, Any]]) -> dict[str, Any] | ClientResult | WatchResult | None:
@@ -33,13 +33,13 @@ def so_far(events: Sequence[dict[str, Any]]) -> dict[str, Any] | ClientResult | 
     started = Started.model_validate(events[kinds.index("start")])
     if started.kind == "client":
         return _client(started, [Summary.model_validate(each.get("summary")) for each in periods])
-    return _watch(started, [Watched.model_validate(each) for each in periods])
+    return _watch(started, [CounterDelta.model_validate(each) for each in periods])
 
 
 def _client(started: Started, periods: list[Summary]) -> ClientResult:
     summary, nat = merged_summary(periods), started.nat or DEFAULT_NAT
     watched = [lap for each in periods for lap in each.watched]
-    kernel = Kernel(
+    kernel = KernelCounters(
         source=conntrack_of(watched),
         exhausted=exhausted_over(watched, nat),
         source_tcp=summed(each.tcp for each in watched),
@@ -58,10 +58,10 @@ def _client(started: Started, periods: list[Summary]) -> ClientResult:
     )
 
 
-def _watch(started: Started, periods: list[Watched]) -> WatchResult:
+def _watch(started: Started, periods: list[CounterDelta]) -> WatchResult:
     total, nat = total_of(periods), started.nat or DEFAULT_NAT
     exhausted = exhausted_over(periods, nat)
-    kernel = Kernel(
+    kernel = KernelCounters(
         source=conntrack_of(periods),
         exhausted=exhausted,
         source_tcp=total.tcp if total else {},

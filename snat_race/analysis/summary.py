@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.intervals import wilson
-from snat_race.analysis.result import Latency, Summary
-from snat_race.load import sample
+from snat_race.results import sample
+from snat_race.results.schema import Latency, Summary
 
 Samples = NDArray[Any]
 

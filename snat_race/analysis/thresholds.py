@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from snat_race.analysis.cause import Cause
 from snat_race.analysis.diagnosis import UNPROVEN
-from snat_race.analysis.result import Summary
+from snat_race.results.cause import Cause
+from snat_race.results.schema import Summary
 
 
 @dataclass(frozen=True, slots=True)

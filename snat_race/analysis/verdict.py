@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from snat_race.analysis.cause import Cause
+from snat_race.analysis.candidate_causes import RARE
 from snat_race.analysis.intervals import FEW_LOSSES, by_chance, dispersion, reduction
-from snat_race.analysis.result import Mitigation, Outcome, Summary, VariantResult, Verdict
-from snat_race.analysis.suspects import RARE
+from snat_race.results.cause import Cause
+from snat_race.results.schema import Mitigation, Outcome, Summary, VariantResult, Verdict
 
 FEWEST_PAIRS = 100
 _MOST_OTHERS = 0.05  # other failures for each SYN lost to the race, before they blur its rates ...
@@ -81,7 +81,7 @@ def pairs_of(periods: list[Summary]) -> list[tuple[int, int]]:
 def discounted(collisions: int, paired: int, spread: float) -> tuple[float, float]:
     """Return counts that carry as much weight as the given ones do under this dispersion.
 
-    Rounds with next to no collisions do not drift, so they keep their weight.
+    RoundControl with next to no collisions do not drift, so they keep their weight.
     """
     weight = spread if collisions >= FEW_LOSSES else 1.0
     return collisions / weight, paired / weight

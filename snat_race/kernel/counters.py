@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel.netns import Namespace
+from snat_race.results.counters import ConntrackDelta, CounterDelta
 
 CONNTRACK = (
     "insert_failed",
@@ -212,3 +213,17 @@ def total(readings: Iterable[Reading]) -> Reading:
         for name, values in reading.items():
             summed[name] = [a + b for a, b in zip(summed.get(name, [0] * len(values)), values, strict=True)]
     return summed
+
+
+def watched(netns: str, began_at: str, rise: Snapshot, inode: int = 0) -> CounterDelta:
+    """Return a rise as results have it."""
+    return CounterDelta(
+        netns=netns,
+        inode=inode,
+        began_at=began_at,
+        elapsed_s=round(rise.at_s, 6),
+        conntrack=ConntrackDelta(**rise.conntrack, count=rise.count, max=rise.max)
+        if rise.conntrack
+        else None,
+        tcp={name: values[0] for name, values in rise.tcp.items()},
+    )

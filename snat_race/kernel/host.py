@@ -8,12 +8,14 @@ import re
 import resource
 import socket
 import struct
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel.netns import Namespace
 
 _SYSCTLS = (
     "net.ipv4.ip_local_port_range",
@@ -114,3 +116,9 @@ def _checksums(sock: socket.socket, device: str) -> bool:
     except OSError:
         return False
     return bool(value[1])
+
+
+def utc_now() -> str:
+    """Return the time as results have it, to the millisecond."""
+    text = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

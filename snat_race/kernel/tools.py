@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel.listing import printable
-from snat_race.kernel.namespaces import Namespace
+from snat_race.kernel.netns import Namespace
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
 _XTABLES_LOCK = "/run/xtables.lock"
@@ -50,6 +49,11 @@ def run(
     except PermissionError as refused:
         said = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
         return Finished(command, _MAY_NOT_RUN, "", said)
+
+
+def printable(text: str) -> str:
+    """Return what a tool printed with the bytes that are no UTF-8 escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def said(done: Finished) -> str:

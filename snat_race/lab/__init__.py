@@ -1,1 +1,1 @@
-"""Experiments on this machine's kernel: a scenario, set up as a rig, measured variant by variant."""
+"""Experiments on this machine's kernel: a scenario, set up as a testbed, measured variant by variant."""

@@ -1,26 +1,24 @@
-"""One experiment: every variant in turns, on one rig -> a result."""
+"""One experiment: every variant in turns, on one testbed -> a result."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from snat_race.analysis.result import LabResult, Summary, UnavailableVariant
+from snat_race.analysis.race_window import Sweep
 from snat_race.analysis.summary import Meetings, Total, meetings, period
 from snat_race.analysis.verdict import between_rounds, judge
-from snat_race.analysis.window import Sweep
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
-from snat_race.interrupt import Interrupt
-from snat_race.kernel import counters
-from snat_race.kernel.choices import Caches
-from snat_race.kernel.nat import Variant
-from snat_race.lab.measured import Measured
-from snat_race.lab.rig import Rig
-from snat_race.lab.scenario import Scenario
-from snat_race.options import LabOptions
-from snat_race.record import Record, utc_now
-from snat_race.watcher import watched
+from snat_race.kernel import counters, host
+from snat_race.kernel.host import utc_now
+from snat_race.lab.measurement import VariantMeasurement
+from snat_race.lab.scenarios import Scenario
+from snat_race.lab.settings import Caches, LabSettings
+from snat_race.lab.testbed import Testbed
+from snat_race.lab.variants import Variant
+from snat_race.results.schema import Summary, UnavailableVariant, VariantResult, Verdict, Window
 
 _LONGEST_ROUND_S = 0.5
 _SLOTS_A_ROUND = 20
@@ -41,26 +39,37 @@ class Progress(Protocol):
         """Note what a round came to."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What an experiment came to: the fields of a result that are not of the run."""
+
+    interrupted: bool
+    variants: list[VariantResult]
+    unavailable: list[UnavailableVariant]
+    verdict: Verdict
+    window: Window | None
+
+
 class _Bench:
-    """Runs rounds on a rig and adds them up."""
+    """Runs rounds on a testbed and adds them up."""
 
-    def __init__(self, options: LabOptions, rig: Rig, interrupt: Interrupt) -> None:
-        self._options, self._rig, self._interrupt = options, rig, interrupt
+    def __init__(self, settings: LabSettings, testbed: Testbed, cancelled: Callable[[], bool]) -> None:
+        self._settings, self._testbed, self._cancelled = settings, testbed, cancelled
 
-    def measure(self, into: Measured, duration_s: float) -> bool:
+    def measure(self, into: VariantMeasurement, duration_s: float) -> bool:
         """Run one round and add it up; False, and nothing added, if it was interrupted."""
-        rig, fleet, source = self._rig, self._rig.fleet, self._rig.topology.source
-        rig.firewall.install(into.variant)
-        rig.forget()
+        testbed, pool, source = self._testbed, self._testbed.pool, self._testbed.topology.source
+        testbed.firewall.install(into.variant)
+        testbed.forget()
         began_at, began_s = utc_now(), time.monotonic()
-        before, tally, accepted = rig.read(), fleet.tally(), rig.server.accepted
-        drained = fleet.round(duration_s, every_s=_DRAIN_S, sweep_ns=into.sweep_ns)
+        before, tally, accepted = testbed.read(), pool.tally(), testbed.server.accepted
+        drained = pool.round(duration_s, every_s=_DRAIN_S, sweep_ns=into.sweep_ns)
         samples = [taken for each in drained for taken in each]
-        rig.server.require_alive()
-        if self._interrupt.requested:
+        testbed.server.require_alive()
+        if self._cancelled():
             return False
         elapsed_s = time.monotonic() - began_s
-        met = meetings(samples, self._options.interval_us * 1000)
+        met = meetings(samples, self._settings.interval_us * 1000)
         if into.sweep:
             into.sweep.add(self._offsets_ns(met, into.sweep_ns), met.losers > 0)
         connected = into.total.recorded - into.total.failed
@@ -68,17 +77,20 @@ class _Bench:
             into.total.add(taken)
         connected = into.total.recorded - into.total.failed - connected
         into.accepted += self._accepted_since(accepted, connected)
-        counted = fleet.tally().since(tally)
+        counted = pool.tally().since(tally)
         into.tally = into.tally.plus(counted)
         if into.variant.command and not into.translated:
             into.translated = counters.any_translated(source)
-        risen = [watched(name, began_at, now.since(before[name])) for name, now in rig.read().items()]
+        risen = [
+            counters.watched(name, began_at, now.since(before[name]))
+            for name, now in testbed.read().items()
+        ]
         into.periods.append(
             period(np.concatenate(samples), counted, elapsed_s).model_copy(
                 update={
                     "began_at": began_at,
                     "watched": risen,
-                    **(met.pairs._asdict() if rig.scenario.meets else {}),
+                    **(met.pairs._asdict() if testbed.scenario.meets else {}),
                 }
             )
         )
@@ -86,9 +98,9 @@ class _Bench:
 
     def _offsets_ns(self, met: Meetings, sweep_ns: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Return the offset between the two dials of each pair."""
-        schedules = [berth.plan.schedule for berth in self._rig.berths]
+        schedules = [placement.config.schedule for placement in self._testbed.placements]
         moving = {each.lane: each for each in schedules if each and each.sweeps}
-        number = self._rig.fleet.round_number
+        number = self._testbed.pool.round_number
         first = moving[0]
         offsets = [
             moving[first.lane_of(port, number)].swept_ns(port, number, sweep_ns)
@@ -100,15 +112,19 @@ class _Bench:
         """Return how many connections were accepted; the acceptor works in batches, so give it
         time to catch up.
         """
-        server, deadline = self._rig.server, time.monotonic() + _CATCH_UP_S
+        server, deadline = self._testbed.server, time.monotonic() + _CATCH_UP_S
         while server.accepted - earlier < expected and time.monotonic() < deadline:
             time.sleep(_CATCH_UP_POLL_S)
         return server.accepted - earlier
 
 
 def run(
-    options: LabOptions, scenario: Scenario, variants: Sequence[Variant], progress: Progress
-) -> LabResult:
+    settings: LabSettings,
+    scenario: Scenario,
+    variants: Sequence[Variant],
+    progress: Progress,
+    cancelled: Callable[[], bool],
+) -> Outcome:
     """Measure every variant in interleaved rounds: A B B A A B B A.
 
     Drift of the machine then hits all variants alike. An interrupt ends the run after the rounds
@@ -121,36 +137,37 @@ def run(
         UsageError: a rule of the user's was refused.
 
     """
-    record = Record()
-    with Interrupt() as interrupt, Rig(options, scenario, interrupt) as rig:
-        available, unavailable = _loadable(rig, variants)
-        rig.set_up_source()
-        measured = [Measured(variant, Total(options.interval_us * 1000)) for variant in available]
-        going = _run_rounds(_Bench(options, rig, interrupt), options, measured, progress)
+    with Testbed(settings, scenario, cancelled) as testbed:
+        available, unavailable = _loadable(testbed, variants)
+        testbed.set_up_source()
+        measured = [
+            VariantMeasurement(variant, Total(settings.interval_us * 1000)) for variant in available
+        ]
+        going = _run_rounds(_Bench(settings, testbed, cancelled), settings, measured, progress)
     swept = measured.pop() if measured[-1].sweep else None
     if not all(each.periods for each in measured):
         raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
-    cpus = len(options.cpus or record.environment["usable_cpus"])
+    cpus = len(settings.cpus or host.usable_cpus())
     spread = between_rounds(each.rounds for each in measured)
-    results = [each.result(rig, spread, cpus) for each in measured]
-    return LabResult(
-        **record.fields(),
+    results = [each.result(testbed, spread, cpus) for each in measured]
+    return Outcome(
         interrupted=not going,
-        spec=options.spec(),
         variants=results,
         unavailable=unavailable,
         verdict=judge(results, cpus),
-        window=swept.window(options.caches.value) if swept else None,
+        window=swept.window(settings.caches.value) if swept else None,
     )
 
 
-def _loadable(rig: Rig, variants: Sequence[Variant]) -> tuple[list[Variant], list[UnavailableVariant]]:
+def _loadable(
+    testbed: Testbed, variants: Sequence[Variant]
+) -> tuple[list[Variant], list[UnavailableVariant]]:
     """Load every variant once; return those that can be, and why the others cannot."""
     available, unavailable = [], []
     for variant in variants:
         try:
-            rig.require_trackable(variant)
-            rig.firewall.install(variant)
+            testbed.require_trackable(variant)
+            testbed.firewall.install(variant)
             available.append(variant)
         except Unavailable as refused:
             unavailable.append(UnavailableVariant(name=variant.name, reason=str(refused)))
@@ -159,20 +176,22 @@ def _loadable(rig: Rig, variants: Sequence[Variant]) -> tuple[list[Variant], lis
     return available, unavailable
 
 
-def _run_rounds(bench: _Bench, options: LabOptions, measured: list[Measured], progress: Progress) -> bool:
+def _run_rounds(
+    bench: _Bench, settings: LabSettings, measured: list[VariantMeasurement], progress: Progress
+) -> bool:
     """Warm up, then run all rounds; whether they were all run. A sweep is put last in the list."""
-    rounds = _rounds(options, len(measured))
+    rounds = _rounds(settings, len(measured))
     turns = [
-        (each, options.duration_s / rounds) for n in range(rounds) for each in measured[:: 1 - n % 2 * 2]
+        (each, settings.duration_s / rounds) for n in range(rounds) for each in measured[:: 1 - n % 2 * 2]
     ]
     first = measured[0].variant
-    if options.window_s:
-        sweep_ns = _SWEEP_COLD_NS if options.caches is Caches.cold else _SWEEP_NS
-        measured.append(Measured(first, Total(0), Sweep(sweep_ns), sweep_ns))
-        sweeps = max(8, round(options.window_s / _LONGEST_ROUND_S))
-        turns += [(measured[-1], options.window_s / sweeps)] * sweeps
+    if settings.window_s:
+        sweep_ns = _SWEEP_COLD_NS if settings.caches is Caches.cold else _SWEEP_NS
+        measured.append(VariantMeasurement(first, Total(0), Sweep(sweep_ns), sweep_ns))
+        sweeps = max(8, round(settings.window_s / _LONGEST_ROUND_S))
+        turns += [(measured[-1], settings.window_s / sweeps)] * sweeps
     total_s = sum(duration_s for _, duration_s in turns)
-    going, done_s = bench.measure(Measured(first, Total(0)), _WARM_UP_S), 0.0
+    going, done_s = bench.measure(VariantMeasurement(first, Total(0)), _WARM_UP_S), 0.0
     for each, duration_s in turns:
         if not going:
             break
@@ -184,8 +203,8 @@ def _run_rounds(bench: _Bench, options: LabOptions, measured: list[Measured], pr
     return going
 
 
-def _rounds(options: LabOptions, variants: int) -> int:
+def _rounds(settings: LabSettings, variants: int) -> int:
     """Return how many rounds each variant has: enough of all to see how far they drift."""
-    wanted = max(round(options.duration_s / _LONGEST_ROUND_S), min(8, 16 // variants), 4)
-    possible = options.duration_s * 1e6 / (_SLOTS_A_ROUND * options.interval_us)
+    wanted = max(round(settings.duration_s / _LONGEST_ROUND_S), min(8, 16 // variants), 4)
+    possible = settings.duration_s * 1e6 / (_SLOTS_A_ROUND * settings.interval_us)
     return max(2, min(wanted, int(possible)))

@@ -7,21 +7,21 @@ Nothing in this module, or below it, may import numpy or start a thread.
 import time
 from itertools import islice
 
-from snat_race.load.exchange import DialPlan, maker, times_resent
-from snat_race.load.pace import FlatOut, Pace, Rendezvous, Ticker
-from snat_race.load.rehearsal import rehearser
+from snat_race.load.pacers import FlatOutPacer, Pacer, RendezvousPacer, TickerPacer
 from snat_race.load.ring import ATTEMPTED, QUOTA, RESENT, Ring
-from snat_race.load.rounds import Rounds
-from snat_race.load.sample import LATENCY_SHIFT, PORT_SHIFT, pack
+from snat_race.load.round_control import RoundControl
+from snat_race.load.sockets import DialerConfig, maker, times_resent
+from snat_race.load.warmup import rehearser
+from snat_race.results.sample import LATENCY_SHIFT, PORT_SHIFT, pack
 
 _SYN_RESENT_NS = 900_000_000  # tcp_timeout_init() is 1 s; timers count in ticks
 
 
-def dial(plan: DialPlan, rounds: Rounds, ring: Ring) -> None:
+def dial(config: DialerConfig, rounds: RoundControl, ring: Ring) -> None:
     """Dial round after round until the parent stops us."""
-    pace = _pace(plan, rounds, ring)
-    words, make, wait, store = ring.words, maker(plan), pace.wait, ring.writer()
-    clock, remote = time.monotonic_ns, plan.remote
+    pace = _pace(config, rounds, ring)
+    words, make, wait, store = ring.words, maker(config), pace.wait, ring.writer()
+    clock, remote = time.monotonic_ns, config.remote
     for begin_ns in rounds.attend(ring):
         for port in islice(pace.slots(begin_ns), words[QUOTA]):
             words[ATTEMPTED] += 1
@@ -42,9 +42,9 @@ def dial(plan: DialPlan, rounds: Rounds, ring: Ring) -> None:
             sock.close()
 
 
-def _pace(plan: DialPlan, rounds: Rounds, ring: Ring) -> Pace:
-    if plan.schedule:
-        return Rendezvous(rounds, ring, plan.schedule, plan.readiness, rehearser(plan))
-    if plan.interval_us:
-        return Ticker(rounds, ring, plan.interval_us * 1000)
-    return FlatOut(rounds)
+def _pace(config: DialerConfig, rounds: RoundControl, ring: Ring) -> Pacer:
+    if config.schedule:
+        return RendezvousPacer(rounds, ring, config.schedule, config.readiness, rehearser(config))
+    if config.interval_us:
+        return TickerPacer(rounds, ring, config.interval_us * 1000)
+    return FlatOutPacer(rounds)

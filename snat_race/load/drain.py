@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from snat_race.load.ring import HEAD, TAIL, Ring
-from snat_race.load.sample import FIELDS
+from snat_race.results.sample import FIELDS
 
 if TYPE_CHECKING:
-    from snat_race.load.sample import Samples
+    from snat_race.results.sample import Samples
 
 
 class Drain:

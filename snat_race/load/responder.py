@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from mmap import mmap
 from typing import Self
 
-from snat_race.load.crew import Crew
+from snat_race.load.worker_processes import WorkerProcesses
 
 _LONGEST_REQUEST = 2048
 
 
-class Responder:
+class UdpServer:
     """One process that answers on ``port`` of every address. A context manager."""
 
     def __init__(self, family: int, addresses: Sequence[str], port: int) -> None:
         self._count = memoryview(mmap(-1, 8)).cast("Q")
-        self._crew = Crew()
+        self._processes = WorkerProcesses()
         self._stop_r, self._stop_w = os.pipe()
         self._sockets = []
         for ip in addresses:
@@ -27,8 +27,8 @@ class Responder:
 
     def __enter__(self) -> Self:
         try:
-            self._crew.fork("responder", self._respond)
-            self._crew.wait_ready()
+            self._processes.fork("responder", self._respond)
+            self._processes.wait_ready()
         except BaseException:
             self.__exit__()
             raise
@@ -36,8 +36,8 @@ class Responder:
 
     def __exit__(self, *_: object) -> None:
         os.write(self._stop_w, b"stop")
-        self._crew.stop(grace_s=1.0)
-        self._crew.__exit__()
+        self._processes.stop(grace_s=1.0)
+        self._processes.__exit__()
         for end in (self._stop_r, self._stop_w):
             os.close(end)
         for sock in self._sockets:
@@ -55,7 +55,7 @@ class Responder:
             SnatRaceError: it has died.
 
         """
-        self._crew.require_alive()
+        self._processes.require_alive()
 
     def _respond(self) -> None:
         """Answer until the parent writes into the stop pipe."""

@@ -11,7 +11,7 @@ The reader is in ``drain.py``: this side must not import numpy.
 from collections.abc import Callable
 from mmap import mmap
 
-from snat_race.load.sample import SIZE_BYTES
+from snat_race.results.sample import SIZE_BYTES
 
 _WORD_BYTES = 8
 _HEADER_WORDS = 32

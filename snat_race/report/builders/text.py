@@ -1,0 +1,142 @@
+"""Results as text. The block of a period is the ancestor's, to the letter; ours stands below."""
+
+import os
+from collections import Counter
+from datetime import UTC, datetime
+from errno import EINPROGRESS
+
+from snat_race.analysis.pairing import silent_zero
+from snat_race.analysis.summary import Failure
+from snat_race.analysis.verdict import ADVERSARIAL
+from snat_race.report.builders.counters import rise_line
+from snat_race.results.cause import Cause
+from snat_race.results.schema import ClientResult, Latency, Summary
+
+_MS = 1e6
+_TIMES = {"0": "never", "1": "once", "2": "twice", "7": "7 times or more"}
+
+
+def stamp(instant_ns: int) -> str:
+    """Return a CLOCK_REALTIME instant as local time, to the millisecond."""
+    local = datetime.fromtimestamp(instant_ns / 1e9, UTC).astimezone()
+    return local.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def failure_line(failure: Failure) -> str:
+    """Return one failed dial, as the ancestor logs it."""
+    timed_out = failure.errno == EINPROGRESS
+    why = "i/o timeout" if timed_out else f"connect: {os.strerror(failure.errno).lower()}"
+    return (
+        f"{stamp(failure.ended_ns)} error after {failure.latency_ns // 1_000_000}ms, "
+        f'err: "dial tcp {failure.source}->{failure.remote}: {why}"'
+    )
+
+
+def untold_line(now_ns: int, untold: Counter[str]) -> str:
+    """Count the failures of a period that had no line of their own."""
+    causes = ", ".join(f"{count:,} {name}" for name, count in untold.most_common())
+    return f"{stamp(now_ns)} and {untold.total():,} more errors in this period: {causes}"
+
+
+def period_block(now_ns: int, summary: Summary, seconds: int, failed: int, total: int) -> str:
+    """Return the ancestor's block for one period; ``failed`` and ``total`` count since the start."""
+    every = summary.latency_all_ns
+    if not every:
+        return f"{stamp(now_ns)} No request completed in the current time frame"
+    recorded = summary.attempted - summary.overruns
+    return (
+        f"{stamp(now_ns)} Summary of the last {seconds} seconds:\n"
+        f"             Max response time: {every.max / _MS:5.1f}ms\n"
+        f"                 99 percentile: {every.p99 / _MS:5.1f}ms\n"
+        f"                 95 percentile: {every.p95 / _MS:5.1f}ms\n"
+        f"                        median: {every.p50 / _MS:5.1f}ms\n"
+        f"                  Request Rate: {round(recorded / summary.elapsed_s):5d}req/s\n"
+        "\n"
+        f"Requests since start (error/total): {failed:5d}/{total}\n"
+    )
+
+
+def period_extra(summary: Summary) -> str:
+    """Return what we add below a period's block; empty if there is nothing to say."""
+    doubts = [f"late slots: {summary.late:,}"] if summary.late else []
+    if summary.overruns:
+        doubts.append(f"overruns: {summary.overruns:,} samples dropped, the ring was full")
+    if summary.syn_resent:
+        doubts.append(f"slow: {slow_text(summary.syn_resent)}")
+    lines = ["  ".join(doubts)] if doubts else []
+    return "\n".join(lines + [f"{each.netns}: {rise_line(each)}" for each in summary.watched])
+
+
+def slow_text(syn_resent: dict[str, int]) -> str:
+    """Count the connects that were slow by how often their SYN was sent again, which the last count
+    does not tell beyond.
+    """
+    again = [f"{_TIMES.get(times, times + ' times')} {count:,}" for times, count in syn_resent.items()]
+    return f"SYN retransmitted: {', '.join(again)}"
+
+
+def client_summary(result: ClientResult) -> str:
+    """Return the final summary of a client's run."""
+    summary = result.summary
+    low, high = summary.loss_rate_ci95
+    rate = f"{percent(summary.loss_rate)} (95 % interval {percent(low)} to {percent(high)})"
+    causes = ", ".join(f"{name} {count:,}" for name, count in summary.errors.items()) or "none"
+    lines = [
+        f"Summary of the whole run ({summary.elapsed_s:.1f} s):",
+        f"  attempted   {summary.attempted:>12,}   {summary.rate_per_s:,.0f} a second",
+        f"  connected   {summary.connected:>12,}",
+        f"  failed      {summary.failed:>12,}   {rate}",
+        f"  errors      {causes}",
+        f"  late slots  {summary.late:>12,}   not dialled: a dial was in flight, or being prepared",
+        f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
+        f"  cut short   {summary.cut_short:>12,}   in flight at the stop; not counted above",
+        *([f"  slow        {_slow(summary)}"] if summary.syn_resent else []),
+        "  latency          p50       p90       p95       p99     p99.9       max",
+        _latency_line("connected", summary.latency_ns),
+        _latency_line("all", summary.latency_all_ns),
+        _latency_line("from slot", summary.latency_from_slot_ns),
+    ]
+    lines += [f"  {each.netns}: {rise_line(each)}" for each in summary.watched]
+    lines += [line for cause in result.diagnosis for line in cause_lines(cause)]
+    if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
+        lines.append(f"  {ADVERSARIAL}")
+    if silence := silent_zero(result):
+        lines.append(f"  {silence}.")
+    return "\n".join(lines)
+
+
+def cause_lines(cause: Cause) -> list[str]:
+    """Return a cause, its evidence and what to do about it."""
+    return [
+        f"  {cause.losses:,} x {cause.cause}: {cause.evidence}.",
+        f"  To do about {cause.cause}: {cause.advice}.",
+    ]
+
+
+def _slow(summary: Summary) -> str:
+    slow = sum(summary.syn_resent.values())
+    return f"{slow:>12,}   connects of over 0.9 s. {slow_text(summary.syn_resent)}"
+
+
+def _latency_line(name: str, latency: Latency | None) -> str:
+    if not latency:
+        return f"  {name:<10}" + 6 * "         -"
+    values = (latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max)
+    return f"  {name:<10}" + "".join(f"{human(value):>10}" for value in values)
+
+
+def percent(share: float) -> str:
+    """Return a share as percentage, with more digits where it is close to, but not, 0 or 100 %."""
+    if 0 < share < 0.01:
+        return f"{share * 100:.2g}%"
+    return f"{share:.3%}" if 0.999 <= share < 1 else f"{share:.1%}"
+
+
+def human(duration_ns: float) -> str:
+    """Return a duration with three digits and a fitting unit."""
+    value, unit = float(duration_ns), "ns"
+    for bigger in ("us", "ms", "s"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, bigger
+    return f"{value:.0f}{unit}" if value >= 999.5 else f"{value:.3g}{unit}"

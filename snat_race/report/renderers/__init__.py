@@ -1,0 +1,1 @@
+"""From a document to text, Markdown, HTML and the rest."""

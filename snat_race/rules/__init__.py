@@ -1,0 +1,1 @@
+"""The SNAT rules of a host: read, judged, rewritten, loaded, undone."""

@@ -1,0 +1,1 @@
+"""What a command does, printing nothing: one module a command, and what several of them need."""

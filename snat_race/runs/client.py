@@ -1,0 +1,226 @@
+"""One run of ``client``: pool -> drains -> periods -> a result."""
+
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
+from snat_race.errors import SnatRaceError
+from snat_race.kernel.counters import Node
+from snat_race.kernel.host import utc_now
+from snat_race.load.dialer_pool import DialerPool
+from snat_race.results.cause import Cause
+from snat_race.results.counters import CounterDelta, KernelCounters
+from snat_race.results.nat import Nat
+from snat_race.results.schema import ClientResult, Started, Summary
+from snat_race.runs.counter_monitor import CounterMonitor
+from snat_race.runs.nat_properties import nat_of, rules_for
+from snat_race.runs.run_metadata import RunMetadata
+from snat_race.runs.settings import ClientSettings, Mode
+from snat_race.runs.signals import StopSignals
+from snat_race.runs.worker_placement import Target, placements
+
+_DRAIN_S = 0.2
+MOST_FAILURES_SHOWN = 10
+
+
+class Observer(Protocol):
+    """Who is told of the run's findings as they come."""
+
+    def started(self, lines: list[str], head: Started) -> None:
+        """Note that workers are ready: what they will do, then doubts about it."""
+
+    def failure(self, failure: Failure) -> None:
+        """Note a failed dial; only the first few of each period are told."""
+
+    def period(self, summary: Summary, untold: Counter[str], failed: int, total: int) -> None:
+        """Note the end of a period; ``untold`` counts its other failures."""
+
+    def drained(self, at_s: float, drained: list[Samples], watched: list[CounterDelta]) -> None:
+        """Note each worker's new samples, ``at_s`` after the start, and all that was counted by then."""
+
+
+class _Run:
+    """The accumulating state of one run."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        target: Target,
+        pool: DialerPool,
+        beside: CounterMonitor,
+        observer: Observer,
+    ) -> None:
+        self._settings, self._target, self._pool, self._observer = settings, target, pool, observer
+        self._beside = beside
+        self._resent_since = pool.resent()
+        self._total = Total(settings.dial_interval_us * 1000)
+        self._since, self._began_s, self._began_at = pool.tally(), time.monotonic(), utc_now()
+        self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
+        self.periods: list[Summary] = []
+        # A sample is drained one drain late, so a period is told one drain late, and is whole.
+        self._start_period(self._began_s + _DRAIN_S)
+
+    def _start_period(self, began_s: float) -> None:
+        self._period_began_s, self._period_since = began_s, self._pool.tally()
+        self._period_began_at = utc_now()
+        self._period_resent = self._pool.resent()
+        self._taken: list[Samples] = []
+        self._untold: Counter[str] = Counter()
+        self._shown = 0
+
+    def dial(self) -> str | None:
+        """Have the pool dial until it is over; return the obituary of a worker that died."""
+        settings, fault = self._settings, None
+        try:
+            for samples in self._pool.round(settings.duration_s, settings.count, every_s=_DRAIN_S):
+                self.take(samples)
+                self.end_period_if_due()
+                self.tell(samples)
+        except SnatRaceError as died:
+            fault = f"{died}; the totals up to then are right"
+        self._pool.stop()
+        self.take(self._pool.rest())
+        return fault
+
+    def take(self, drained: list[Samples]) -> None:
+        """Add each worker's samples; tell the first failures of each period, count the others."""
+        ips = self._target.source_ips
+        for index, ip in enumerate(ips):
+            samples = np.concatenate(drained[index :: len(ips)])
+            self._taken.append(samples)
+            self._total.add(samples)
+            told, others = failures(
+                samples,
+                f"[{ip}]" if ":" in ip else ip,
+                self._target.remote_text,
+                self._clock_offset_ns,
+                MOST_FAILURES_SHOWN - self._shown,
+            )
+            self._shown += len(told)
+            self._untold += others
+            for failure in told:
+                self._observer.failure(failure)
+
+    def end_period_if_due(self) -> None:
+        """Close the period once its time is up; look at the counters meanwhile."""
+        self._beside.look()
+        now_s, length_s = time.monotonic(), self._settings.summary_interval_sec
+        elapsed_s = now_s - self._period_began_s
+        if elapsed_s + _DRAIN_S / 2 < length_s:
+            return
+        self._keep_period(elapsed_s)
+        self._observer.period(self.periods[-1], self._untold, self._total.failed, self._total.recorded)
+        self._start_period(now_s)
+
+    def _keep_period(self, elapsed_s: float) -> None:
+        counts = self._pool.tally().since(self._period_since)._replace(cut_short=0)
+        summary = period(np.concatenate(self._taken), counts, elapsed_s)
+        update = {
+            "began_at": self._period_began_at,
+            "watched": self._beside.period(),
+            "syn_resent": self._resent(self._period_resent),
+        }
+        self.periods.append(summary.model_copy(update=update))
+
+    def tell(self, drained: list[Samples]) -> None:
+        """Tell of every drain, for a live view."""
+        self._observer.drained(time.monotonic() - self._began_s, drained, self._beside.total)
+
+    def summary(self) -> Summary:
+        """Derive the summary of the whole run, and keep what came after the last period; call it when
+        the pool has stopped.
+        """
+        now_s = time.monotonic()
+        total = self._total.summary(self._pool.tally().since(self._since), now_s - self._began_s)
+        self._keep_period(now_s - (self._period_began_s if self.periods else self._began_s))
+        return total.model_copy(
+            update={
+                "began_at": self._began_at,
+                "watched": self._beside.total,
+                "syn_resent": self._resent(self._resent_since),
+            }
+        )
+
+    def _resent(self, earlier: list[int]) -> dict[str, int]:
+        risen = [b - a for a, b in zip(earlier, self._pool.resent(), strict=True)]
+        return {str(times): count for times, count in enumerate(risen) if count}
+
+
+def run(
+    settings: ClientSettings, target: Target, nodes: Sequence[Node], observer: Observer
+) -> tuple[ClientResult, str | None]:
+    """Dial until the duration or count is reached, or a signal comes; watch ``nodes`` meanwhile.
+
+    Returns the result and, if a worker died, the obituary: the totals are right all the same.
+
+    Raises:
+        SnatRaceError: the workers did not start.
+        Interrupted: a signal came before they had.
+
+    """
+    record = RunMetadata()
+    translation = rules_for((node.namespace for node in nodes), target.source_ips)
+    with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
+        nat = nat_of(translation, 0)
+        head = Started(kind="client", **record.fields(), spec=settings.spec(), nat=nat)
+        observer.started(_opening(settings, target), head)
+        _warm_up(pool, settings.warmup_s, interrupt)
+        beside = CounterMonitor(nodes, nat)
+        state = _Run(settings, target, pool, beside, observer)
+        fault = state.dial()
+        summary = state.summary()
+    result = ClientResult(
+        **record.fields(),
+        spec=settings.spec(),
+        summary=summary,
+        periods=state.periods,
+        kernel=beside.kernel(),
+        nat=(nat := nat_of(translation, summary.attempted)),
+        diagnosis=_causes(summary, beside.kernel(), nat),
+    )
+    return result, fault or beside.fault or None
+
+
+def _warm_up(pool: DialerPool, duration_s: float | None, interrupt: StopSignals) -> None:
+    if duration_s:
+        deque(pool.round(duration_s, every_s=_DRAIN_S), maxlen=0)
+    if interrupt.requested:
+        pool.stop()
+        pool.rest()
+
+
+def _causes(summary: Summary, kernel: KernelCounters, nat: Nat) -> list[Cause]:
+    resent = lost_again(summary.syn_resent)
+    return diagnose(summary.attempted, summary.errors, kernel, nat=nat, resent=resent)
+
+
+def _opening(settings: ClientSettings, target: Target) -> list[str]:
+    """Say what the run will do; then each doubt about it, with advice."""
+    low, high = settings.source_ports
+    if settings.mode is Mode.rendezvous:
+        how = (
+            f"in rendezvous each {settings.dial_interval_us} us, ports {low}-{high}, {settings.lanes} lanes"
+        )
+    else:
+        how = (
+            f"independent, each {settings.dial_interval_us} us" if settings.dial_interval_us else "flat out"
+        )
+    lines = [f"Starting to dial {target.remote_text}, workers: {settings.workers}, {how}"]
+    cpus = len(target.cpus)
+    if settings.workers > cpus:
+        lines.append(
+            f"{settings.workers} workers share {cpus} CPUs: they hinder each other, so fewer dials meet; "
+            f"only clients with --lanes {settings.lanes} meet them at all; use --workers {cpus}"
+        )
+    if settings.mode is Mode.rendezvous and target.family == socket.AF_INET and not target.routed:
+        lines.append(
+            f"no router lies between this host and {target.remote_text}, so its SYNs pass no "
+            "NAT and none is lost to the race; dial a server beyond the NAT"
+        )
+    return lines
