@@ -88,6 +88,11 @@ def test_it_needs_no_root(tmp_path: Path) -> None:
 
     def as_ordinary_user() -> int:
         # Imported before the change of user, who may not be able to read this Python.
+        import snat_race.cli.lab
+        import snat_race.report.builders.lab
+        import snat_race.report.live.views
+        import snat_race.report.renderers.ktap
+        import snat_race.runs.lab  # noqa: F401
 
         codecs.lookup("idna")  # which getaddrinfo() asks for
         if os.geteuid() == 0:
