@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from snat_race.cli import parsing
-from snat_race.errors import UsageError
+from snat_race.errors import EnvironmentLacks, SnatRaceError, Unavailable, UsageError
 from snat_race.load.endpoint import Endpoint
 from tests.conftest import fork_cli
 
@@ -126,3 +126,13 @@ def test_help_needs_no_command() -> None:
     done = fork_cli()
     assert "Usage" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", [UsageError, EnvironmentLacks, Unavailable])
+def test_what_a_lower_floor_says_is_named_once(kind: type[SnatRaceError]) -> None:
+    with pytest.raises(kind, match="^--netns: there is none$"), parsing.naming("--netns"):
+        raise kind("there is none")
+    with pytest.raises(kind, match="^--netns: there is none$"), parsing.naming("--netns"):
+        raise kind("--netns: there is none")
+    with pytest.raises(SnatRaceError, match="^a worker died$"), parsing.naming("--netns"):
+        raise SnatRaceError("a worker died")

@@ -1,10 +1,11 @@
 """What people type, as values: durations, counts, shares, ports, CPUs."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from snat_race.errors import UsageError
+from snat_race.errors import EnvironmentLacks, UsageError
 
 Value = TypeVar("Value")
 
@@ -14,6 +15,22 @@ _COUNT = re.compile(r"^([0-9]{1,18})([kKmM]?)$")
 _PORTS = re.compile(r"^([0-9]{1,5})-([0-9]{1,5})$")
 _CPUS = re.compile(r"^([0-9]{1,4})(?:-([0-9]{1,4}))?$")
 _TIMES = {"": 1, "k": 1000, "m": 1_000_000}
+
+
+@contextmanager
+def naming(option: str) -> Iterator[None]:
+    """Put the option's name in front of what a lower floor says of its value.
+
+    The floors below know no command line: they say "no such host", this makes it
+    "--remote-addr: no such host". A message that starts with the option's name already stays as it is.
+    """
+    try:
+        yield
+    except (UsageError, EnvironmentLacks) as failed:
+        message = str(failed)
+        if message.startswith(f"{option}:"):
+            raise
+        raise type(failed)(f"{option}: {message}") from failed
 
 
 def parsed(parse: Callable[[str, str], Value], text: str | None, option: str) -> Value | None:
