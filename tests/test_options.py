@@ -130,9 +130,9 @@ def test_help_needs_no_command() -> None:
 
 @pytest.mark.parametrize("kind", [UsageError, EnvironmentLacks, Unavailable])
 def test_what_a_lower_floor_says_is_named_once(kind: type[SnatRaceError]) -> None:
-    with pytest.raises(kind, match="^--netns: there is none$"), parsing.naming("--netns"):
+    with pytest.raises(kind, match=r"^--netns: there is none$"), parsing.naming("--netns"):
         raise kind("there is none")
-    with pytest.raises(kind, match="^--netns: there is none$"), parsing.naming("--netns"):
+    with pytest.raises(kind, match=r"^--netns: there is none$"), parsing.naming("--netns"):
         raise kind("--netns: there is none")
-    with pytest.raises(SnatRaceError, match="^a worker died$"), parsing.naming("--netns"):
+    with pytest.raises(SnatRaceError, match=r"^a worker died$"), parsing.naming("--netns"):
         raise SnatRaceError("a worker died")
