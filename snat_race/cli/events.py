@@ -7,14 +7,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from snat_race.analysis.summary import Failure, Samples, error_name
-from snat_race.report.builders.text import (
+from snat_race.report.wording.client_lines import (
     client_summary,
     failure_line,
+    other_failures_line,
     period_block,
     period_extra,
-    stamp,
-    untold_line,
 )
+from snat_race.report.wording.formats import ancestor_stamp
 from snat_race.results.counters import CounterDelta
 from snat_race.results.model import SCHEMA_VERSION
 from snat_race.results.schema import ClientResult, Started, Summary
@@ -35,7 +35,7 @@ class ClientPrinter:
     def started(self, lines: list[str], head: Started) -> None:
         """Say what is about to be dialled, and any doubts about it."""
         self._event("start", head.model_dump(mode="json"))
-        self._say(f"{stamp(time.time_ns())} {lines[0]}")
+        self._say(f"{ancestor_stamp(time.time_ns())} {lines[0]}")
         for doubt in lines[1:]:
             print(f"warning: {doubt}", file=sys.stderr, flush=True)
 
@@ -48,7 +48,7 @@ class ClientPrinter:
         """Tell the end of a period; ``failed`` and ``total`` count since the start."""
         now_ns = time.time_ns()
         if untold:
-            self._say(untold_line(now_ns, untold))
+            self._say(other_failures_line(now_ns, untold))
         self._say(period_block(now_ns, summary, self._period_s, failed, total))
         if extra := period_extra(summary):
             self._say(extra)
@@ -61,7 +61,7 @@ class ClientPrinter:
 
     def finished(self, result: ClientResult) -> None:
         """Tell the end of the run."""
-        self._say(f"{stamp(time.time_ns())} {client_summary(result)}")
+        self._say(f"{ancestor_stamp(time.time_ns())} {client_summary(result)}")
         self._event("result", result.model_dump(mode="json"))
 
     def _say(self, text: str) -> None:

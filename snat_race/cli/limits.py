@@ -67,9 +67,9 @@ def require(
 
 
 def _line(name: str, each: "Held") -> str:
-    from snat_race.report.builders.text import human, percent
+    from snat_race.report.wording.formats import duration, percent
 
-    forms: dict[str, Callable[[float], str]] = {"--max-error-rate": percent, "--max-p99": human}
+    forms: dict[str, Callable[[float], str]] = {"--max-error-rate": percent, "--max-p99": duration}
     form = forms.get(each.option, "{:,.0f}".format)
     observed = "" if each.observed is None else f"observed {form(each.observed)}"
     told = ", ".join(part for part in (observed, each.why) if part)

@@ -1,8 +1,8 @@
 """A comparison as a document."""
 
 from snat_race.analysis.comparison import Compared, Comparison, Rate
-from snat_race.report.builders.text import percent
 from snat_race.report.document import Document, Section, Table
+from snat_race.report.wording.formats import percent
 
 
 def compared(result: Compared) -> Document:

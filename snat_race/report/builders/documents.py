@@ -3,7 +3,6 @@
 from snat_race.analysis.verdict import ADVERSARIAL
 from snat_race.analysis.warnings import doubts
 from snat_race.report.builders import sections
-from snat_race.report.builders.counters import conntrack
 from snat_race.report.builders.doctor import doctor_lines, verdict_of
 from snat_race.report.builders.lab import (
     insert_failed_of,
@@ -12,8 +11,9 @@ from snat_race.report.builders.lab import (
     window_lines,
     word_of,
 )
-from snat_race.report.builders.text import percent
 from snat_race.report.document import Document, Section, Table
+from snat_race.report.wording.counter_deltas import conntrack
+from snat_race.report.wording.formats import percent
 from snat_race.results.counters import CounterDelta
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import Result

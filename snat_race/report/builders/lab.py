@@ -8,7 +8,7 @@ from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.analysis.race_window import too_short
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
 from snat_race.report.builders.sections import bar
-from snat_race.report.builders.text import percent
+from snat_race.report.wording.formats import percent
 from snat_race.results.schema import LabResult, Mitigation, VariantResult, Window
 
 _WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60

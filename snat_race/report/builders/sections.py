@@ -5,8 +5,8 @@ from math import log10
 from typing import Any
 
 from snat_race.analysis.histogram import Histogram
-from snat_race.report.builders.text import human, percent
 from snat_race.report.document import Section, Table
+from snat_race.report.wording.formats import duration, percent
 from snat_race.results.cause import Cause
 from snat_race.results.schema import Latency, Summary
 
@@ -45,7 +45,7 @@ def latency(named: Iterable[tuple[str, Latency | None]]) -> Section:
 
 def _percentiles(each: Latency) -> Iterable[str]:
     values = (getattr(each, name) for name in _PERCENTILES)
-    return ("-" if value is None else human(value) for value in values)
+    return ("-" if value is None else duration(value) for value in values)
 
 
 def histogram(encoded: str | None) -> Section | None:
@@ -61,7 +61,7 @@ def histogram(encoded: str | None) -> Section | None:
     steps = range(max(min(counts), max(counts) - _BARS + 1), max(counts) + 1)
     most = max(counts.values())
     lines = tuple(
-        f"{human(10 ** (step / _STEPS)):>6} to {human(10 ** ((step + 1) / _STEPS)):>6} "
+        f"{duration(10 ** (step / _STEPS)):>6} to {duration(10 ** ((step + 1) / _STEPS)):>6} "
         f"{counts.get(step, 0):>12,} {bar(counts.get(step, 0) / most, _BAR_WIDTH)}".rstrip()
         for step in steps
     )

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.intervals import wilson
-from snat_race.report.builders.text import human, percent
 from snat_race.report.document import Table
 from snat_race.report.figures.drawing import (
     BAD,
@@ -27,6 +26,7 @@ from snat_race.report.figures.drawing import (
     grid,
     units,
 )
+from snat_race.report.wording.formats import duration, percent
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, VariantResult, Window
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _ticks(axes: "Axes", most: float, low: float, top: float) -> None:
     values = [
         step * 10.0**k for k in decades for step in steps if low / 1.15 <= step * 10.0**k <= top * 1.6
     ]
-    axes.set_yticks(values, [human(each) for each in values])
+    axes.set_yticks(values, [duration(each) for each in values])
 
 
 def window_table(window: Window) -> Table:

@@ -6,7 +6,6 @@ from math import floor, log10
 from typing import TYPE_CHECKING
 
 from snat_race.analysis.intervals import Interval, wilson
-from snat_race.report.builders.text import percent
 from snat_race.report.figures.drawing import (
     BAD,
     FONT_PX,
@@ -23,6 +22,7 @@ from snat_race.report.figures.drawing import (
     grid,
     units,
 )
+from snat_race.report.wording.formats import percent
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, Source, VariantResult
 
 if TYPE_CHECKING:

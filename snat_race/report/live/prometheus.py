@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from snat_race.errors import EnvironmentLacks, UsageError
-from snat_race.report.builders.counters import TCP
+from snat_race.report.wording.counter_deltas import TCP
 
 # What node_exporter's conntrack collector exports: sums over CPUs, as gauges.
 _NODE_EXPORTER = ("found", "invalid", "insert_failed", "drop", "early_drop", "search_restart")

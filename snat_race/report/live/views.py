@@ -10,8 +10,8 @@ from rich.text import Text
 
 from snat_race.analysis.rolling_window import BIN_S, WINDOW_S, Figures, Recent, Standing, figures_of
 from snat_race.analysis.summary import Samples
-from snat_race.report.builders.text import human, percent
 from snat_race.report.live.panel import InPlace, Item, Room, bar, flow, spark
+from snat_race.report.wording.formats import duration, percent
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import Latency, Summary
 
@@ -157,7 +157,7 @@ def _losses(figures: Figures) -> list[Item]:
 
 def _latency(latency: Latency | None, room: Room) -> list[Text]:
     names = ("p50", "p95", "p99", "max")
-    values = [human(getattr(latency, name)) if latency else "-" for name in names]
+    values = [duration(getattr(latency, name)) if latency else "-" for name in names]
     items = [(f"{name} {value:>6}", "") for name, value in zip(names, values, strict=True)]
     return flow("latency", items, room)
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from snat_race.report.builders.counters import LOSSES, TCP, conntrack, rise_line
-from snat_race.report.builders.text import stamp
+from snat_race.report.wording.counter_deltas import LOSSES, TCP, conntrack, delta_line
+from snat_race.report.wording.formats import stamp
 from snat_race.results.counters import CounterDelta, total_of
 from snat_race.results.schema import WatchResult
 
@@ -79,14 +79,14 @@ def _busiest(total: CounterDelta, most: int) -> list[int]:
 
 def print_line(lap: CounterDelta) -> None:
     """Print a period as a line."""
-    print(f"{stamp(time.time_ns())}  {rise_line(lap)}", flush=True)
+    print(f"{stamp(time.time_ns())}  {delta_line(lap)}", flush=True)
 
 
 def closing(result: WatchResult) -> str:
     """Return the sums of the whole watch, and what the kernel facts say of them."""
     if not result.total:
         return "Nothing was watched."
-    lines = [f"In all, {result.total.elapsed_s:.1f} s: {rise_line(result.total)}"]
+    lines = [f"In all, {result.total.elapsed_s:.1f} s: {delta_line(result.total)}"]
     lines += [
         f"SYNs lost here, at most: {each.losses:,} x {each.cause}: {each.evidence}."
         for each in result.suspects

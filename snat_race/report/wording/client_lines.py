@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter
-from datetime import UTC, datetime
 from errno import EINPROGRESS
 
 from snat_race.analysis.pairing import silent_zero
 from snat_race.analysis.summary import Failure
 from snat_race.analysis.verdict import ADVERSARIAL
-from snat_race.report.builders.counters import rise_line
+from snat_race.report.wording.counter_deltas import delta_line
+from snat_race.report.wording.formats import ancestor_stamp, duration, percent
 from snat_race.results.cause import Cause
 from snat_race.results.schema import ClientResult, Latency, Summary
 
@@ -16,36 +16,30 @@ _MS = 1e6
 _TIMES = {"0": "never", "1": "once", "2": "twice", "7": "7 times or more"}
 
 
-def stamp(instant_ns: int) -> str:
-    """Return a CLOCK_REALTIME instant as local time, to the millisecond."""
-    local = datetime.fromtimestamp(instant_ns / 1e9, UTC).astimezone()
-    return local.replace(tzinfo=None).isoformat(timespec="milliseconds")
-
-
 def failure_line(failure: Failure) -> str:
     """Return one failed dial, as the ancestor logs it."""
     timed_out = failure.errno == EINPROGRESS
     why = "i/o timeout" if timed_out else f"connect: {os.strerror(failure.errno).lower()}"
     return (
-        f"{stamp(failure.ended_ns)} error after {failure.latency_ns // 1_000_000}ms, "
+        f"{ancestor_stamp(failure.ended_ns)} error after {failure.latency_ns // 1_000_000}ms, "
         f'err: "dial tcp {failure.source}->{failure.remote}: {why}"'
     )
 
 
-def untold_line(now_ns: int, untold: Counter[str]) -> str:
+def other_failures_line(now_ns: int, others: Counter[str]) -> str:
     """Count the failures of a period that had no line of their own."""
-    causes = ", ".join(f"{count:,} {name}" for name, count in untold.most_common())
-    return f"{stamp(now_ns)} and {untold.total():,} more errors in this period: {causes}"
+    causes = ", ".join(f"{count:,} {name}" for name, count in others.most_common())
+    return f"{ancestor_stamp(now_ns)} and {others.total():,} more errors in this period: {causes}"
 
 
 def period_block(now_ns: int, summary: Summary, seconds: int, failed: int, total: int) -> str:
     """Return the ancestor's block for one period; ``failed`` and ``total`` count since the start."""
     every = summary.latency_all_ns
     if not every:
-        return f"{stamp(now_ns)} No request completed in the current time frame"
+        return f"{ancestor_stamp(now_ns)} No request completed in the current time frame"
     recorded = summary.attempted - summary.overruns
     return (
-        f"{stamp(now_ns)} Summary of the last {seconds} seconds:\n"
+        f"{ancestor_stamp(now_ns)} Summary of the last {seconds} seconds:\n"
         f"             Max response time: {every.max / _MS:5.1f}ms\n"
         f"                 99 percentile: {every.p99 / _MS:5.1f}ms\n"
         f"                 95 percentile: {every.p95 / _MS:5.1f}ms\n"
@@ -64,7 +58,7 @@ def period_extra(summary: Summary) -> str:
     if summary.syn_resent:
         doubts.append(f"slow: {slow_text(summary.syn_resent)}")
     lines = ["  ".join(doubts)] if doubts else []
-    return "\n".join(lines + [f"{each.netns}: {rise_line(each)}" for each in summary.watched])
+    return "\n".join(lines + [f"{each.netns}: {delta_line(each)}" for each in summary.watched])
 
 
 def slow_text(syn_resent: dict[str, int]) -> str:
@@ -96,7 +90,7 @@ def client_summary(result: ClientResult) -> str:
         _latency_line("all", summary.latency_all_ns),
         _latency_line("from slot", summary.latency_from_slot_ns),
     ]
-    lines += [f"  {each.netns}: {rise_line(each)}" for each in summary.watched]
+    lines += [f"  {each.netns}: {delta_line(each)}" for each in summary.watched]
     lines += [line for cause in result.diagnosis for line in cause_lines(cause)]
     if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
         lines.append(f"  {ADVERSARIAL}")
@@ -122,21 +116,4 @@ def _latency_line(name: str, latency: Latency | None) -> str:
     if not latency:
         return f"  {name:<10}" + 6 * "         -"
     values = (latency.p50, latency.p90, latency.p95, latency.p99, latency.p999, latency.max)
-    return f"  {name:<10}" + "".join(f"{human(value):>10}" for value in values)
-
-
-def percent(share: float) -> str:
-    """Return a share as percentage, with more digits where it is close to, but not, 0 or 100 %."""
-    if 0 < share < 0.01:
-        return f"{share * 100:.2g}%"
-    return f"{share:.3%}" if 0.999 <= share < 1 else f"{share:.1%}"
-
-
-def human(duration_ns: float) -> str:
-    """Return a duration with three digits and a fitting unit."""
-    value, unit = float(duration_ns), "ns"
-    for bigger in ("us", "ms", "s"):
-        if value < 999.5:
-            break
-        value, unit = value / 1000, bigger
-    return f"{value:.0f}{unit}" if value >= 999.5 else f"{value:.3g}{unit}"
+    return f"  {name:<10}" + "".join(f"{duration(value):>10}" for value in values)
