@@ -1,12 +1,10 @@
 import numpy as np
 import pytest
-from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, poisson, t
 
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.histogram import HIGHEST_NS, Histogram
 from snat_race.analysis.intervals import Z95, by_chance, dispersion, reduction, student_widening, wilson
 from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
 from snat_race.analysis.verdict import as_expected, judge, outcome
@@ -45,37 +43,6 @@ def test_percentiles_never_cross(values: list[int]) -> None:
     assert latency.min <= latency.p50 <= latency.p90 <= latency.p95 <= latency.p99 <= latency.p999
     assert latency.p999 <= latency.max
     assert abs(latency.max - max(values)) <= max(values) / 1000
-
-
-@given(LATENCIES, st.floats(0, 100))
-def test_the_histogram_is_what_hdr_histogram_makes_of_the_values(values: list[int], percent: float) -> None:
-    ours, theirs = Histogram(), HdrHistogram(1, HIGHEST_NS, 3)
-    ours.record(np.array(values, np.uint64))
-    for value in values:
-        theirs.record_value(value)
-    assert ours.percentile_ns(percent) == theirs.get_value_at_percentile(percent)
-    assert ours.count == len(values)
-    decoded = HdrHistogram.decode(ours.encode())
-    assert decoded.get_total_count() == len(values)
-    assert decoded.get_value_at_percentile(99) == ours.percentile_ns(99)
-
-
-@given(st.lists(st.integers(1, 50_000), min_size=1, max_size=50), st.integers(600, 10_000))
-def test_correction_for_coordinated_omission_is_hdr_histograms(values: list[int], interval: int) -> None:
-    ours, theirs = Histogram(), HdrHistogram(1, HIGHEST_NS, 3)
-    ours.record_from_schedule(np.array(values, np.uint64), interval)
-    for value in values:
-        theirs.record_corrected_value(value, interval)
-    # HdrHistogram stops at one interval; we also count the slot that was about to begin.
-    whole = sum(value % interval != 0 and value > interval for value in values)
-    assert theirs.get_total_count() <= ours.count <= theirs.get_total_count() + whole + len(values)
-
-
-def test_a_long_stall_weighs_as_many_slots_as_it_hid() -> None:
-    stalled = Histogram()
-    stalled.record_from_schedule(np.array([10**9], np.uint64), 10**6)
-    assert 1000 <= stalled.count <= 1001
-    assert stalled.percentile_ns(50) == pytest.approx(5 * 10**8, rel=0.02)
 
 
 @given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

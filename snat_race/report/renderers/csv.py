@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from snat_race.analysis.histogram import Histogram
+from snat_race.report.renderers.hgrm import distribution
 from snat_race.results.counters import PER_CPU, CounterDelta
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import Result
@@ -70,4 +71,4 @@ def as_hgrm(result: Result) -> str | None:
         summary = result.summary
     if summary is None or not summary.histogram_all:
         return None
-    return Histogram.of([summary.histogram_all]).percentile_distribution(_US).rstrip("\n")
+    return distribution(Histogram.of([summary.histogram_all]), _US)
