@@ -60,7 +60,7 @@ def main() -> None:
     if other not in network.network or (other == broadcast and network.network.prefixlen < 31):
         sys.exit(f"SNAT_RACE_UPLINK: {network} has no next address for the server; write 10.18.10.136/30")
     try:
-        wire(network, netns_lookup.find("1", "--pid"))
+        wire(network, netns_lookup.find("1"))
     except SnatRaceError as failed:
         sys.exit(f"cannot wire the server to this host: {failed}")
     except (NetlinkError, OSError) as failed:

@@ -102,7 +102,7 @@ def observe(size: int) -> dict[str, Any]:
     before = counters.read_conntrack(hosts.source)
     with tempfile.TemporaryDirectory() as folder:
         summaries = dial(hosts, Path(folder))
-    rise = counters.rise(counters.read_conntrack(hosts.source), before)
+    rise = counters.difference(counters.read_conntrack(hosts.source), before)
     server.stop()
     return {
         "dials": sum(each["attempted"] for each in summaries),

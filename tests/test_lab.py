@@ -258,10 +258,10 @@ def test_netstat_sections_are_parsed_by_name() -> None:
 
 
 def test_a_counter_that_wraps_rises_all_the_same() -> None:
-    assert counters.rise({"found": [5]}, {"found": [(1 << 32) - 10]}, 1 << 32) == {"found": [15]}
-    assert counters.rise({"CurrEstab": [5]}, {"CurrEstab": [7]}) == {"CurrEstab": [-2]}
+    assert counters.difference({"found": [5]}, {"found": [(1 << 32) - 10]}, 1 << 32) == {"found": [15]}
+    assert counters.difference({"CurrEstab": [5]}, {"CurrEstab": [7]}) == {"CurrEstab": [-2]}
 
 
 def test_rises_add_up_per_cpu() -> None:
-    first = counters.rise({"drop": [5, 9]}, {"drop": [4, 2]})
-    assert counters.total([first, {"drop": [1, 1]}, {}]) == {"drop": [2, 8]}
+    first = counters.difference({"drop": [5, 9]}, {"drop": [4, 2]})
+    assert counters.added([first, {"drop": [1, 1]}, {}]) == {"drop": [2, 8]}

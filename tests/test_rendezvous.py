@@ -42,7 +42,7 @@ def race(
         with container.entered():
             clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=clean_environment()))
     codes = [client.wait(timeout=20) for client in clients]
-    rise = counters.rise(counters.read_conntrack(hosts.source), before)
+    rise = counters.difference(counters.read_conntrack(hosts.source), before)
     accepted = server.stop()
     assert codes == [0, 0]
     return [json.loads((folder / f"{n}.json").read_text())["summary"] for n in (0, 1)], rise, accepted

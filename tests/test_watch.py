@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from snat_race.kernel import counters, netns_lookup
-from snat_race.kernel.counters import CONNTRACK, Node
+from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import build
+from snat_race.results.counters import PER_CPU
 from snat_race.runs.signals import StopSignals
 from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, eventually, in_sandbox, start_cli
 from tests.stage import SECOND_IP, Stage, drop_forwarded
@@ -97,7 +98,7 @@ OLD = (
 
 def test_columns_are_found_by_name_whatever_the_version() -> None:
     read = counters.parse_stat(OLD)
-    assert set(read) == set(CONNTRACK)
+    assert set(read) == set(PER_CPU)
     expected = {
         "found": 255,
         "invalid": 2,
@@ -119,8 +120,8 @@ def test_without_netlink_proc_is_read_and_said_so(monkeypatch: pytest.MonkeyPatc
     def read() -> tuple[str, str, int]:
         stage = Stage()
         stage.hold([20000])
-        node = Node(stage.source)
-        return node.source, node.why_not_netlink, node.read().count
+        reader = CounterReader(stage.source)
+        return reader.source, reader.netlink_refusal or "", reader.read().count
 
     source, why, count = in_sandbox(read)
     assert (source, count >= 1) == ("/proc/net/stat/nf_conntrack", True)
@@ -217,7 +218,7 @@ def test_a_namespace_is_found_by_pid_and_path() -> None:
 
     own = netns_lookup.here()
     for name in (str(os.getpid()), "/proc/self/ns/net"):
-        assert netns_lookup.same(own, netns_lookup.find(name, "--netns"))
+        assert netns_lookup.same(own, netns_lookup.find(name))
 
 
 def test_watch_needs_prometheus_client_and_says_so(tmp_path: Path) -> None:
@@ -240,9 +241,7 @@ def test_a_watch_ends_with_what_it_watches(tmp_path: Path) -> None:
     def ended() -> tuple[int | None, str, str]:
         counters.read_conntrack(build(2).source)  # so that conntrack is there
         child = subprocess.Popen(["unshare", "-n", "sleep", "50"])
-        eventually(
-            lambda: not netns_lookup.same(netns_lookup.here(), netns_lookup.find(str(child.pid), "x"))
-        )
+        eventually(lambda: not netns_lookup.same(netns_lookup.here(), netns_lookup.find(str(child.pid))))
         watch = start_cli("watch", "--netns", str(child.pid), "-i", "100ms", "--output", str(out))
         assert watch.stdout
         watch.stdout.readline()
@@ -257,7 +256,7 @@ def test_a_watch_ends_with_what_it_watches(tmp_path: Path) -> None:
 
 
 def test_a_namespace_of_two_names_is_watched_once() -> None:
-    assert len(netns_lookup.find_all([str(os.getpid()), "/proc/self/ns/net"], "x")) == 1
+    assert len(netns_lookup.find_all([str(os.getpid()), "/proc/self/ns/net"])) == 1
 
 
 def test_a_signal_wakes_who_waits() -> None:

@@ -29,15 +29,16 @@ _UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may
 _PAWS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 
-def exhausted_at_most(rose: ConntrackDelta, nat: Nat) -> int:
+def exhausted_at_most(rose: ConntrackDelta, nat: Nat, *, entries: int | None = None) -> int:
     """Return how many of the clashes may be of a NAT without free ports; the others are the race.
 
     Each search that finds no port raises ``found`` by a fixed amount, so what ``found`` cannot pay
     for is the race; and a table with few entries exhausts none. Very few ports raise it by nothing.
-    The shorter the time, the sharper this is: add it up over the laps of a run.
+    The shorter the time, the sharper this is: add it up over the laps of a run. ``entries``: the most
+    entries that the table had meanwhile; None: as many as at the end.
     """
     each, found, clashes = nat.found_per_exhausted, sum(rose.found), _clashes(rose)
-    expected = nat.expected_exhausted(found, clashes, rose.count)
+    expected = nat.expected_exhausted(found, clashes, rose.count if entries is None else entries)
     at_most = math.ceil(3 * expected) if expected > _HARDLY else 0
     return min(clashes, found // each if each else clashes, at_most)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from snat_race.cli import parameters
 from snat_race.cli.limits import gathered, require
-from snat_race.cli.parsing import first, parse_count, parse_duration_s, parse_ports, parsed
+from snat_race.cli.parsing import first, naming, parse_count, parse_duration_s, parse_ports, parsed
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.errors import SnatRaceError, UsageError
 from snat_race.kernel import host
@@ -64,20 +64,24 @@ def _dial(
 ) -> None:
     from snat_race.cli.events import ClientPrinter
     from snat_race.kernel import netns_lookup
-    from snat_race.kernel.counters import Node
+    from snat_race.kernel.counters import CounterReader
+    from snat_race.report.wording.findings import of_container
     from snat_race.runs import client, worker_placement
 
     target = worker_placement.locate(options)
-    nodes = [Node(each) for each in netns_lookup.find_all(options.watch_netns, "--watch-netns")]
-    for node in nodes:
-        if hint := netns_lookup.container(node.namespace):
+    with naming("--watch-netns"):
+        namespaces = netns_lookup.find_all(options.watch_netns)
+    readers = [CounterReader(namespace) for namespace in namespaces]
+    for reader in readers:
+        if device := netns_lookup.container_device(reader.namespace):
+            hint = of_container(reader.namespace.name, device)
             print(f"warning: --watch-netns: {hint}; its NAT is elsewhere", file=sys.stderr)
     if output:
         require_writable(output)
     view = _view(options, target.remote_text) if live else None
     printer = ClientPrinter(options.summary_interval_sec, as_json=as_json, view=view)
     with view or nullcontext():
-        result, fault = client.run(options, target, nodes, printer)
+        result, fault = client.run(options, target, readers, printer)
     try:  # either, if the other cannot be written
         printer.finished(result)
     finally:

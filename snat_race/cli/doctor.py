@@ -3,6 +3,7 @@
 import typer
 
 from snat_race.cli import parameters
+from snat_race.cli.parsing import naming
 from snat_race.errors import UsageError
 from snat_race.lab.settings import MOST_WORKERS
 
@@ -21,9 +22,9 @@ def doctor(
 
     if not 0 <= workers <= MOST_WORKERS:
         raise UsageError(f"--workers: {workers} is out of range; give 1 to {MOST_WORKERS}")
-    result = examine(
-        netns_lookup.find(netns, "--netns") if netns is not None else netns_lookup.here(), workers
-    )
+    with naming("--netns"):
+        namespace = netns_lookup.here() if netns is None else netns_lookup.find(netns)
+    result = examine(namespace, workers)
     print(result.model_dump_json() if json else doctor_report(result))
     if result.has("exposed"):
         raise typer.Exit(_EXPOSED)

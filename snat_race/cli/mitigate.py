@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snat_race.cli import parameters
+from snat_race.cli.parsing import naming
 from snat_race.cli.result_writer import create_private, require_writable, write_atomically
 from snat_race.errors import EnvironmentLacks, UsageError
 
@@ -33,7 +34,8 @@ def mitigate(
         raise UsageError("--revert: stands alone; drop --apply and --dump")
     if dump and not apply:
         raise UsageError("--dump: is written by --apply; add that")
-    namespace = netns_lookup.find(netns, "--netns") if netns is not None else netns_lookup.here()
+    with naming("--netns"):
+        namespace = netns_lookup.here() if netns is None else netns_lookup.find(netns)
     if revert:
         found = mitigate.revert(namespace, _read(revert))
         _show(found)
@@ -84,6 +86,7 @@ def _report(found: "Found", namespace: "Namespace", then: str) -> None:
 
     """
     from snat_race.kernel import netns_lookup
+    from snat_race.report.wording.findings import of_container
     from snat_race.runs.program import as_root, command
 
     where = [] if namespace.name == netns_lookup.HERE else ["--netns", namespace.name]
@@ -97,8 +100,9 @@ def _report(found: "Found", namespace: "Namespace", then: str) -> None:
         print(then.format(command("mitigate", *where)))
     elif not found.fixed:
         print("# No SNAT rule here is exposed: there is nothing to change.")
-        if container := netns_lookup.container(namespace):
-            print(f"warning: {container}; the rules that translate it are the host's", file=sys.stderr)
+        if device := netns_lookup.container_device(namespace):
+            hint = of_container(namespace.name, device)
+            print(f"warning: {hint}; the rules that translate it are the host's", file=sys.stderr)
 
 
 def _show(found: "Found") -> None:

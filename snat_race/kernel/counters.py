@@ -3,64 +3,78 @@
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.kernel.host import utc_now
 from snat_race.kernel.netns import Namespace
-from snat_race.results.counters import ConntrackDelta, CounterDelta
+from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
 
-CONNTRACK = (
-    "insert_failed",
-    "drop",
-    "found",
-    "invalid",
-    "early_drop",
-    "error",
-    "search_restart",
-    "clash_resolve",
-    "chain_toolong",
-)
-# nf_conntrack_standalone.c has kept the old headings of columns that now hold something else.
+# /proc/net/stat/nf_conntrack has kept the old headings of columns that now hold something else:
+# ct_cpu_seq_show() in net/netfilter/nf_conntrack_standalone.c.
 _HEADINGS = {"clash_resolve": "clashres", "chain_toolong": "chainlength", "error": "icmp_error"}
-_CONNTRACK_WRAPS = 1 << 32  # struct ip_conntrack_stat: unsigned int
+_CONNTRACK_WRAPS_AT = 1 << 32  # struct ip_conntrack_stat: unsigned int
 _STAT = Path("/proc/thread-self/net/stat/nf_conntrack")
 _NETSTAT, _SNMP = Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp")
 _SYSCTL = Path("/proc/sys/net/netfilter")
 _MAX, _COUNT = _SYSCTL / "nf_conntrack_max", _SYSCTL / "nf_conntrack_count"
 
+# Counters outside TcpExt and Tcp that explain a loss too. Their names get their section as a prefix.
 _OTHERS = (("Ip", "OutNoRoutes"), ("Icmp", "InDestUnreachs"), ("IpExt", "InNoRoutes"))
 
 Reading = dict[str, list[int]]
 """Counter name -> its values: one per CPU for conntrack, a single one for TcpExt and Tcp."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
-    """All counters of a namespace; ``at_s`` is CLOCK_MONOTONIC."""
+    """All counters of a namespace at one time: totals since the namespace, or the host, came up."""
 
+    # conntrack's counters, one value per CPU; empty if nobody reads them in this namespace.
     conntrack: Reading
+    # TcpExt, Tcp and a few others, one value each.
     tcp: Reading
+    # Entries in the conntrack table now.
     count: int
+    # The most entries that the table may have.
     max: int
-    at_s: float
+    # When it was taken: UTC, as results have times, and CLOCK_MONOTONIC in seconds.
+    taken_at: str = field(default_factory=utc_now)
+    taken_s: float = field(default_factory=time.monotonic)
 
-    def since(self, earlier: "Snapshot") -> "Snapshot":
-        """Return how far the counters rose; the table's fill stays as it is, ``at_s`` is elapsed."""
-        return Snapshot(
-            rise(self.conntrack, earlier.conntrack, _CONNTRACK_WRAPS),
-            {name: value for name, value in rise(self.tcp, earlier.tcp).items() if value[0] > 0},
-            self.count,
-            self.max,
-            self.at_s - earlier.at_s,
+    def since(self, earlier: "Snapshot", *, netns: str, inode: int = 0) -> CounterDelta:
+        """Return how far the counters rose since ``earlier``, as results have it.
+
+        Args:
+            earlier: a snapshot of the same namespace.
+            netns: the name of the namespace.
+            inode: the number of the namespace; 0 for one of the lab's own.
+
+        """
+        conntrack = None
+        if self.conntrack:
+            rose = difference(self.conntrack, earlier.conntrack, _CONNTRACK_WRAPS_AT)
+            conntrack = ConntrackDelta(**rose, count=self.count, max=self.max)
+        tcp = {name: values[0] for name, values in difference(self.tcp, earlier.tcp).items()}
+        return CounterDelta(
+            netns=netns,
+            inode=inode,
+            began_at=earlier.taken_at,
+            elapsed_s=round(self.taken_s - earlier.taken_s, 6),
+            conntrack=conntrack,
+            tcp={name: value for name, value in tcp.items() if value > 0},
         )
 
 
-class Node:
-    """A namespace whose counters are read again and again, by netlink or, failing that, from /proc.
+class CounterReader:
+    """Reads the counters of a namespace again and again, by netlink or, failing that, from /proc.
 
-    ``source`` says which; ``why_not_netlink`` is empty if it is netlink.
+    Attributes:
+        namespace: whose counters these are.
+        source: "netlink", or the file that is read in its place.
+        netlink_refusal: why netlink cannot be used, in the kernel's words; None if it is used.
 
     Raises:
         EnvironmentLacks: neither works.
@@ -69,41 +83,57 @@ class Node:
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self.source, self.why_not_netlink = "netlink", ""
+        self.source = "netlink"
+        self.netlink_refusal: str | None = None
         try:
             read_conntrack(namespace)
         except OSError as refused:
-            self.source, self.why_not_netlink = "/proc/net/stat/nf_conntrack", str(refused.args[-1])
+            self.source = "/proc/net/stat/nf_conntrack"
+            self.netlink_refusal = str(refused.args[-1])
             self._require_proc()
 
     def read(self) -> Snapshot:
-        """Read everything."""
-        if not self.why_not_netlink:
-            return read(self.namespace)
+        """Read all counters.
+
+        Raises:
+            OSError: they cannot be read any more.
+
+        """
+        return self._read_proc() if self.netlink_refusal else read(self.namespace)
+
+    def _read_proc(self) -> Snapshot:
         with self.namespace.entered():
             conntrack = parse_stat(_STAT.read_text())
-            fill = int(_COUNT.read_text()), int(_MAX.read_text())
-        return Snapshot(conntrack, read_tcp(self.namespace), *fill, time.monotonic())
+            count, most = int(_COUNT.read_text()), int(_MAX.read_text())
+        tcp = read_tcp(self.namespace)
+        return Snapshot(conntrack=conntrack, tcp=tcp, count=count, max=most)
 
     def _require_proc(self) -> None:
         try:
-            self.read()
+            self._read_proc()
         except OSError as failed:
             raise EnvironmentLacks(
-                f"cannot read conntrack's counters: netlink says '{self.why_not_netlink}', and {_STAT}: "
+                f"cannot read conntrack's counters: netlink says '{self.netlink_refusal}', and {_STAT}: "
                 f"{failed.strerror}; use sudo, and 'sudo modprobe nf_conntrack' if nothing tracks here"
             ) from failed
 
 
 def read(namespace: Namespace) -> Snapshot:
-    """Read everything, conntrack's counters by netlink."""
-    conntrack, fill = read_conntrack(namespace), read_fill(namespace)
-    return Snapshot(conntrack, read_tcp(namespace), *fill, time.monotonic())
+    """Read all counters, conntrack's by netlink.
+
+    Raises:
+        OSError: netlink refuses; it takes CAP_NET_ADMIN in the namespace's user namespace.
+
+    """
+    conntrack = read_conntrack(namespace)
+    count, most = read_fill(namespace)
+    tcp = read_tcp(namespace)
+    return Snapshot(conntrack=conntrack, tcp=tcp, count=count, max=most)
 
 
 def tcp_only(tcp: Reading) -> Snapshot:
     """Return a snapshot of a namespace whose conntrack nobody reads."""
-    return Snapshot({}, tcp, 0, 0, time.monotonic())
+    return Snapshot(conntrack={}, tcp=tcp, count=0, max=0)
 
 
 @contextmanager
@@ -121,12 +151,10 @@ def _conntrack(namespace: Namespace) -> Iterator[Any]:
 
 
 def read_conntrack(namespace: Namespace) -> Reading:
-    """Read what ``conntrack -S`` shows, by netlink, ordered by CPU."""
+    """Read what ``conntrack -S`` shows, by netlink, ordered by CPU; OSError as for :func:`read`."""
     with _conntrack(namespace) as netlink:
         rows = sorted(netlink.stat(), key=lambda row: int(row["res_id"]))
-    return {
-        name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows] for name in CONNTRACK
-    }
+    return {name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows] for name in PER_CPU}
 
 
 def parse_stat(text: str) -> Reading:
@@ -135,19 +163,18 @@ def parse_stat(text: str) -> Reading:
     Columns come and go with kernel versions; one that is not there reads 0.
     """
     header, *lines = text.splitlines()
-    columns, rows = header.split(), [line.split() for line in lines]
-    places = {name: columns.index(heading) for name in CONNTRACK if (heading := _heading(name)) in columns}
-    return {
-        name: [int(row[places[name]], 16) if name in places else 0 for row in rows] for name in CONNTRACK
-    }
-
-
-def _heading(name: str) -> str:
-    return _HEADINGS.get(name, name)
+    headings = header.split()
+    rows = [line.split() for line in lines]
+    column_of = {heading: column for column, heading in enumerate(headings)}
+    reading: Reading = {}
+    for name in PER_CPU:
+        column = column_of.get(_HEADINGS.get(name, name))
+        reading[name] = [0 if column is None else int(row[column], 16) for row in rows]
+    return reading
 
 
 def read_fill(namespace: Namespace) -> tuple[int, int]:
-    """Return the number of conntrack entries and the most there may be."""
+    """Return the number of conntrack entries and the most there may be; OSError as for :func:`read`."""
     with _conntrack(namespace) as netlink:
         (fill,) = netlink.count()
         return int(fill.get_attr("CTA_STATS_GLOBAL_ENTRIES")), int(_MAX.read_text())
@@ -174,7 +201,9 @@ def _reply_target(entry: Any) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def _end(tuple_: Any, side: str) -> tuple[Any, ...]:  # noqa: ANN401
-    address, transport = tuple_.get_attr("CTA_TUPLE_IP"), tuple_.get_attr("CTA_TUPLE_PROTO")
+    """Return the addresses (IPv4, IPv6) and the port of one end of a connection."""
+    address = tuple_.get_attr("CTA_TUPLE_IP")
+    transport = tuple_.get_attr("CTA_TUPLE_PROTO")
     return (
         address.get_attr(f"CTA_IP_V4_{side}"),
         address.get_attr(f"CTA_IP_V6_{side}"),
@@ -183,8 +212,9 @@ def _end(tuple_: Any, side: str) -> tuple[Any, ...]:  # noqa: ANN401
 
 
 def read_tcp(namespace: Namespace) -> Reading:
-    """Read the TcpExt and Tcp counters, by the names ``nstat`` uses without the prefix, and a
-    few others with it.
+    """Read the TcpExt and Tcp counters by the names that ``nstat`` prints, without the prefix.
+
+    A few of other sections come with them, with the prefix.
     """
     with namespace.entered():
         text = _NETSTAT.read_text() + _SNMP.read_text()
@@ -198,32 +228,21 @@ def parse_netstat(text: str, section: str) -> Reading:
     return {name: [int(value)] for name, value in zip(names, values, strict=True)}
 
 
-def rise(later: Reading, earlier: Reading, wraps: int = 0) -> Reading:
-    """Return how far each counter rose; ``wraps``: where it starts again at 0, if it does."""
-    return {
-        name: [(b - a) % wraps if wraps else b - a for a, b in zip(earlier[name], later[name], strict=True)]
-        for name in later
-    }
+def difference(later: Reading, earlier: Reading, wraps_at: int = 0) -> Reading:
+    """Return how far each counter rose; ``wraps_at``: where it starts again at 0, 0 if it never does."""
+    rose: Reading = {}
+    for name, values in later.items():
+        pairs = zip(earlier[name], values, strict=True)
+        rose[name] = [
+            (after - before) % wraps_at if wraps_at else after - before for before, after in pairs
+        ]
+    return rose
 
 
-def total(readings: Iterable[Reading]) -> Reading:
+def added(readings: Iterable[Reading]) -> Reading:
     """Add readings up, counter by counter and CPU by CPU."""
-    summed: Reading = {}
+    sums: Reading = {}
     for reading in readings:
         for name, values in reading.items():
-            summed[name] = [a + b for a, b in zip(summed.get(name, [0] * len(values)), values, strict=True)]
-    return summed
-
-
-def watched(netns: str, began_at: str, rise: Snapshot, inode: int = 0) -> CounterDelta:
-    """Return a rise as results have it."""
-    return CounterDelta(
-        netns=netns,
-        inode=inode,
-        began_at=began_at,
-        elapsed_s=round(rise.at_s, 6),
-        conntrack=ConntrackDelta(**rise.conntrack, count=rise.count, max=rise.max)
-        if rise.conntrack
-        else None,
-        tcp={name: values[0] for name, values in rise.tcp.items()},
-    )
+            sums[name] = [a + b for a, b in zip(sums.get(name, [0] * len(values)), values, strict=True)]
+    return sums

@@ -12,47 +12,68 @@ from snat_race.errors import EnvironmentLacks
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
 _PROC_SYS = Path("/proc/sys")
+# Settings that forbid an ordinary user to make a user namespace: (value that forbids, value that allows).
+# The first is Debian's, the second Ubuntu's; the third is user_namespaces(7)'s.
+_USER_NAMESPACE_SETTINGS = {
+    "kernel/unprivileged_userns_clone": ("0", "1"),
+    "kernel/apparmor_restrict_unprivileged_userns": ("1", "0"),
+    "user/max_user_namespaces": ("0", "10000"),
+}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
     """One network namespace, held open by a file descriptor.
 
-    ``own``: the one that this process is in, which takes no privilege to be in. ``path``: where it was
-    opened, if it has a place.
+    Args:
+        name: what messages and results call it.
+        fd: an open file descriptor of it; it stays open as long as the namespace is wanted.
+        is_own: this process is in it, so entering it takes no privilege and does nothing.
+        path: the file that it was opened from; None for an anonymous one.
+
     """
 
-    def __init__(self, name: str, fd: int, *, own: bool = False, path: Path | None = None) -> None:
+    def __init__(self, name: str, fd: int, *, is_own: bool = False, path: Path | None = None) -> None:
         self.name = name
         self.fd = fd
         self.path = path
-        self._own = own
+        self._is_own = is_own
 
     @property
     def inode(self) -> int:
-        """What this kernel, since it has booted, knows the namespace by."""
+        """The number of the namespace; unique on this host until it reboots."""
         return os.fstat(self.fd).st_ino
 
     def enter(self) -> None:
-        """Move this process in, for good."""
+        """Move this process in, for good.
+
+        Raises:
+            OSError: setns(2) refuses; it takes CAP_SYS_ADMIN in the user namespace that owns this one.
+
+        """
         _checked(_libc.setns(self.fd, _CLONE_NEWNET))
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Move this process in and back; sockets opened meanwhile stay inside."""
-        if self._own:
+        """Move this process in and back; sockets opened meanwhile stay inside.
+
+        Raises:
+            OSError: as for :meth:`enter`.
+
+        """
+        if self._is_own:
             yield
             return
-        back = _current("back")
+        previous = current("previous")
         self.enter()
         try:
             yield
         finally:
-            back.enter()
-            os.close(back.fd)
+            previous.enter()
+            os.close(previous.fd)
 
     def sysctl(self, key: str, value: int | str) -> None:
-        """Set ``net.``-something, such as ``ipv4/ip_forward``, in this namespace.
+        """Set ``/proc/sys/net/<key>``, ``ipv4/ip_forward`` for example, in this namespace.
 
         Raises:
             EnvironmentLacks: /proc/sys is read-only, as in an unprivileged container.
@@ -69,9 +90,10 @@ class Namespace:
 
 
 def enter_sandbox() -> None:
-    """Move this process into a network namespace of its own, if need be within a user namespace.
+    """Move this process into a network namespace of its own.
 
-    From here namespaces, devices and rules can be made that the host never sees.
+    An ordinary user gets it within a new user namespace. Namespaces, devices and rules that are made
+    from here on are invisible to the host.
 
     Raises:
         EnvironmentLacks: the kernel refuses both; the message names the setting that would help.
@@ -84,20 +106,37 @@ def enter_sandbox() -> None:
 
 
 def new_namespace(name: str) -> Namespace:
-    """Make a network namespace; this process stays where it is."""
-    back = _current("back")
+    """Make a network namespace; this process stays where it is.
+
+    Raises:
+        OSError: the kernel refuses; call :func:`enter_sandbox` first.
+
+    """
+    previous = current("previous")
     _checked(_libc.unshare(_CLONE_NEWNET))
-    made = _current(name)
-    back.enter()
-    os.close(back.fd)
-    return made
+    namespace = current(name)
+    previous.enter()
+    os.close(previous.fd)
+    return namespace
+
+
+def current(name: str, *, is_own: bool = False) -> Namespace:
+    """Open the network namespace that this thread is in now.
+
+    Args:
+        name: what messages call it.
+        is_own: this process will not leave it, except by :meth:`Namespace.entered`.
+
+    """
+    fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    return Namespace(name, fd, is_own=is_own)
 
 
 def _enter_user_namespace() -> None:
     uid, gid = os.geteuid(), os.getegid()
     try:
         _checked(_libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET))
-        # user_namespaces(7): an ordinary user maps itself only, and gives up setgroups for it
+        # user_namespaces(7): an ordinary user may map only itself, and must give up setgroups(2) first.
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
@@ -109,21 +148,12 @@ def _enter_user_namespace() -> None:
 
 
 def _remedy() -> str:
-    refusals = {
-        "kernel/unprivileged_userns_clone": "0",
-        "kernel/apparmor_restrict_unprivileged_userns": "1",
-        "user/max_user_namespaces": "0",
-    }
-    for key, refusing in refusals.items():
+    """Return the setting that forbids user namespaces, as the command that allows them."""
+    for key, (forbidding, allowing) in _USER_NAMESPACE_SETTINGS.items():
         setting = _PROC_SYS / key
-        if setting.exists() and setting.read_text().strip() == refusing:
-            allowing = "1" if refusing == "0" and "max" not in key else "10000" if "max" in key else "0"
+        if setting.exists() and setting.read_text().strip() == forbidding:
             return f"use sudo, or 'sudo sysctl {key.replace('/', '.')}={allowing}'"
     return "use sudo (in a container: --privileged)"
-
-
-def _current(name: str) -> Namespace:
-    return Namespace(name, os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _checked(result: int) -> None:

@@ -81,10 +81,7 @@ class _Bench:
         into.tally = into.tally.plus(counted)
         if into.variant.command and not into.translated:
             into.translated = counters.any_translated(source)
-        risen = [
-            counters.watched(name, began_at, now.since(before[name]))
-            for name, now in testbed.read().items()
-        ]
+        risen = [now.since(before[name], netns=name) for name, now in testbed.read().items()]
         into.periods.append(
             period(np.concatenate(samples), counted, elapsed_s).model_copy(
                 update={

@@ -58,7 +58,7 @@ class Testbed:
     def read(self) -> dict[str, counters.Snapshot]:
         """Read the counters of all hosts; conntrack's only where the NAT is."""
         hosts = self.topology
-        containers = counters.total(counters.read_tcp(each) for each in hosts.containers)
+        containers = counters.added(counters.read_tcp(each) for each in hosts.containers)
         return {
             "source": counters.read(hosts.source),
             "destination": counters.tcp_only(counters.read_tcp(hosts.destination)),

@@ -11,7 +11,7 @@ import numpy as np
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
 from snat_race.errors import SnatRaceError
-from snat_race.kernel.counters import Node
+from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.host import utc_now
 from snat_race.load.dialer_pool import DialerPool
 from snat_race.results.cause import Cause
@@ -53,11 +53,11 @@ class _Run:
         settings: ClientSettings,
         target: Target,
         pool: DialerPool,
-        beside: CounterMonitor,
+        monitor: CounterMonitor,
         observer: Observer,
     ) -> None:
         self._settings, self._target, self._pool, self._observer = settings, target, pool, observer
-        self._beside = beside
+        self._monitor = monitor
         self._resent_since = pool.resent()
         self._total = Total(settings.dial_interval_us * 1000)
         self._since, self._began_s, self._began_at = pool.tally(), time.monotonic(), utc_now()
@@ -109,7 +109,7 @@ class _Run:
 
     def end_period_if_due(self) -> None:
         """Close the period once its time is up; look at the counters meanwhile."""
-        self._beside.look()
+        self._monitor.read_if_due()
         now_s, length_s = time.monotonic(), self._settings.summary_interval_sec
         elapsed_s = now_s - self._period_began_s
         if elapsed_s + _DRAIN_S / 2 < length_s:
@@ -123,14 +123,14 @@ class _Run:
         summary = period(np.concatenate(self._taken), counts, elapsed_s)
         update = {
             "began_at": self._period_began_at,
-            "watched": self._beside.period(),
+            "watched": self._monitor.end_period(),
             "syn_resent": self._resent(self._period_resent),
         }
         self.periods.append(summary.model_copy(update=update))
 
     def tell(self, drained: list[Samples]) -> None:
         """Tell of every drain, for a live view."""
-        self._observer.drained(time.monotonic() - self._began_s, drained, self._beside.total)
+        self._observer.drained(time.monotonic() - self._began_s, drained, self._monitor.total)
 
     def summary(self) -> Summary:
         """Derive the summary of the whole run, and keep what came after the last period; call it when
@@ -142,7 +142,7 @@ class _Run:
         return total.model_copy(
             update={
                 "began_at": self._began_at,
-                "watched": self._beside.total,
+                "watched": self._monitor.total,
                 "syn_resent": self._resent(self._resent_since),
             }
         )
@@ -153,9 +153,9 @@ class _Run:
 
 
 def run(
-    settings: ClientSettings, target: Target, nodes: Sequence[Node], observer: Observer
+    settings: ClientSettings, target: Target, readers: Sequence[CounterReader], observer: Observer
 ) -> tuple[ClientResult, str | None]:
-    """Dial until the duration or count is reached, or a signal comes; watch ``nodes`` meanwhile.
+    """Dial until the duration or count is reached, or a signal comes; read counters meanwhile.
 
     Returns the result and, if a worker died, the obituary: the totals are right all the same.
 
@@ -165,14 +165,14 @@ def run(
 
     """
     record = RunMetadata()
-    translation = rules_for((node.namespace for node in nodes), target.source_ips)
+    translation = rules_for((reader.namespace for reader in readers), target.source_ips)
     with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
         nat = nat_of(translation, 0)
         head = Started(kind="client", **record.fields(), spec=settings.spec(), nat=nat)
         observer.started(_opening(settings, target), head)
         _warm_up(pool, settings.warmup_s, interrupt)
-        beside = CounterMonitor(nodes, nat)
-        state = _Run(settings, target, pool, beside, observer)
+        monitor = CounterMonitor(readers, nat)
+        state = _Run(settings, target, pool, monitor, observer)
         fault = state.dial()
         summary = state.summary()
     result = ClientResult(
@@ -180,11 +180,17 @@ def run(
         spec=settings.spec(),
         summary=summary,
         periods=state.periods,
-        kernel=beside.kernel(),
+        kernel=monitor.kernel_counters(),
         nat=(nat := nat_of(translation, summary.attempted)),
-        diagnosis=_causes(summary, beside.kernel(), nat),
+        diagnosis=_causes(summary, monitor.kernel_counters(), nat),
     )
-    return result, fault or beside.fault or None
+    return result, fault or _unreadable(monitor)
+
+
+def _unreadable(monitor: CounterMonitor) -> str | None:
+    if monitor.failure is None:
+        return None
+    return f"the counters could not be read any more ({monitor.failure.args[-1]})"
 
 
 def _warm_up(pool: DialerPool, duration_s: float | None, interrupt: StopSignals) -> None:

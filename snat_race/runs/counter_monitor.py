@@ -1,106 +1,107 @@
-"""Reads the counters of namespaces, lap by lap."""
+"""Reads the counters of namespaces at short intervals during a run, and adds up how far they rose."""
 
 import time
 from collections.abc import Sequence
 
 from snat_race.analysis.candidate_causes import exhausted_at_most
 from snat_race.kernel import counters, netns_lookup
-from snat_race.kernel.counters import Node, watched
-from snat_race.kernel.host import utc_now
+from snat_race.kernel.counters import CounterReader
 from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed, total_of
 from snat_race.results.nat import Nat
 
-LAP_S = 0.5
-
-
-class Watcher:
-    """Several namespaces; ``lap()`` says what rose in each since the last call."""
-
-    def __init__(self, nodes: Sequence[Node]) -> None:
-        self._nodes, self._began_at = nodes, utc_now()
-        self._before = [node.read() for node in nodes]
-
-    def lap(self) -> list[CounterDelta]:
-        """Return the rise in each namespace."""
-        began_at, self._began_at = self._began_at, utc_now()
-        now = [node.read() for node in self._nodes]
-        risen = [
-            watched(node.namespace.name, began_at, later.since(earlier), node.namespace.inode)
-            for node, later, earlier in zip(self._nodes, now, self._before, strict=True)
-        ]
-        self._before = now
-        return risen
+READING_INTERVAL_S = 0.5
+"""How long a reading stands before the next one is due. Shorter intervals tell causes apart better."""
 
 
 class CounterMonitor:
-    """The counters beside a run: those of ``nodes`` and, with ``own``, TCP's of our own namespace.
+    """Reads several namespaces, and TCP's counters of our own if that is none of them.
 
-    ``exhausted``: how many of the clashes may be of a NAT without free ports, lap by lap. ``fault``: why
-    nothing could be read any more, "" as long as it can.
+    Call :meth:`read_if_due` often during the run, :meth:`end_period` at the end of each period.
+
+    Args:
+        readers: the namespaces to read, the NAT's among them.
+        nat: what is known of the NAT; it tells how many clashes may be for want of free ports.
+        reads_own_tcp: also read TCP's counters of this process's own namespace, where a client dials.
+
+    Attributes:
+        exhausted_at_most: how many clashes may be of a NAT without free ports, added up over all readings.
+        failure: why nothing can be read any more; None as long as everything can.
+
     """
 
-    def __init__(self, nodes: Sequence[Node], nat: Nat, *, own: bool = True) -> None:
-        self._nat, self.exhausted, self.fault = nat, 0, ""
-        here = netns_lookup.here()
-        # Not twice, if it is watched anyway.
-        known = any(netns_lookup.same(here, node.namespace) for node in nodes)
-        self._own = here if own and not known else None
-        self._own_before, self._own_rise = self._read_own(), counters.Reading()
-        self._watcher, self._looked_s = Watcher(nodes), time.monotonic()
-        self._fills = [0 for _ in nodes]
+    def __init__(self, readers: Sequence[CounterReader], nat: Nat, *, reads_own_tcp: bool = True) -> None:
+        self._readers = readers
+        self._nat = nat
+        self.exhausted_at_most = 0
+        self.failure: OSError | None = None
+
+        own = netns_lookup.here()
+        is_among_them = any(netns_lookup.same(own, reader.namespace) for reader in readers)
+        self._own = own if reads_own_tcp and not is_among_them else None
+        self._own_tcp_before = self._read_own_tcp()
+        self._own_tcp_now = self._own_tcp_before
+
+        self._snapshots = [reader.read() for reader in readers]
+        self._last_reading_s = time.monotonic()
         self._period: list[CounterDelta] = []
         self._total: list[CounterDelta] = []
 
-    def look(self) -> None:
-        """Read the counters, unless that was only just done."""
-        if time.monotonic() - self._looked_s >= LAP_S:
-            self._look()
+    @property
+    def total(self) -> list[CounterDelta]:
+        """How far the counters rose up to the last reading, one delta a namespace."""
+        return self._total
 
-    def period(self) -> list[CounterDelta]:
-        """Return the rises since the last call, one a namespace."""
-        self._look()
+    def read_if_due(self) -> None:
+        """Read the counters, unless that was done less than ``READING_INTERVAL_S`` ago."""
+        if time.monotonic() - self._last_reading_s >= READING_INTERVAL_S:
+            self._read()
+
+    def end_period(self) -> list[CounterDelta]:
+        """Read the counters; return how far they rose since the last period ended, a namespace each."""
+        self._read()
         period, self._period = self._period, []
         return period
 
-    @property
-    def total(self) -> list[CounterDelta]:
-        """The rises up to the last look, one a namespace."""
-        return self._total
-
-    def kernel(self) -> KernelCounters:
-        """Return all that was counted up to the last look."""
+    def kernel_counters(self) -> KernelCounters:
+        """Return all that was counted up to the last reading."""
+        own_tcp = counters.difference(self._own_tcp_now, self._own_tcp_before)
         return KernelCounters(
             source=conntrack_of(self._total),
-            exhausted=self.exhausted,
-            source_tcp=summed(each.tcp for each in self._total),
+            exhausted=self.exhausted_at_most,
+            source_tcp=summed(delta.tcp for delta in self._total),
             destination={},
-            containers={name: values[0] for name, values in self._own_rise.items() if values[0] > 0},
+            containers={name: values[0] for name, values in own_tcp.items() if values[0] > 0},
         )
 
-    def _look(self) -> None:
-        self._looked_s = time.monotonic()
-        if self.fault:
+    def _read(self) -> None:
+        self._last_reading_s = time.monotonic()
+        if self.failure:
             return
         try:
-            laps, own = self._watcher.lap(), self._read_own()
+            snapshots = [reader.read() for reader in self._readers]
+            own_tcp = self._read_own_tcp()
         except OSError as failed:
-            self.fault = f"the counters could not be read any more ({failed.args[-1]})"
+            self.failure = failed
             return
-        self._period, self._total = _added(self._period, laps), _added(self._total, laps)
-        self._own_rise = counters.rise(own, self._own_before)
-        for index, each in enumerate(laps):
-            if each.conntrack:
-                # What exhausts a search may have gone by the end of the lap.
-                before, self._fills[index] = self._fills[index], each.conntrack.count
-                fullest = each.conntrack.model_copy(update={"count": max(before, each.conntrack.count)})
-                self.exhausted += exhausted_at_most(fullest, self._nat)
+        earlier, self._snapshots, self._own_tcp_now = self._snapshots, snapshots, own_tcp
+        deltas = []
+        for reader, before, now in zip(self._readers, earlier, snapshots, strict=True):
+            namespace = reader.namespace
+            delta = now.since(before, netns=namespace.name, inode=namespace.inode)
+            deltas.append(delta)
+            if delta.conntrack:
+                # What exhausted a search may have left the table by now.
+                entries = max(before.count, now.count)
+                self.exhausted_at_most += exhausted_at_most(delta.conntrack, self._nat, entries=entries)
+        self._period = _added(self._period, deltas)
+        self._total = _added(self._total, deltas)
 
-    def _read_own(self) -> counters.Reading:
+    def _read_own_tcp(self) -> counters.Reading:
         return counters.read_tcp(self._own) if self._own else {}
 
 
-def _added(sums: list[CounterDelta], laps: list[CounterDelta]) -> list[CounterDelta]:
-    """Add a lap of each namespace to its sum so far."""
+def _added(sums: list[CounterDelta], deltas: list[CounterDelta]) -> list[CounterDelta]:
+    """Add one delta of each namespace to its sum so far."""
     if not sums:
-        return laps
-    return [total_of(pair) or pair[1] for pair in zip(sums, laps, strict=True)]
+        return deltas
+    return [total_of(pair) or pair[1] for pair in zip(sums, deltas, strict=True)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from snat_race.analysis.host_checks import Host, checkup
 from snat_race.kernel import host, netns_lookup
 from snat_race.kernel.netns import Namespace
+from snat_race.report.wording.findings import of_container
 from snat_race.results.findings import DoctorResult, Finding
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM
@@ -65,12 +66,13 @@ def _rules(found: Rulesets, namespace: Namespace) -> Iterator[Finding]:
 
 def _elsewhere(found: Rulesets, namespace: Namespace) -> Finding | None:
     """Say that a container's own namespace tells nothing of the rules that its SYNs pass."""
-    container = netns_lookup.container(namespace)
-    if not container or any(not rule.harmless or rule.flags & RANDOM for rule in found.rules):
+    device = netns_lookup.container_device(namespace)
+    if not device or any(not rule.harmless or rule.flags & RANDOM for rule in found.rules):
         return None
+    hint = of_container(namespace.name, device)
     return Finding(
         level="unknown",
         check="namespace",
-        evidence=f"{container}; the rules that translate its clients are those of the host",
+        evidence=f"{hint}; the rules that translate its clients are those of the host",
         advice=f"run {command('doctor')} on the host, or with --netns 1 in a container with --pid host",
     )

@@ -11,18 +11,20 @@ from snat_race.results.model import Tool
 
 
 class RunMetadata:
-    """Begins with the run."""
+    """The identity of one run. Make it as the run begins: its clock starts then."""
 
     def __init__(self) -> None:
-        self.environment = host.environment()
-        self._run_id, self._started_at, self._began_s = uuid.uuid4().hex, utc_now(), time.monotonic()
+        self._run_id = uuid.uuid4().hex
+        self._started_at = utc_now()
+        self._began_s = time.monotonic()
+        self._environment = host.environment()
 
     def fields(self) -> dict[str, Any]:
-        """Return what ``Result`` wants, but for the spec, as of now."""
+        """Return the fields that all results share, except ``spec``; ``elapsed_s`` is as of now."""
         return {
             "run_id": self._run_id,
             "tool": Tool(version=__version__),
             "started_at": self._started_at,
             "elapsed_s": round(time.monotonic() - self._began_s, 3),
-            "environment": self.environment,
+            "environment": self._environment,
         }

@@ -1,67 +1,102 @@
-"""One run of ``watch``: a node's counters, period by period -> a result."""
+"""One run of ``watch``: a namespace's counters, period by period -> a result."""
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from snat_race.analysis.candidate_causes import of_node
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns_lookup
-from snat_race.kernel.counters import Node
+from snat_race.kernel.counters import CounterReader
+from snat_race.kernel.netns import Namespace
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import Started, WatchResult
-from snat_race.runs.counter_monitor import LAP_S, CounterMonitor
+from snat_race.runs.counter_monitor import READING_INTERVAL_S, CounterMonitor
 from snat_race.runs.nat_properties import nat_of, rules_for
 from snat_race.runs.run_metadata import RunMetadata
 from snat_race.runs.settings import WatchSettings
 from snat_race.runs.signals import StopSignals
 
-Observer = Callable[[CounterDelta], None]
-Begun = Callable[[Started], None]
+PeriodObserver = Callable[[CounterDelta], None]
+StartObserver = Callable[[Started], None]
 
 
 def run(
-    settings: WatchSettings, node: Node, observer: Observer, *, keep: bool, started: Begun = lambda _: None
-) -> tuple[WatchResult, str]:
-    """Watch until the duration is over, or a signal comes; then too, the last period is told.
+    settings: WatchSettings,
+    reader: CounterReader,
+    on_period: PeriodObserver,
+    *,
+    keep_periods: bool,
+    on_start: StartObserver = lambda _: None,
+) -> tuple[WatchResult, EnvironmentLacks | None]:
+    """Watch until the duration is over, a signal comes, or nothing is left to watch.
 
-    ``keep`` the periods for the result; otherwise it has only their total, however long this runs.
-    Returns the result and why it ended before its time, "" if it did not.
+    Args:
+        settings: what the user asked for.
+        reader: reads the counters.
+        on_period: is called with each period as it ends, also with the last, cut short by a signal.
+        keep_periods: keep the periods for the result. Without them it has only their total, so that
+            memory does not grow however long this runs.
+        on_start: is called once, before the first period.
+
+    Returns:
+        The result, and the error that ended the watch before its time; None if nothing did.
+
     """
-    record, began_s = RunMetadata(), time.monotonic()
-    nat = nat_of(rules_for([node.namespace]), 0)
-    periods, fault = list[CounterDelta](), ""
-    with StopSignals() as interrupt:
-        beside = CounterMonitor([node], nat, own=False)
-        head: dict[str, Any] = {"spec": settings.spec(), "nat": nat, "counters_from": node.source}
-        started(Started(kind="watch", **record.fields(), **head))
+    metadata = RunMetadata()
+    began_s = time.monotonic()
+    nat = nat_of(rules_for([reader.namespace]), 0)
+    periods: list[CounterDelta] = []
+    with StopSignals() as stop:
+        monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
+        on_start(
+            Started(
+                **metadata.fields(),
+                kind="watch",
+                spec=settings.spec(),
+                nat=nat,
+                counters_from=reader.source,
+            )
+        )
         over_s = began_s + (settings.duration_s or float("inf"))
         due_s = began_s
-        while not interrupt.requested and time.monotonic() < over_s:
-            # After a pause, of the machine say, no laps are made up for.
+        ended: EnvironmentLacks | None = None
+        while not (ended or stop.requested) and time.monotonic() < over_s:
+            # After a pause, of the machine for example, no periods are made up for.
             due_s = max(due_s, time.monotonic() - settings.interval_s) + settings.interval_s
-            _wait(min(due_s, over_s), interrupt, beside, node)
-            for lap in beside.period():
-                if keep:
-                    periods.append(lap)
-                observer(lap)
-            if fault := beside.fault or netns_lookup.gone(node.namespace):
-                break
+            _read_until(min(due_s, over_s), stop, monitor, reader.namespace)
+            for period in monitor.end_period():
+                if keep_periods:
+                    periods.append(period)
+                on_period(period)
+            ended = _nothing_left(monitor, reader.namespace)
     result = WatchResult(
-        **record.fields(),
+        **metadata.fields(),
         spec=settings.spec(),
-        counters_from=node.source,
+        counters_from=reader.source,
         periods=periods,
-        total=next(iter(beside.total), None),
+        total=next(iter(monitor.total), None),
         nat=nat,
-        exhausted=beside.exhausted,
-        suspects=of_node(beside.kernel(), nat),
+        exhausted=monitor.exhausted_at_most,
+        suspects=of_node(monitor.kernel_counters(), nat),
     )
-    return result, fault
+    return result, ended
 
 
-def _wait(until_s: float, interrupt: StopSignals, beside: CounterMonitor, node: Node) -> None:
-    """Wait, but read the counters meanwhile: the shorter a lap, the more it tells."""
-    while not interrupt.wait(min(until_s, time.monotonic() + LAP_S) - time.monotonic()):
-        if time.monotonic() >= until_s or netns_lookup.gone(node.namespace):
+def _read_until(until_s: float, stop: StopSignals, monitor: CounterMonitor, namespace: Namespace) -> None:
+    """Wait, and read the counters meanwhile: the shorter the time between readings, the more they tell.
+
+    Return early on a signal, or when the namespace has ended.
+    """
+    while not stop.wait(min(until_s, time.monotonic() + READING_INTERVAL_S) - time.monotonic()):
+        if time.monotonic() >= until_s or netns_lookup.has_ended(namespace):
             return
-        beside.look()
+        monitor.read_if_due()
+
+
+def _nothing_left(monitor: CounterMonitor, namespace: Namespace) -> EnvironmentLacks | None:
+    """Return why the counters cannot be watched any more; None if they can."""
+    if monitor.failure:
+        return EnvironmentLacks(f"the counters could not be read any more ({monitor.failure.args[-1]})")
+    if netns_lookup.has_ended(namespace):
+        return EnvironmentLacks(f"the namespace {namespace.name} has ended ({namespace.path})")
+    return None
