@@ -10,10 +10,10 @@ import pytest
 
 from snat_race.errors import EnvironmentLacks, Unavailable, UsageError
 from snat_race.kernel.netns import Namespace
+from snat_race.lab import testbed as testbeds
 from snat_race.lab import variant_rules, variants
 from snat_race.lab.scenarios import SCENARIOS, scenario_named
 from snat_race.lab.settings import Backend, Caches, LabSettings, Wiring
-from snat_race.lab.testbed import Testbed
 from snat_race.lab.topology import IPV4, IPV6, Network, Topology, build
 from snat_race.lab.variant_loader import Firewall
 from snat_race.load.schedule import Schedule
@@ -318,7 +318,7 @@ def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -
 
 def test_a_seed_repeats_ports_and_offsets() -> None:
     def schedules(seed: int) -> list[Schedule | None]:
-        testbed = Testbed(replace(OPTIONS, seed=seed), SCENARIOS["tcp-snat"], StopSignals())
+        testbed = testbeds.Testbed(replace(OPTIONS, seed=seed), SCENARIOS["tcp-snat"], StopSignals())
         testbed.topology = Topology(IPV4, *(Namespace("none", -1),) * 2, [Namespace("none", -1)] * 2, [])
         return [placement.config.schedule for placement in testbed._placements()]
 
