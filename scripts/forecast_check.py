@@ -65,7 +65,7 @@ def main() -> None:
 def predicted(observation: dict[str, Any], size: int, window_ns: float) -> float:
     """Return the losses that the forecast expects of two containers at the rates observed."""
     one, other = observation["rates_per_s"]
-    traffic = Traffic(2, (one * other) ** 0.5, ports=size)
+    traffic = Traffic(containers=2, rate_per_s=(one * other) ** 0.5, ports=size)
     return observation["elapsed_s"] * lost_per_s(window_ns, traffic, traffic.same_ephemeral_port)
 
 

@@ -5,7 +5,14 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, poisson, t
 
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.intervals import Z95, by_chance, dispersion, reduction, student_widening, wilson
+from snat_race.analysis.intervals import (
+    Z95,
+    dispersion,
+    poisson_at_least,
+    reduction,
+    student_widening,
+    wilson,
+)
 from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
 from snat_race.analysis.verdict import as_expected, judge, outcome
 from snat_race.load.dialer_pool import DialCounts
@@ -117,7 +124,7 @@ def test_errors_are_counted_by_name() -> None:
 
 @given(st.integers(0, 300), st.floats(0.001, 200))
 def test_the_chance_of_losses_is_scipys(losses: int, expected: float) -> None:
-    assert by_chance(losses, expected) == pytest.approx(poisson.sf(losses - 1, expected), abs=1e-9)
+    assert poisson_at_least(losses, expected) == pytest.approx(poisson.sf(losses - 1, expected), abs=1e-9)
 
 
 @pytest.mark.parametrize("freedom", [4, 7, 19, 200])

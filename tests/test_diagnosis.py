@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snat_race.analysis.diagnosis import UNPROVEN, diagnose
-from snat_race.analysis.intervals import by_chance
+from snat_race.analysis.intervals import poisson_at_least
 from snat_race.results.counters import PER_CPU, ConntrackDelta, KernelCounters
 from snat_race.results.nat import Nat
 
@@ -185,7 +185,7 @@ def test_searches_without_a_port_are_no_more_than_said(blocks: int, held: int, s
     tries = [search(taken, random) for _ in range(300)]
     failed, found = sum(not free for free, _ in tries), sum(rose for _, rose in tries)
     expected = Nat(ports=1000, evicts=False).expected_exhausted(found, failed, sum(taken))
-    assert by_chance(failed, expected) > 1e-6
+    assert poisson_at_least(failed, expected) > 1e-6
 
 
 @pytest.mark.parametrize(

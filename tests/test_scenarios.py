@@ -355,9 +355,9 @@ def test_forecasts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
     foreign.write_text('{"kind": "other"}')
     for args, said in (
         ([], "--from"),
-        (["--from", str(foreign)], "is no result"),
-        (["--from", str(tmp_path)], "cannot read"),
-        (["--from", str(tmp_path / "absent")], "cannot read"),
+        (["--from", str(foreign)], "holds no result"),
+        (["--from", str(tmp_path)], "cannot be read"),
+        (["--from", str(tmp_path / "absent")], "cannot be read"),
         (["--window-ns", "-5"], "--window-ns"),
         (["--window-ns", "5", "--ports", "0"], "--ports"),
     ):

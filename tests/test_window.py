@@ -1,12 +1,23 @@
 """The window on synthetic data with a known answer, and the forecast against a simulation."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snat_race.analysis.forecast import DRAWN_PORTS, Traffic, forecast, lost_per_s
-from snat_race.analysis.race_window import Sweep
+from snat_race.analysis.forecast import Traffic, forecast, lost_per_s
+from snat_race.analysis.race_window import Sweep, exceeds_sweep, window_for_forecast
+from snat_race.analysis.verdict import judge
+from snat_race.errors import UsageError
+from snat_race.results.model import Tool
+from snat_race.results.nat import EVERY_PORT
+from snat_race.results.schema import LabResult, Window
+from tests.conftest import fork_cli
+from tests.results import BEGAN, HOST
+from tests.test_analysis import variant
 
 SWEEP_NS = 10_000
 
@@ -71,6 +82,10 @@ def test_a_sweep_that_is_too_narrow_says_so() -> None:
     found = swept(np.random.default_rng(1), 3 * SWEEP_NS).window("masquerade", "warm", 0)
     assert found
     assert found.tail_rate == 1.0
+    assert exceeds_sweep(found)
+    wide_enough = swept(np.random.default_rng(1), 1300).window("masquerade", "warm", 0)
+    assert wide_enough
+    assert not exceeds_sweep(wide_enough)
 
 
 def test_no_pairs_give_no_window() -> None:
@@ -103,10 +118,10 @@ def simulated_losses(
 @pytest.mark.parametrize(
     "traffic",
     [
-        Traffic(2, 20_000, ports=64),
-        Traffic(8, 3_000, ports=128),
-        Traffic(5, 8_000, destinations=3, ports=32),
-        Traffic(4, 8_000, ports=64, cpus=2),
+        Traffic(containers=2, rate_per_s=20_000, ports=64),
+        Traffic(containers=8, rate_per_s=3_000, ports=128),
+        Traffic(containers=5, rate_per_s=8_000, destinations=3, ports=32),
+        Traffic(containers=4, rate_per_s=8_000, ports=64, cpus=2),
     ],
 )
 def test_the_forecast_is_what_a_simulation_loses(traffic: Traffic) -> None:
@@ -121,8 +136,67 @@ def test_the_forecast_is_what_a_simulation_loses(traffic: Traffic) -> None:
 def test_forecasts_scale_as_the_formula_says(
     window_ns: float, containers: int, rate: float, ports: int
 ) -> None:
-    one = forecast(window_ns, (window_ns / 2, window_ns * 2), Traffic(containers, rate, ports=ports))
-    twice = forecast(window_ns, (window_ns, window_ns), Traffic(containers, 2 * rate, ports=ports))
+    one = forecast(
+        window_ns,
+        (window_ns / 2, window_ns * 2),
+        Traffic(containers=containers, rate_per_s=rate, ports=ports),
+    )
+    twice = forecast(
+        window_ns, (window_ns, window_ns), Traffic(containers=containers, rate_per_s=2 * rate, ports=ports)
+    )
     assert twice.kept_ports == pytest.approx(4 * one.kept_ports)
     assert one.kept_ports_ci95 == pytest.approx((one.kept_ports / 2, one.kept_ports * 2))
-    assert one.drawn_ports == pytest.approx(one.kept_ports * (ports // 2) / DRAWN_PORTS)
+    assert one.drawn_ports == pytest.approx(one.kept_ports * (ports // 2) / EVERY_PORT)
+
+
+def lab(window: Window | None, drawn: int | None = None) -> LabResult:
+    measured = variant("masquerade", lost=500, others=0, paired=1000, collisions=500, drawn=drawn)
+    return LabResult(
+        run_id="lab",
+        tool=Tool(version="0"),
+        started_at=BEGAN,
+        elapsed_s=10.0,
+        environment=HOST,
+        spec={},
+        interrupted=False,
+        variants=[measured],
+        verdict=judge([measured], cpus=2),
+        window=window,
+    )
+
+
+def a_window(window_ns: float = 1300) -> Window | None:
+    return swept(np.random.default_rng(1), window_ns).window("masquerade", "warm", 0)
+
+
+def test_a_forecast_takes_the_window_of_a_rule_that_keeps_ports() -> None:
+    assert window_for_forecast(lab(a_window())) == a_window()
+    with pytest.raises(UsageError, match="no race window"):
+        window_for_forecast(lab(None))
+    with pytest.raises(UsageError, match="does not keep"):
+        window_for_forecast(lab(a_window(), drawn=64512))
+    with pytest.raises(UsageError, match="never collided"):
+        window_for_forecast(lab(a_window(window_ns=0)))
+
+
+def test_the_forecast_event_says_of_which_schema_it_is(tmp_path: Path) -> None:
+    result = lab(a_window(3 * SWEEP_NS))
+    assert result.window
+    kept = tmp_path / "lab.json"
+    kept.write_text(result.model_dump_json())
+    asked = ("forecast", "--from", str(kept), "--containers", "40", "--rate-per-container", "500", "--json")
+    done = fork_cli(*asked)
+    assert "longer than was measured" in done.stderr
+    event = json.loads(done.stdout)
+    assert (event["event"], event["schema_version"]) == ("forecast", result.schema_version)
+    assert event["spec"]["window_ns"] == result.window.window_ns
+    assert event["kept_ports"] > event["drawn_ports"] > 0
+
+
+def test_a_file_without_a_window_is_one_line_that_says_how_to_get_one(tmp_path: Path) -> None:
+    kept = tmp_path / "lab.json"
+    kept.write_text(lab(None).model_dump_json())
+    done = fork_cli("forecast", "--from", str(kept), "--containers", "40", "--rate-per-container", "500")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--from: " in done.stderr
+    assert "lab --window --output" in done.stderr

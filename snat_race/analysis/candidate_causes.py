@@ -10,7 +10,7 @@ for the rest. All measured on 6.18, one counter up for each SYN lost, unless a l
 import math
 from collections.abc import Iterable, Iterator
 
-from snat_race.analysis.intervals import by_chance
+from snat_race.analysis.intervals import poisson_at_least
 from snat_race.results.cause import Cause
 from snat_race.results.counters import ConntrackDelta, CounterDelta, KernelCounters, summed
 from snat_race.results.nat import EVERY_PORT, Nat
@@ -89,7 +89,7 @@ def _race_or_exhaustion(evidence: str, rose: ConntrackDelta, nat: Nat, exhausted
         yield _cause("inconclusive", raced, f"{evidence}: but no rule there translates these", _WHOSE)
         return
     if nat.drawn or nat.same_draws:
-        rare = nat.same_draws and by_chance(raced, nat.same_draws) <= RARE
+        rare = nat.same_draws and poisson_at_least(raced, nat.same_draws) <= RARE
         advice = _NOT_BY_CHANCE if rare else _BY_CHANCE
     doubt = "" if nat.known else _UNREAD
     yield _cause("snat_race", raced, f"{evidence}{doubt}", advice)

@@ -11,10 +11,10 @@ from typing import Literal
 
 from snat_race.analysis.intervals import (
     Z95,
+    counts_divisor,
     dispersion_and_freedom,
     newcombe,
     reduction,
-    student_widening,
     wilson,
 )
 from snat_race.results.model import SCHEMA_VERSION, Model
@@ -131,7 +131,7 @@ def _weight(arms: Sequence[Arm]) -> tuple[float, float]:
     rounds only, so the interval is widened as Student's is.
     """
     spread, freedom = dispersion_and_freedom([arm.rounds for arm in arms])
-    return (spread * student_widening(freedom) ** 2 if freedom else 1.0), spread
+    return (counts_divisor(spread, freedom) if freedom else 1.0), spread
 
 
 def _outcome(low: float, high: float, base: Arm, other: Arm) -> Word:

@@ -2,64 +2,73 @@
 
 from dataclasses import dataclass
 
+from snat_race.results.nat import EVERY_PORT
 from snat_race.results.schema import Forecast
 
-DRAWN_PORTS = 64512  # get_unique_tuple() in nf_nat_core.c searches 1024 to 65535
-_SECONDS_AN_HOUR = 3600
+_SECONDS_PER_HOUR = 3600
+_PORTS_BY_DEFAULT = 28232  # ip_local_port_range 32768 60999
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Traffic:
-    """Containers behind one address, each with ``rate_per_s`` new connections a second.
+    """Containers behind one address, which open connections independently and steadily."""
 
-    ``ports``: how many there are in ip_local_port_range; ``cpus`` 0: no two share one.
-    """
-
-    containers: int
-    rate_per_s: float
-    destinations: int = 1
-    ports: int = 28232
-    cpus: int = 0
+    containers: int  # 2 or more: one alone meets nobody
+    rate_per_s: float  # new connections a second of each container
+    destinations: int = 1  # that they connect to, each as often as any other
+    ports: int = _PORTS_BY_DEFAULT  # in ip_local_port_range of each container
+    cpus: int = 0  # that their SYNs are spread over; 0: so many that no two share one
 
     @property
     def same_ephemeral_port(self) -> float:
-        """The probability that two containers' next connects use the same source port.
+        """The probability that the next connects of two containers use the same source port.
 
         connect() walks its range in steps of two and takes ports of one parity as long as any is
-        free (``__inet_hash_connect()``, since 4.2; measured: all of 1,000), so half of them count.
+        free (``__inet_hash_connect()``, since 4.2; measured: all of 1,000). So half of them count.
         """
         return 1 / max(1, self.ports // 2)
 
 
 def lost_per_s(window_ns: float, traffic: Traffic, same_port: float) -> float:
-    """Return the SYNs a second that the containers lose among them.
+    """Return the SYNs a second that all containers lose together.
 
-    ``containers * (containers - 1) / 2`` pairs of independent Poisson streams of ``rate_per_s``
-    each: the SYNs of two of them fall within a time t of each other ``rate_per_s ** 2 * 2 t``
-    times a second, so weighing each offset with its probability of a collision leaves
-    ``rate_per_s ** 2 * window``. Of these, ``1 / destinations`` go to the same one, and
-    ``same_port`` of those ask for the same port. With ``cpus`` given, ``1 / cpus`` of the pairs
-    share a CPU, where one SYN is through before the next begins.
+    The formula is P r^2 W (1 - 1/c) s / d, where
 
-    It assumes that the streams are independent and steady (bursts that a timer sets off together
-    lose more), and that the port is free: one that another container holds is not kept, but drawn.
+    - P is the number of pairs of containers, n (n - 1) / 2 for n ``containers``;
+    - r is ``rate_per_s`` of each. The SYNs of two independent Poisson streams lie within a time t
+      of each other 2 t r^2 times a second. So an offset weighed with its probability of a collision
+      leaves r^2 W;
+    - W is the window, here in s;
+    - c is ``cpus``, if it is given: 1/c of the pairs share a CPU, and there one SYN is through
+      before the next begins;
+    - s is ``same_port``, the probability that both ask for the same port;
+    - d is ``destinations``: 1/d of the pairs go to the same one.
+
+    Two things are assumed. Streams are independent and steady: bursts that a timer sets off together
+    lose more. And the port is free: one that another container holds is not kept but drawn.
     """
     pairs = traffic.containers * (traffic.containers - 1) / 2
-    apart = 1 - 1 / traffic.cpus if traffic.cpus else 1.0
-    meetings_per_s = pairs * traffic.rate_per_s**2 * window_ns * 1e-9
-    return meetings_per_s * same_port * apart / traffic.destinations
+    on_two_cpus = 1 - 1 / traffic.cpus if traffic.cpus else 1.0
+    window_s = window_ns * 1e-9
+    collisions_per_s = pairs * traffic.rate_per_s**2 * window_s
+    return collisions_per_s * on_two_cpus * same_port / traffic.destinations
 
 
 def forecast(window_ns: float, window_ns_ci95: tuple[float, float], traffic: Traffic) -> Forecast:
-    """Return the losses an hour, with the ports kept and with ports drawn by the NAT."""
+    """Return the SYNs lost an hour, with the ports kept and with ports drawn by the NAT.
 
-    def an_hour(window: float, same_port: float) -> float:
-        return _SECONDS_AN_HOUR * lost_per_s(window, traffic, same_port)
+    The interval is that of the window: how far the assumptions are off is not in it.
+    """
 
-    (low, high), kept, drawn = window_ns_ci95, traffic.same_ephemeral_port, 1 / DRAWN_PORTS
+    def per_hour(window_ns: float, same_port: float) -> float:
+        return _SECONDS_PER_HOUR * lost_per_s(window_ns, traffic, same_port)
+
+    low_ns, high_ns = window_ns_ci95
+    kept = traffic.same_ephemeral_port
+    drawn = 1 / EVERY_PORT
     return Forecast(
-        kept_ports=an_hour(window_ns, kept),
-        kept_ports_ci95=(an_hour(low, kept), an_hour(high, kept)),
-        drawn_ports=an_hour(window_ns, drawn),
-        drawn_ports_ci95=(an_hour(low, drawn), an_hour(high, drawn)),
+        kept_ports=per_hour(window_ns, kept),
+        kept_ports_ci95=(per_hour(low_ns, kept), per_hour(high_ns, kept)),
+        drawn_ports=per_hour(window_ns, drawn),
+        drawn_ports_ci95=(per_hour(low_ns, drawn), per_hour(high_ns, drawn)),
     )

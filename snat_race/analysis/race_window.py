@@ -1,60 +1,81 @@
 """The race window, measured: how long a SYN can collide with another of the same tuple.
 
-Two SYNs that reach the NAT ``d`` ns apart collide with a probability p(d). The integral of p
-over all d is the window W: the mean time from the check for a free port to the insertion, of
-the one SYN and of the other, added up. Traffic whose SYNs meet by chance, at any offset alike,
-collides W times as often as its pairs come per ns, so W is all that a forecast needs.
+Let p(d) be the probability that two SYNs collide that reach the NAT d ns apart. The window W is
+the integral of p over all d, in ns. It is the mean time from the check for a free port to the
+insertion of the entry, of the one SYN and of the other, added up. In ordinary traffic two SYNs
+meet at any offset alike, so they collide W times as often as their pairs come per ns. A forecast
+needs to know no more than W.
 
-Offsets are drawn evenly from [-s, +s], so W = 2 s * E[collision], a Monte Carlo integral. A
-constant skew between the two dialers moves p sideways, and jitter blurs it; neither changes its
-area, as long as s reaches beyond both, which the tails show.
+A sweep draws the offset of each pair evenly from [-s, +s]. So W = 2 s E[collision], which is a
+Monte Carlo integral. A constant skew between the two dialers moves p sideways, and jitter blurs
+it. Neither changes its area, as long as s reaches beyond both. The ends of the sweep show whether
+it does.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snat_race.analysis.intervals import dispersion, student_widening, wilson
-from snat_race.results.schema import CacheState, Window, WindowPoint
+from snat_race.analysis.intervals import counts_divisor, dispersion, wilson
+from snat_race.errors import UsageError
+from snat_race.results.schema import CacheState, LabResult, Window, WindowPoint
 
-_BINS = 40
+_POINTS = 40  # of the curve
+_TAIL_FROM = 0.9  # of the sweep: pairs further apart are its ends
+_MOST_BEYOND = 0.1  # of the window may lie beyond a sweep that is wide enough
+
+
+class _Round(NamedTuple):
+    """The pairs of one round."""
+
+    offsets_ns: NDArray[np.int64]  # by how much the second SYN was sent later; negative: earlier
+    collided: NDArray[np.bool_]  # whether that pair did
 
 
 class Sweep:
-    """The pairs of a sweep over +-``sweep_ns``, round by round."""
+    """The pairs of a sweep over offsets of +-``sweep_ns``, round by round."""
 
     def __init__(self, sweep_ns: int) -> None:
         self._sweep_ns = sweep_ns
-        self._rounds: list[tuple[NDArray[np.int64], NDArray[np.bool_]]] = []
+        self._rounds: list[_Round] = []
 
     def add(self, offsets_ns: NDArray[np.int64], collided: NDArray[np.bool_]) -> None:
-        """Add a round: the offset of each pair, and whether it collided."""
-        self._rounds.append((offsets_ns, collided))
+        """Add a round: the offset of each pair in ns, and whether it collided."""
+        self._rounds.append(_Round(offsets_ns, collided))
 
     def window(self, variant: str, caches: CacheState, unexplained: int) -> Window | None:
-        """Derive the window; None without pairs. ``unexplained``: losses that are not the race.
+        """Derive the window; None without pairs.
 
-        The interval is Wilson's for the share of collisions, widened by the dispersion between
-        rounds.
+        The interval is Wilson's for the part of the pairs that collided. It is widened by the
+        dispersion between rounds.
+
+        Args:
+            variant: the name of the rule that was swept.
+            caches: how recently the way through the NAT was used before each pair.
+            unexplained: losses during the sweep that are not the race.
+
         """
-        rounds = [(int(collided.sum()), len(collided)) for _, collided in self._rounds]
-        lost, total = sum(each for each, _ in rounds), sum(pairs for _, pairs in rounds)
-        if not total:
+        counts = [(int(pairs.collided.sum()), len(pairs.collided)) for pairs in self._rounds]
+        collisions = sum(collided for collided, _ in counts)
+        paired = sum(pairs for _, pairs in counts)
+        if not paired:
             return None
-        spread, width_ns = dispersion([rounds]), 2 * self._sweep_ns
-        # The dispersion is itself estimated, from so many rounds only.
-        weight = spread * student_widening(len(rounds) - 1) ** 2
-        low, high = wilson(lost / weight, total / weight)
-        offsets_ns = np.concatenate([offsets for offsets, _ in self._rounds])
-        collided = np.concatenate([each for _, each in self._rounds])
-        tail = np.abs(offsets_ns) > 0.9 * self._sweep_ns
+        width_ns = 2 * self._sweep_ns
+        spread = dispersion([counts])
+        divisor = counts_divisor(spread, freedom=len(counts) - 1)
+        low, high = wilson(collisions / divisor, paired / divisor)
+        offsets_ns = np.concatenate([pairs.offsets_ns for pairs in self._rounds])
+        collided = np.concatenate([pairs.collided for pairs in self._rounds])
+        tail = np.abs(offsets_ns) > _TAIL_FROM * self._sweep_ns
         return Window(
             variant=variant,
             caches=caches,
             sweep_ns=self._sweep_ns,
-            paired=total,
-            collisions=lost,
+            paired=paired,
+            collisions=collisions,
             unexplained=unexplained,
-            window_ns=round(width_ns * lost / total, 1),
+            window_ns=round(width_ns * collisions / paired, 1),
             window_ns_ci95=(round(width_ns * low, 1), round(width_ns * high, 1)),
             dispersion=round(spread, 3),
             tail_rate=float(collided[tail].mean()) if tail.any() else 0.0,
@@ -62,17 +83,39 @@ class Sweep:
         )
 
     def _curve(self, offsets_ns: NDArray[np.int64], collided: NDArray[np.bool_]) -> list[WindowPoint]:
-        edges = np.linspace(-self._sweep_ns, self._sweep_ns, _BINS + 1).round().astype(int)
+        """Count pairs and collisions in :data:`_POINTS` ranges of the offset, all of one width."""
+        edges = np.linspace(-self._sweep_ns, self._sweep_ns, _POINTS + 1).round().astype(int)
         paired, _ = np.histogram(offsets_ns, edges)
-        lost, _ = np.histogram(offsets_ns[collided], edges)
+        collisions, _ = np.histogram(offsets_ns[collided], edges)
+        columns = edges[:-1].tolist(), edges[1:].tolist(), paired.tolist(), collisions.tolist()
         return [
-            WindowPoint(low_ns=low, high_ns=high, paired=n, collisions=k)
-            for low, high, n, k in zip(
-                edges[:-1].tolist(), edges[1:].tolist(), paired.tolist(), lost.tolist(), strict=True
-            )
+            WindowPoint(low_ns=low_ns, high_ns=high_ns, paired=pairs, collisions=collided_pairs)
+            for low_ns, high_ns, pairs, collided_pairs in zip(*columns, strict=True)
         ]
 
 
-def too_short(window: Window) -> bool:
-    """Whether the window reaches beyond the sweep: a tenth of it or more may lie there."""
-    return window.tail_rate * 2 * window.sweep_ns > 0.1 * window.window_ns
+def exceeds_sweep(window: Window) -> bool:
+    """Whether a tenth of the window or more may lie beyond the sweep: then it is longer than measured.
+
+    The part beyond is taken to be as wide as the sweep, and as many pairs to collide as at its ends.
+    """
+    return window.tail_rate * 2 * window.sweep_ns > _MOST_BEYOND * window.window_ns
+
+
+def window_for_forecast(result: LabResult) -> Window:
+    """Return the window of a lab run, if ordinary traffic can be predicted from it.
+
+    Raises:
+        UsageError: it was not measured, nothing collided, or the rule draws its ports.
+
+    """
+    window = result.window
+    if not window:
+        raise UsageError("it holds no race window; let the lab measure one")
+    drawing = {variant.name for variant in result.variants if variant.drawn_ports}
+    if window.variant in drawing or not window.collisions:
+        raise UsageError(
+            f"its window is of '{window.variant}', which does not keep source ports or never collided; "
+            "measure that of 'masquerade'"
+        )
+    return window

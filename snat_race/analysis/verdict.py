@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from snat_race.analysis.candidate_causes import RARE
-from snat_race.analysis.intervals import FEW_LOSSES, by_chance, dispersion, reduction
+from snat_race.analysis.intervals import FEW_LOSSES, dispersion, poisson_at_least, reduction
 from snat_race.results.cause import Cause
 from snat_race.results.schema import Mitigation, Outcome, Summary, VariantResult, Verdict
 
@@ -45,7 +45,7 @@ def outcome(
     lost, paired = race_losses(diagnosis), summary.paired or 0
     if not translated or not paired or _blurred(summary, lost) or same_draws > paired * _MOST_SAME_DRAWS:
         return "inconclusive"
-    if lost and by_chance(lost, same_draws) <= RARE:
+    if lost and poisson_at_least(lost, same_draws) <= RARE:
         return "reproduced"
     return "inconclusive" if cpus < 2 or paired < FEWEST_PAIRS else "not_seen"
 

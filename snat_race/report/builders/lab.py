@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from snat_race.analysis.diagnosis import UNPROVEN
-from snat_race.analysis.race_window import too_short
+from snat_race.analysis.race_window import exceeds_sweep
 from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
 from snat_race.report.builders.sections import bar
 from snat_race.report.wording.formats import percent
@@ -198,7 +198,7 @@ def window_sentences(window: Window) -> list[str]:
         f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
     )
     sentences = [length]
-    if too_short(window):
+    if exceeds_sweep(window):
         sentences.append(
             f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
         )
