@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.text import Text
 
-from snat_race.analysis.rolling_window import MOST_BINS, Recent, Standing
+from snat_race.analysis.rolling_window import MOST_BINS, WINDOW_S, RollingWindow, VariantTotals
 from snat_race.report.live.panel import REFRESH_S, Room, flow, spark
 from snat_race.results import sample
 from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
@@ -52,7 +54,7 @@ def risen(insert_failed: int) -> list[CounterDelta]:
 
 
 def test_what_is_older_than_the_window_is_forgotten_but_in_the_total() -> None:
-    recent = Recent(2)
+    recent = RollingWindow(2)
     for number in range(1, 26):  # 5 s
         old = number <= 10
         recent.add(number / 5, drained((10, old), (5, 0), latency_ns=9000 if old else 500), risen(number))
@@ -66,7 +68,7 @@ def test_what_is_older_than_the_window_is_forgotten_but_in_the_total() -> None:
 
 
 def test_nothing_drained_is_no_latency_and_nobody_watching_is_not_zero() -> None:
-    recent = Recent(3)
+    recent = RollingWindow(3)
     assert recent.total.rate_per_s == 0
     recent.add(0.2, drained((0, 0), (0, 0), (0, 0)), [])
     assert recent.last == (0.2, 0, 0, None, None)
@@ -74,7 +76,7 @@ def test_nothing_drained_is_no_latency_and_nobody_watching_is_not_zero() -> None
 
 
 def test_losses_are_those_of_their_worker_and_the_worst_are_shown() -> None:
-    recent = Recent(5)
+    recent = RollingWindow(5)
     for number in range(1, 12):
         recent.add(number / 5, drained((4, 0), (0, 0), (4, 3), (6, 0), (4, 1)), [])
     assert [each.number for each in recent.worst(2)] == [2, 4]
@@ -85,9 +87,31 @@ def test_losses_are_those_of_their_worker_and_the_worst_are_shown() -> None:
     assert worst.losses == [15, 15]
 
 
+DRAINS = st.lists(
+    st.tuples(st.integers(1, 15), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60
+)
+
+
+@settings(max_examples=50)
+@given(DRAINS)
+def test_the_window_is_what_was_drained_since_two_seconds_ago(drains: list[tuple[int, int, int]]) -> None:
+    recent, at_s, history = RollingWindow(2), 0.0, [(0.0, 0, 0)]
+    for eighths, dials, lost in drains:
+        at_s += eighths / 8  # exact in binary
+        recent.add(at_s, drained((dials, 0), (lost, lost)), [])
+        history.append((at_s, dials + lost, lost))
+    began_s = max((began for began, _, _ in history if began <= at_s - WINDOW_S), default=0.0)
+    within = [(dials, lost) for began, dials, lost in history if began > began_s]
+    last, total = recent.last, recent.total
+    assert (last.elapsed_s, last.dials) == (at_s - began_s, sum(dials for dials, _ in within))
+    assert (last.lost, total.lost) == (sum(lost for _, lost in within), sum(lost for _, _, lost in history))
+    binned = [sum(worker.losses) for worker in recent.worst(2)]
+    assert sum(binned) <= total.lost
+
+
 def test_memory_and_work_are_bounded_however_many_workers() -> None:
     workers = 4096
-    recent, each = Recent(workers), drained(*[(4, 1)] * workers)
+    recent, each = RollingWindow(workers), drained(*[(4, 1)] * workers)
     began_s = time.process_time()
     for number in range(1, 51):
         recent.add(number / 5, each, [])
@@ -107,7 +131,7 @@ def test_percentiles_of_very_many_are_close_and_the_maximum_is_exact() -> None:
     latencies_ns = random.integers(1000, 1_000_000, 200_000).astype(np.uint64)
     samples = np.zeros(len(latencies_ns), sample.FIELDS)
     samples["packed"] = latencies_ns << sample.LATENCY_SHIFT
-    recent = Recent(1)
+    recent = RollingWindow(1)
     recent.add(0.2, [samples], [])
     latency = recent.last.latency_ns
     assert latency
@@ -117,14 +141,14 @@ def test_percentiles_of_very_many_are_close_and_the_maximum_is_exact() -> None:
 
 
 def test_the_rounds_of_a_rule_add_up() -> None:
-    standing = Standing()
-    assert standing.collided is None
+    totals = VariantTotals()
+    assert totals.collision_rate is None
     fields = {"connected": 0, "late": 0, "overruns": 0, "cut_short": 0, "elapsed_s": 1, "rate_per_s": 1}
     fields |= {"errors": {}, "loss_rate": 0, "loss_rate_ci95": (0, 1), "watched": risen(3)}
     for _ in range(2):
-        standing.add(Summary(attempted=100, failed=3, paired=40, collisions=3, **fields))
-    counted = standing.dials, standing.lost, standing.insert_failed, standing.paired
-    assert (counted, standing.collided) == ((200, 6, 6, 80), 6 / 80)
+        totals.add(Summary(attempted=100, failed=3, paired=40, collisions=3, **fields))
+    counted = totals.dials, totals.lost, totals.insert_failed, totals.paired
+    assert (counted, totals.collision_rate) == ((200, 6, 6, 80), 6 / 80)
 
 
 def test_a_spark_marks_losses_and_items_are_never_broken() -> None:

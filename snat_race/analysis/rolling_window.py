@@ -1,32 +1,43 @@
-"""The last seconds of a run, for whoever watches it. Memory does not grow with the run's length."""
+"""The last seconds of a run, for whoever looks on. Memory does not grow with the run's length."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from snat_race.analysis.summary import Samples, exact
+from snat_race.analysis.summary import Samples, exact_latency
 from snat_race.results import sample
-from snat_race.results.counters import CounterDelta
+from snat_race.results.counters import CounterDelta, conntrack_of
 from snat_race.results.schema import Latency, Summary
 
-WINDOW_S, BIN_S, MOST_BINS = 2.0, 1.0, 40
+WINDOW_S = 2.0  # how long what was drained counts as of late
+BIN_S = 1.0  # the least length of a bin of a worker's history
+MOST_BINS = 40  # of a worker's history
 _ENOUGH_LATENCIES = 20_000  # for the 99th percentile, to a few per cent of its rank
 
 
-class Figures(NamedTuple):
-    """Dials over ``elapsed_s``. ``insert_failed`` None: nobody reads it. ``latency_ns``: of all dials,
-    those that failed included.
-    """
+class DialStatistics(NamedTuple):
+    """The dials of a stretch of time."""
 
-    elapsed_s: float
-    dials: int
-    lost: int
-    insert_failed: int | None
-    latency_ns: Latency | None = None
+    elapsed_s: float  # its length
+    dials: int  # with an outcome
+    lost: int  # of these, the dials that failed
+    insert_failed: int | None  # by how much the counter went up; None: nobody reads it
+    latency_ns: Latency | None = None  # of all dials, those that failed included; None: not known
+
+    @classmethod
+    def of(cls, summary: Summary) -> Self:
+        """Return those of a period or a round."""
+        return cls(
+            elapsed_s=summary.elapsed_s,
+            dials=summary.attempted,
+            lost=summary.failed,
+            insert_failed=insert_failed_in(summary.watched),
+            latency_ns=summary.latency_all_ns,
+        )
 
     @property
     def rate_per_s(self) -> float:
@@ -35,140 +46,172 @@ class Figures(NamedTuple):
 
     @property
     def loss_rate(self) -> float:
-        """The share that was lost."""
+        """The part of the dials that was lost, 0 to 1."""
         return self.lost / self.dials if self.dials else 0.0
 
 
-class Worker(NamedTuple):
-    """One worker: dials and losses since the start; then, bin by bin, oldest first, its dials a second
-    and how many were lost.
-    """
+class WorkerHistory(NamedTuple):
+    """What one worker process did."""
 
-    number: int
-    dials: int
-    lost: int
-    rates_per_s: list[float]
-    losses: list[int]
+    number: int  # of the worker, from 0
+    dials: int  # since the start
+    lost: int  # since the start
+    rates_per_s: list[float]  # dials a second, bin by bin, the oldest first
+    losses: list[int]  # lost dials, bin by bin, the oldest first
 
 
-class _Drained(NamedTuple):
-    at_s: float
-    latencies_ns: NDArray[np.uint64]
-    lost: int
-    insert_failed: int | None
+class _Drain(NamedTuple):
+    """What was drained at one time, of all workers."""
+
+    at_s: float  # when, after the start
+    latencies_ns: NDArray[np.uint64]  # of the dials drained
+    lost: int  # of the dials drained
+    insert_failed: int | None  # since the start, unlike the others
 
 
 class _Bin(NamedTuple):
-    elapsed_s: float
-    dials: NDArray[np.int64]
-    lost: NDArray[np.int64]
+    """A stretch of the workers' histories."""
+
+    elapsed_s: float  # its length
+    dials: NDArray[np.int64]  # by worker
+    lost: NDArray[np.int64]  # by worker
 
 
-class Recent:
-    """Fed with what is drained; tells of the last :data:`WINDOW_S`, and of each worker's last bins."""
+class RollingWindow:
+    """Takes in what is drained; tells of the last :data:`WINDOW_S`, and of each worker's last bins."""
 
     def __init__(self, workers: int) -> None:
-        self._window: deque[_Drained] = deque([_Drained(0.0, np.empty(0, np.uint64), 0, 0)])
+        start = _Drain(at_s=0.0, latencies_ns=np.empty(0, np.uint64), lost=0, insert_failed=0)
+        self._drains: deque[_Drain] = deque([start])  # the first only marks where the window begins
         self._bins: deque[_Bin] = deque(maxlen=MOST_BINS)
-        self._dials, self._lost = np.zeros((2, workers), np.int64)
-        self._bin_began_s, self._binned = 0.0, np.zeros((2, workers), np.int64)
+        self._dials = np.zeros(workers, np.int64)  # by worker, since the start
+        self._lost = np.zeros(workers, np.int64)  # likewise
+        self._bin_began_s = 0.0
+        self._dials_at_bin = self._dials.copy()  # as they were when the present bin began
+        self._lost_at_bin = self._lost.copy()
 
-    def add(self, at_s: float, drained: Sequence[Samples], watched: Sequence[CounterDelta]) -> None:
-        """Add each worker's samples, drained ``at_s`` after the start; ``watched`` counts since then."""
+    def add(self, at_s: float, drained: Sequence[Samples], counters: Sequence[CounterDelta]) -> None:
+        """Add what was drained.
+
+        Args:
+            at_s: when, in seconds after the start.
+            drained: the samples of each worker.
+            counters: what the kernel has counted since the start.
+
+        """
         dials = np.fromiter(map(len, drained), np.int64, len(drained))
         # Of thousands of arrays of records, np.concatenate() takes twenty times as long.
-        packed = np.frombuffer(b"".join(cast("Sequence[bytes]", drained)), sample.FIELDS)["packed"]
+        joined = b"".join(cast("Sequence[bytes]", drained))
+        packed = np.frombuffer(joined, sample.FIELDS)["packed"]
         failed = np.flatnonzero(sample.errors(packed))
-        whose = np.searchsorted(np.cumsum(dials), failed, side="right")
-        lost = np.bincount(whose, minlength=len(drained))
+        worker_of_failed = np.searchsorted(np.cumsum(dials), failed, side="right")
         self._dials += dials
-        self._lost += lost
-        self._window.append(
-            _Drained(at_s, sample.latencies_ns(packed), len(failed), insert_failed(watched))
+        self._lost += np.bincount(worker_of_failed, minlength=len(drained))
+        self._drains.append(
+            _Drain(
+                at_s=at_s,
+                latencies_ns=sample.latencies_ns(packed),
+                lost=len(failed),
+                insert_failed=insert_failed_in(counters),
+            )
         )
-        while at_s - self._window[1].at_s >= WINDOW_S:
-            self._window.popleft()
-        self._bin(at_s)
+        while at_s - self._drains[1].at_s >= WINDOW_S:
+            self._drains.popleft()
+        self._close_bin(at_s)
 
-    def _bin(self, at_s: float) -> None:
-        """Close the bin, once it is long enough: a whole number of drains, so none is split."""
-        if (elapsed_s := at_s - self._bin_began_s) >= BIN_S:
-            dials, lost = self._dials - self._binned[0], self._lost - self._binned[1]
-            self._bins.append(_Bin(elapsed_s, dials, lost))
-            self._bin_began_s, self._binned = at_s, np.stack((self._dials, self._lost))
-
-    @property
-    def last(self) -> Figures:
-        """The window; its first entry only marks where it begins."""
-        first, *others = self._window
-        elapsed_s, latest = self._window[-1].at_s - first.at_s, self._window[-1].insert_failed
-        dials = sum(len(each.latencies_ns) for each in others)
-        rise = None if latest is None else latest - (first.insert_failed or 0)
-        lost = sum(each.lost for each in others)
-        return Figures(elapsed_s, dials, lost, rise, _latency([each.latencies_ns for each in others]))
+    def _close_bin(self, at_s: float) -> None:
+        """Close the present bin, if it is long enough: a whole number of drains, so none is split."""
+        elapsed_s = at_s - self._bin_began_s
+        if elapsed_s < BIN_S:
+            return
+        dials = self._dials - self._dials_at_bin
+        lost = self._lost - self._lost_at_bin
+        self._bins.append(_Bin(elapsed_s, dials, lost))
+        self._bin_began_s = at_s
+        self._dials_at_bin = self._dials.copy()
+        self._lost_at_bin = self._lost.copy()
 
     @property
-    def total(self) -> Figures:
-        """All since the start, but for the latencies."""
-        latest = self._window[-1]
-        return Figures(latest.at_s, int(self._dials.sum()), int(self._lost.sum()), latest.insert_failed)
+    def last(self) -> DialStatistics:
+        """The dials of the window."""
+        before, *drains = self._drains
+        latest = self._drains[-1]
+        counted = latest.insert_failed
+        return DialStatistics(
+            elapsed_s=latest.at_s - before.at_s,
+            dials=sum(len(drain.latencies_ns) for drain in drains),
+            lost=sum(drain.lost for drain in drains),
+            insert_failed=None if counted is None else counted - (before.insert_failed or 0),
+            latency_ns=_latency([drain.latencies_ns for drain in drains]),
+        )
 
-    def worst(self, most: int) -> list[Worker]:
-        """Return those that lost most, then those that dialled most, in the order of their numbers."""
+    @property
+    def total(self) -> DialStatistics:
+        """All dials since the start; their latencies are not kept."""
+        latest = self._drains[-1]
+        return DialStatistics(
+            elapsed_s=latest.at_s,
+            dials=int(self._dials.sum()),
+            lost=int(self._lost.sum()),
+            insert_failed=latest.insert_failed,
+        )
+
+    def worst(self, most: int) -> list[WorkerHistory]:
+        """Return ``most`` workers at most, in the order of their numbers.
+
+        They are those that lost most; of those that lost as much, those that dialled most.
+        """
         ranked = np.lexsort((-self._dials, -self._lost))[:most]
-        return [self._worker(index) for index in sorted(ranked.tolist())]
+        return [self._history(number) for number in sorted(ranked.tolist())]
 
-    def _worker(self, index: int) -> Worker:
-        return Worker(
-            index,
-            int(self._dials[index]),
-            int(self._lost[index]),
-            [float(each.dials[index] / each.elapsed_s) for each in self._bins],
-            [int(each.lost[index]) for each in self._bins],
+    def _history(self, number: int) -> WorkerHistory:
+        return WorkerHistory(
+            number=number,
+            dials=int(self._dials[number]),
+            lost=int(self._lost[number]),
+            rates_per_s=[float(bin_.dials[number] / bin_.elapsed_s) for bin_ in self._bins],
+            losses=[int(bin_.lost[number]) for bin_ in self._bins],
         )
 
 
-@dataclass(slots=True)
-class Standing:
-    """What the rounds of one rule have come to so far."""
+@dataclass(kw_only=True, slots=True)
+class VariantTotals:
+    """What the rounds of one variant add up to so far."""
 
-    dials: int = 0
-    lost: int = 0
-    insert_failed: int = 0
-    paired: int = 0
-    collisions: int = 0
+    dials: int = 0  # with an outcome
+    lost: int = 0  # of these, the dials that failed
+    insert_failed: int = 0  # of all namespaces that were read; 0 also if none was
+    paired: int = 0  # slots in which two or more containers dialled
+    collisions: int = 0  # of these, the slots in which at least one lost
 
     def add(self, summary: Summary) -> None:
         """Add a round."""
         self.dials += summary.attempted
         self.lost += summary.failed
-        self.insert_failed += insert_failed(summary.watched) or 0
+        self.insert_failed += insert_failed_in(summary.watched) or 0
         self.paired += summary.paired or 0
         self.collisions += summary.collisions or 0
 
     @property
-    def collided(self) -> float | None:
-        """The share of the paired slots that collided; None as long as there is none."""
+    def collision_rate(self) -> float | None:
+        """The part of the paired slots that collided, 0 to 1; None as long as there is none."""
         return self.collisions / self.paired if self.paired else None
 
 
-def figures_of(summary: Summary) -> Figures:
-    """Return what a round came to."""
-    counted = summary.attempted, summary.failed, insert_failed(summary.watched)
-    return Figures(summary.elapsed_s, *counted, summary.latency_all_ns)
-
-
-def insert_failed(watched: Sequence[CounterDelta]) -> int | None:
+def insert_failed_in(counters: Iterable[CounterDelta]) -> int | None:
     """Add insert_failed up, over CPUs and namespaces; None if nobody read it."""
-    read = [sum(each.conntrack.insert_failed) for each in watched if each.conntrack]
-    return sum(read) if read else None
+    conntrack = conntrack_of(counters)
+    return sum(conntrack.insert_failed) if conntrack else None
 
 
-def _latency(latencies_ns: list[NDArray[Any]]) -> Latency | None:
-    """Return the percentiles: of so many dials that sorting them costs little. The maximum is of all."""
+def _latency(latencies_ns: Sequence[NDArray[np.uint64]]) -> Latency | None:
+    """Return the percentiles of every n-th latency, so few that sorting them costs little.
+
+    The maximum is of all latencies. None if there are none.
+    """
     count = sum(map(len, latencies_ns))
-    stride = -(-count // _ENOUGH_LATENCIES) or 1
-    latency = exact(np.concatenate([each[::stride] for each in latencies_ns])) if count else None
-    return latency and latency.model_copy(
-        update={"max": max(int(each.max()) for each in latencies_ns if each.size)}
-    )
+    if not count:
+        return None
+    stride = -(-count // _ENOUGH_LATENCIES)
+    longest_ns = max(int(drained.max()) for drained in latencies_ns if drained.size)
+    return exact_latency(np.concatenate([drained[::stride] for drained in latencies_ns]), longest_ns)

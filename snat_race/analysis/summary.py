@@ -122,8 +122,8 @@ def period(samples: Samples, counts: Counts, elapsed_s: float) -> Summary:
     latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
     return Summary(
         **_counted(counts, elapsed_s, count_errors(errors)),
-        latency_ns=exact(latencies_ns[errors == 0]),
-        latency_all_ns=exact(latencies_ns),
+        latency_ns=exact_latency(latencies_ns[errors == 0]),
+        latency_all_ns=exact_latency(latencies_ns),
     )
 
 
@@ -217,8 +217,11 @@ def from_histogram(histogram: Histogram) -> Latency | None:
     )
 
 
-def exact(latencies_ns: NDArray[np.uint64]) -> Latency | None:
-    """Return the order statistics of exactly these latencies; None if there are none."""
+def exact_latency(latencies_ns: NDArray[np.uint64], longest_ns: int | None = None) -> Latency | None:
+    """Return the order statistics of exactly these latencies; None if there are none.
+
+    ``longest_ns``: the maximum, where these are only some of the latencies.
+    """
     if not latencies_ns.size:
         return None
     ordered = np.sort(latencies_ns)
@@ -230,6 +233,6 @@ def exact(latencies_ns: NDArray[np.uint64]) -> Latency | None:
         p95=at(ordered, 950),
         p99=at(ordered, 990),
         p999=at(ordered, 999),
-        max=at(ordered, 1000),
+        max=at(ordered, 1000) if longest_ns is None else longest_ns,
         mean=float(ordered.mean()),
     )

@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.text import Text
 
-from snat_race.analysis.rolling_window import BIN_S, WINDOW_S, Figures, Recent, Standing, figures_of
+from snat_race.analysis.rolling_window import BIN_S, WINDOW_S, DialStatistics, RollingWindow, VariantTotals
 from snat_race.analysis.summary import Samples
 from snat_race.report.live.panel import InPlace, Item, Room, bar, flow, spark
 from snat_race.report.wording.formats import duration, percent
@@ -17,7 +17,7 @@ from snat_race.results.schema import Latency, Summary
 
 _MOST_ROWS = 16  # of workers, or rules
 _BEFORE_SPARK, _BEFORE_PERCENT = 27, 7
-_STANDING_WIDTH = 39
+_TOTALS_WIDTH = 39
 _LOST = "bold red"
 
 
@@ -26,7 +26,7 @@ class ClientView:
 
     def __init__(self, console: Console, remote: str, workers: int) -> None:
         self._title = f"{remote}, {workers} worker{'s' if workers > 1 else ''}"
-        self._workers, self._recent = workers, Recent(workers)
+        self._workers, self._recent = workers, RollingWindow(workers)
         self._place = InPlace(console)
         self.say = self._place.say
 
@@ -82,8 +82,8 @@ class LabView:
         self._title, self._began_s = f"snat_race lab, {scenario}", time.monotonic()
         self._place = InPlace(console) if console else None
         self._share, self._now = 0.0, ""
-        self._standings: dict[str, Standing] = {}
-        self._last: tuple[str, Figures] | None = None
+        self._totals: dict[str, VariantTotals] = {}
+        self._last: tuple[str, DialStatistics] | None = None
 
     def __enter__(self) -> Self:
         self._draw()
@@ -102,8 +102,8 @@ class LabView:
 
     def measured(self, name: str, summary: Summary) -> None:
         """Take in what a round came to."""
-        self._standings.setdefault(name, Standing()).add(summary)
-        self._last = name, figures_of(summary)
+        self._totals.setdefault(name, VariantTotals()).add(summary)
+        self._last = name, DialStatistics.of(summary)
 
     def _draw(self) -> None:
         if self._place:
@@ -120,15 +120,15 @@ class LabView:
             name, last = self._last
             lines.append(Text(f"last round  {_shortened(name, room.columns - 12)}"))
             lines += [*flow("", [_rate(last), *_losses(last)], room), *_latency(last.latency_ns, room)]
-        return lines + self._standings_lines(room, room.rows - len(lines) - 1)
+        return lines + self._totals_lines(room, room.rows - len(lines) - 1)
 
-    def _standings_lines(self, room: Room, rows: int) -> list[Text]:
-        names = list(self._standings)
+    def _totals_lines(self, room: Room, rows: int) -> list[Text]:
+        names = list(self._totals)
         most = _fitting(len(names), rows // 2 if room.narrow else rows)
         if most < 1:
             return []
-        worst = sorted(names, key=lambda name: (name != self._now, -self._standings[name].lost))[:most]
-        width = 0 if room.narrow else room.columns - _STANDING_WIDTH
+        worst = sorted(names, key=lambda name: (name != self._now, -self._totals[name].lost))[:most]
+        width = 0 if room.narrow else room.columns - _TOTALS_WIDTH
         heading = f"{'rule':<{width}}" if width else ""
         heading += f"{'dials':>9}{'lost':>7}{'insert_failed':>14}{'collided':>9}"
         lines = [Text(heading, "bold")]
@@ -138,20 +138,20 @@ class LabView:
                 if room.narrow:
                     lines.append(Text(_shortened(name, room.columns), style))
                 lines.append(Text(f"{_shortened(name, width - 1):<{width}}" if width else "", style))
-                lines[-1].append(_standing(self._standings[name]))
+                lines[-1].append(_totals_row(self._totals[name]))
         return lines + _rest(len(names) - most, "rule")
 
 
-def _rate(figures: Figures) -> Item:
-    return f"{figures.rate_per_s:>8,.0f} dials/s", ""
+def _rate(statistics: DialStatistics) -> Item:
+    return f"{statistics.rate_per_s:>8,.0f} dials/s", ""
 
 
-def _losses(figures: Figures) -> list[Item]:
-    lost = f"lost {figures.lost:>7,} {percent(figures.loss_rate):>7}"
-    items = [(lost, _LOST if figures.lost else "")]
-    if figures.insert_failed is not None:
-        rose = f"insert_failed {figures.insert_failed:>7,}"
-        items.append((rose, _LOST if figures.insert_failed else ""))
+def _losses(statistics: DialStatistics) -> list[Item]:
+    lost = f"lost {statistics.lost:>7,} {percent(statistics.loss_rate):>7}"
+    items = [(lost, _LOST if statistics.lost else "")]
+    if statistics.insert_failed is not None:
+        rose = f"insert_failed {statistics.insert_failed:>7,}"
+        items.append((rose, _LOST if statistics.insert_failed else ""))
     return items
 
 
@@ -162,9 +162,9 @@ def _latency(latency: Latency | None, room: Room) -> list[Text]:
     return flow("latency", items, room)
 
 
-def _standing(standing: Standing) -> str:
-    collided = "-" if standing.collided is None else percent(standing.collided)
-    return f"{standing.dials:>9,}{standing.lost:>7,}{standing.insert_failed:>14,}{collided:>9}"
+def _totals_row(totals: VariantTotals) -> str:
+    collided = "-" if totals.collision_rate is None else percent(totals.collision_rate)
+    return f"{totals.dials:>9,}{totals.lost:>7,}{totals.insert_failed:>14,}{collided:>9}"
 
 
 def _fitting(count: int, rows: int) -> int:
