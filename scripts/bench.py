@@ -23,10 +23,10 @@ from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, Topology, build
 from snat_race.lab.variant_loader import Firewall
+from snat_race.load.dialer_config import DialerConfig, Exchange
 from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.servers import Server
-from snat_race.load.sockets import DialerConfig, Exchange
+from snat_race.load.servers import TcpServer
 
 PORT = 8080
 ROUNDS = 15
@@ -62,7 +62,7 @@ def stage(stack: ExitStack, containers: int) -> Topology:
     hosts = build(containers)
     Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
     with hosts.destination.entered():
-        server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
+        server = TcpServer(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
         stack.enter_context(server)
     return hosts
 
@@ -74,16 +74,22 @@ def dial_rate(loop: Path) -> None:
     with ExitStack() as stack:
         hosts, cpu = stage(stack, 1), host.usable_cpus()[0]
         container = hosts.containers[0]
-        plan = DialerConfig(socket.AF_INET, (IPV4.destination_ip, PORT), None, 500, Exchange.tcp_rst, 0)
-        pool = stack.enter_context(DialerPool([Placement(plan, (cpu,), container.enter)], lambda: False))
+        config = DialerConfig(
+            family=socket.AF_INET,
+            remote=(IPV4.destination_ip, PORT),
+            timeout_ms=500,
+            exchange=Exchange.tcp_rst,
+        )
+        placement = Placement(config=config, cpus=(cpu,), prepare=container.enter)
+        pool = stack.enter_context(DialerPool([placement], lambda: False))
         for number in range(ROUNDS):
             for turn in (python, c) if number % 2 else (c, python):
                 counters.flush_conntrack(hosts.source)
                 if turn is python:
-                    before = pool.tally()
+                    before = pool.counts()
                     for _ in pool.round(ROUND_S, every_s=0.25):
                         pass
-                    python.append(pool.tally().since(before).attempted / ROUND_S)
+                    python.append(pool.counts().since(before).attempted / ROUND_S)
                 else:
                     c.append(c_dials(loop, container.enter, cpu) / ROUND_S)
     ratios = [ours / theirs for ours, theirs in zip(python, c, strict=True)]

@@ -24,7 +24,7 @@ from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, Topology, build
 from snat_race.lab.variant_loader import Firewall
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.servers import Server
+from snat_race.load.servers import TcpServer
 
 PORT, LOWEST = 8080, 32768
 SIZES = (16, 32, 64)
@@ -97,7 +97,7 @@ def observe(size: int) -> dict[str, Any]:
     for container in hosts.containers:
         container.sysctl("ipv4/ip_local_port_range", f"{LOWEST} {LOWEST + size - 1}")
     with hosts.destination.entered():
-        server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
+        server = TcpServer(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
         server.__enter__()
     before = counters.read_conntrack(hosts.source)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
+from snat_race.load.dialer_config import DialerConfig, Exchange
 from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.servers import Server
-from snat_race.load.sockets import DialerConfig, Exchange
+from snat_race.load.servers import TcpServer
 from tests.conftest import RunningServer, clean_environment, eventually, fork_cli, gone, run_cli, start_cli
 
 BLOCK = re.compile(
@@ -280,18 +280,20 @@ def test_workers_are_pinned_each_to_a_cpu_this_process_may_use(server: RunningSe
 
 
 def test_attempted_is_recorded_plus_overruns_even_when_the_ring_overflows(port: int) -> None:
-    plan = DialerConfig(socket.AF_INET, ("127.0.0.1", port), None, 500, Exchange.tcp_rst, 0)
+    config = DialerConfig(
+        family=socket.AF_INET, remote=("127.0.0.1", port), timeout_ms=500, exchange=Exchange.tcp_rst
+    )
     with (
-        Server(Endpoint("127.0.0.1", port, port), [None]) as server,
-        DialerPool([Placement(plan)], lambda: False, 1024) as pool,
+        TcpServer(Endpoint("127.0.0.1", port, port), [None]) as server,
+        DialerPool([Placement(config=config)], lambda: False, 1024) as pool,
     ):
         for _ in pool.round(1.0, every_s=9.0):
             pass  # nothing is drained meanwhile, so a ring of 1024 runs over
-        tally = pool.tally()
-        assert tally.overruns > 0
-        assert tally.attempted == tally.recorded + tally.overruns
-        assert tally.cut_short == 0
-        assert server.stop() == tally.attempted
+        counts = pool.counts()
+        assert counts.overruns > 0
+        assert counts.attempted == counts.recorded + counts.overruns
+        assert counts.cut_short == 0
+        assert server.stop() == counts.attempted
 
 
 def test_head_ends_the_run_quietly(server: RunningServer) -> None:

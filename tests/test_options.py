@@ -37,7 +37,7 @@ def test_rates(text: str, rate: float) -> None:
     ],
 )
 def test_endpoints(text: str, endpoint: Endpoint) -> None:
-    assert Endpoint.parse(text, "--remote-addr", "0.0.0.0") == endpoint
+    assert Endpoint.parse(text, "0.0.0.0") == endpoint
     assert str(endpoint).removeprefix("0.0.0.0") == text
 
 
@@ -45,8 +45,8 @@ def test_endpoints(text: str, endpoint: Endpoint) -> None:
     "text", ["", "host", "host:", "host:0", "host:65536", "::1:80", "h:9-8", "h:-", "h:٣"]
 )
 def test_endpoints_that_are_none(text: str) -> None:
-    with pytest.raises(UsageError, match="--remote-addr"):
-        Endpoint.parse(text, "--remote-addr", "")
+    with pytest.raises(UsageError, match=r"^--remote-addr: "), parsing.naming("--remote-addr"):
+        Endpoint.parse(text, "")
 
 
 BAD = [

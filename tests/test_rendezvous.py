@@ -16,7 +16,7 @@ from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, build
 from snat_race.lab.variant_loader import Firewall
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.servers import Server
+from snat_race.load.servers import TcpServer
 from snat_race.runs.worker_placement import first_cpus
 from tests.conftest import COMMAND, assert_all_clashed, clean_environment, in_sandbox
 
@@ -32,7 +32,7 @@ def race(
     hosts = build(1 + apart)
     Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS[rule])
     with hosts.destination.entered():
-        server = Server(Endpoint(IPV4.destination_ip, PORT, PORT), [None])
+        server = TcpServer(Endpoint(IPV4.destination_ip, PORT, PORT), [None])
         server.__enter__()
     before = counters.read_conntrack(hosts.source)
     clients = []

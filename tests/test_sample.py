@@ -1,7 +1,7 @@
-from errno import EINPROGRESS
+from errno import EINPROGRESS, errorcode
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from snat_race.results import sample
@@ -25,6 +25,22 @@ def test_latency_saturates_and_the_word_is_never_zero(error: int, port: int, lat
     assert word != 0
     assert sample.latencies_ns(word) == min(max(latency_ns, 1), sample.MAX_LATENCY_NS)
     assert (sample.errors(word), sample.ports(word)) == (error, port)
+
+
+@given(st.one_of(st.integers(-300, -1), st.integers(256, 1 << 40)), PORTS, st.integers(1, 1 << 50))
+@example(256, 40000, 1)  # whose lower 8 bits say "connected"
+@example(524, 40000, 1)  # ENOTSUPP, which some drivers let escape
+def test_an_errno_that_does_not_fit_stays_an_error_and_spares_the_port(
+    error: int, port: int, latency_ns: int
+) -> None:
+    word = sample.pack(error, port, latency_ns)
+    assert sample.errors(word) == sample.UNKNOWN_ERROR != 0
+    assert sample.ports(word) == port
+    assert sample.latencies_ns(word) == min(latency_ns, sample.MAX_LATENCY_NS)
+
+
+def test_no_errno_of_this_machine_is_taken_for_the_unknown_one() -> None:
+    assert sample.UNKNOWN_ERROR not in errorcode
 
 
 def test_a_sample_has_16_bytes() -> None:

@@ -53,7 +53,7 @@ def test_a_port_returns_only_after_the_whole_range(lanes: int, spare: int, slot:
     seen: dict[int, int] = {}
     for ordinal in range(3 * span):
         lane, at = ordinal % lanes, slot + ordinal // lanes
-        port = Schedule(1, 1000, 999 + span, lanes, lane).source_port(at)
+        port = Schedule(interval_ns=1, low=1000, high=999 + span, lanes=lanes, lane=lane).source_port(at)
         if port in seen:
             assert ordinal - seen[port] == span
         seen[port] = ordinal
@@ -97,7 +97,10 @@ def test_rounds_repeat_whatever_the_clock_says(
 @given(SLOTS, st.integers(0, 1 << 32), st.integers(0, 1 << 32))
 def test_dithers_of_two_workers_are_not_correlated(slot: int, one: int, other: int) -> None:
     assume(one != other)
-    a, b = (Schedule(10**6, 1, 9, 1, 0, seed, 1000) for seed in (one, other))
+    a, b = (
+        Schedule(interval_ns=10**6, low=1, high=9, lanes=1, lane=0, seed=seed, dither_ns=1000)
+        for seed in (one, other)
+    )
     differences = [a.offset_ns(k) - b.offset_ns(k) for k in range(slot, slot + 400)]
     # The difference of two even spreads is a triangle: a quarter lies within 268 of its middle.
     assert 40 < sum(abs(difference) < 268 for difference in differences) < 160

@@ -68,7 +68,10 @@ def _dial(
     from snat_race.report.wording.findings import of_container
     from snat_race.runs import client, worker_placement
 
-    target = worker_placement.locate(options)
+    with naming("--remote-addr"):
+        remote = worker_placement.find_remote(options.remote_addr)
+    with naming("--local-ip"):
+        target = worker_placement.find_target(options, remote)
     with naming("--watch-netns"):
         namespaces = netns_lookup.find_all(options.watch_netns)
     readers = [CounterReader(namespace) for namespace in namespaces]
@@ -78,7 +81,7 @@ def _dial(
             print(f"warning: --watch-netns: {hint}; its NAT is elsewhere", file=sys.stderr)
     if output:
         require_writable(output)
-    view = _view(options, target.remote_text) if live else None
+    view = _view(options, remote.text) if live else None
     printer = ClientPrinter(options.summary_interval_sec, as_json=as_json, view=view)
     with view or nullcontext():
         result, fault = client.run(options, target, readers, printer)

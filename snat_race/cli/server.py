@@ -1,7 +1,7 @@
 """``server``: accept and close."""
 
 from snat_race.cli import parameters
-from snat_race.cli.parsing import first
+from snat_race.cli.parsing import first, naming
 from snat_race.kernel import host
 from snat_race.runs.settings import ServerSettings
 
@@ -15,11 +15,8 @@ def server(
     from snat_race.runs import server as runner
 
     options = ServerSettings(local_addr, first(workers, go_routines, len(host.usable_cpus())))
-    accepted = runner.run(
-        options,
-        lambda endpoint: print(
-            f"Ready to accept connections on {endpoint} with {options.workers} acceptors; Ctrl-C stops.",
-            flush=True,
-        ),
-    )
+    with naming("--local-addr"):
+        listener = runner.server_of(options)
+    ready = f"Ready to accept connections on {listener.endpoint} with {options.workers} acceptors"
+    accepted = runner.run(listener, lambda: print(f"{ready}; Ctrl-C stops.", flush=True))
     print(f"Stopped. Accepted {accepted:,} connections.")

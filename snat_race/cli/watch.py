@@ -103,5 +103,6 @@ def _serve(reader: "CounterReader", text: str) -> None:
     from snat_race.load.endpoint import Endpoint
     from snat_race.report.live.prometheus import Exporter
 
-    endpoint = Endpoint.parse(text, "--prometheus", "127.0.0.1")
+    with naming("--prometheus"):
+        endpoint = Endpoint.parse(text, "127.0.0.1")
     Exporter(reader.read).serve(endpoint.host, endpoint.low)

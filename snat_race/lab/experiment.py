@@ -62,7 +62,7 @@ class _Bench:
         testbed.firewall.install(into.variant)
         testbed.forget()
         began_at, began_s = utc_now(), time.monotonic()
-        before, tally, accepted = testbed.read(), pool.tally(), testbed.server.accepted
+        before, tally, accepted = testbed.read(), pool.counts(), testbed.server.accepted
         drained = pool.round(duration_s, every_s=_DRAIN_S, sweep_ns=into.sweep_ns)
         samples = [taken for each in drained for taken in each]
         testbed.server.require_alive()
@@ -77,7 +77,7 @@ class _Bench:
             into.total.add(taken)
         connected = into.total.recorded - into.total.failed - connected
         into.accepted += self._accepted_since(accepted, connected)
-        counted = pool.tally().since(tally)
+        counted = pool.counts().since(tally)
         into.tally = into.tally.plus(counted)
         if into.variant.command and not into.translated:
             into.translated = counters.any_translated(source)

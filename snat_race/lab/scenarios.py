@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from snat_race.errors import UsageError
-from snat_race.load.sockets import Exchange
+from snat_race.load.dialer_config import Exchange
 
 
 class Serving(StrEnum):

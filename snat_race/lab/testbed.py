@@ -12,22 +12,22 @@ from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.topology import IPV4, IPV6, Topology, build
 from snat_race.lab.variant_loader import Firewall
 from snat_race.lab.variants import Variant
+from snat_race.load.dialer_config import DialerConfig, Preparation
 from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
-from snat_race.load.pacers import Preparation
-from snat_race.load.responder import UdpServer
 from snat_race.load.schedule import Schedule
-from snat_race.load.servers import NonAcceptingServer, Server
-from snat_race.load.sockets import DialerConfig, Shared, share
+from snat_race.load.servers import NonAcceptingServer, Server, TcpServer, UdpServer
+from snat_race.load.sockets import SharedUdpSocket, shared_sockets
 
 _PORT, _DNS_PORT = 8080, 53
 _BATCH_MS = 20
 _DITHER_NS = 400
-_REHEARSALS = 4
-_COLD = Preparation(200_000, 0)  # awake by the slot, but the last SYN was an interval ago
+_PROBES = 4
+_COLD = Preparation(spin_ns=200_000)  # awake by the slot, but the last SYN was an interval ago
+_CROWDED = Preparation(probes=1)
 _SEED_SHIFT = 16
-_HOT_REHEARSALS, _REHEARSAL_US = 10, 100  # if there is time for so many
-_REHEARSAL_PORTS = range(1024, 20000)
+_HOT_PROBES, _HOT_PROBE_US = 10, 100  # if there is time for that many
+_PROBE_PORTS = range(1024, 20000)
 
 
 class Testbed:
@@ -85,7 +85,7 @@ class Testbed:
         if self.scenario.forgets:
             counters.flush_conntrack(self.topology.source)
         for placement in self.placements:
-            for sock in placement.config.shared:
+            for sock in placement.config.shared_sockets:
                 sock.forget()
 
     def _build(self) -> Topology:
@@ -106,7 +106,7 @@ class Testbed:
         if self.scenario.resolver:
             self.firewall.install_service()
 
-    def _server(self) -> Server | NonAcceptingServer | UdpServer:
+    def _server(self) -> Server:
         net, serving = self.topology.network, self.scenario.serving
         endpoint = Endpoint(net.destination_ip, _PORT, _PORT)
         if serving is Serving.answering:
@@ -114,7 +114,7 @@ class Testbed:
             return UdpServer(net.family, addresses, self._port)
         if serving is Serving.never:
             return NonAcceptingServer(endpoint)
-        return Server(endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.in_batches else 0)
+        return TcpServer(endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.in_batches else 0)
 
     @property
     def _port(self) -> int:
@@ -124,7 +124,9 @@ class Testbed:
         """Spread the workers over the CPUs, those of one lane on neighbouring ones."""
         settings, cpus = self._settings, self._settings.cpus or tuple(host.usable_cpus())
         shared = (
-            [self._share(index) for index in range(settings.containers)] if self.scenario.resolver else []
+            [self._shared_sockets(index) for index in range(settings.containers)]
+            if self.scenario.resolver
+            else []
         )
         # The two workers of a resolver ask on one socket, so they are of one lane.
         lanes, together = (1, settings.workers) if shared else (settings.workers, 1)
@@ -134,23 +136,24 @@ class Testbed:
                 container, worker = place // together, lane * settings.containers * together + place
                 config = self._config(container, worker, lane, lanes, shared[container] if shared else ())
                 enter = self.topology.containers[container].enter
-                placements.append(Placement(config, (cpus[worker % len(cpus)],), enter))
+                placements.append(Placement(config=config, cpus=(cpus[worker % len(cpus)],), prepare=enter))
         return placements
 
     def _config(
-        self, container: int, worker: int, lane: int, lanes: int, shared: Sequence[Shared]
+        self, container: int, worker: int, lane: int, lanes: int, shared: Sequence[SharedUdpSocket]
     ) -> DialerConfig:
         settings, scenario, net = self._settings, self.scenario, self.topology.network
-        interval_ns = settings.interval_us * 1000
         schedule = None
         if scenario.meets:
+            low, high = scenario.source_ports
             schedule = Schedule(
-                interval_ns,
-                *scenario.source_ports,
-                lanes,
-                lane,
-                (settings.seed << _SEED_SHIFT) + worker,
-                _DITHER_NS,
+                interval_ns=settings.interval_us * 1000,
+                low=low,
+                high=high,
+                lanes=lanes,
+                lane=lane,
+                seed=(settings.seed << _SEED_SHIFT) + worker,
+                dither_ns=_DITHER_NS,
                 by_round=True,
                 sweeps=worker % 2 == 1,
             )
@@ -162,28 +165,28 @@ class Testbed:
             exchange=scenario.exchange,
             interval_us=settings.interval_us,
             schedule=schedule,
-            readiness=self._readiness(),
-            shared=shared,
-            rehearsal_ports=_rehearsal_ports(worker) if settings.caches is Caches.hot else (),
+            preparation=self._preparation(),
+            shared_sockets=shared,
+            probe_ports=_probe_ports(worker) if settings.caches is Caches.hot else (),
         )
 
-    def _readiness(self) -> Preparation:
+    def _preparation(self) -> Preparation:
         """Return how dialers get ready: for a crowd, less, so as not to hinder each other."""
         settings = self._settings
         if settings.workers * settings.containers > len(settings.cpus or host.usable_cpus()):
-            return Preparation(0, 1)
+            return _CROWDED
         if settings.caches is Caches.cold:
             return _COLD
-        rehearsals = _REHEARSALS
+        probes = _PROBES
         if settings.caches is Caches.hot:
-            rehearsals = max(1, min(_HOT_REHEARSALS, settings.interval_us // _REHEARSAL_US))
-        return Preparation(settings.interval_us * 1000, rehearsals, settings.timeout_ms * 1_000_000)
+            probes = max(1, min(_HOT_PROBES, settings.interval_us // _HOT_PROBE_US))
+        return Preparation(spin_ns=settings.interval_us * 1000, probes=probes, balances=True)
 
-    def _share(self, container: int) -> list[Shared]:
+    def _shared_sockets(self, container: int) -> list[SharedUdpSocket]:
         net, (low, high) = self.topology.network, self.scenario.source_ports
         host.raise_open_file_limit()
         with self.topology.containers[container].entered():
-            return share(
+            return shared_sockets(
                 net.family,
                 net.container_ip(container),
                 (net.service_ip, self._port),
@@ -192,7 +195,7 @@ class Testbed:
             )
 
 
-def _rehearsal_ports(worker: int) -> range:
+def _probe_ports(worker: int) -> range:
     """Return source ports that no other worker uses, as long as there are less than a thousand."""
-    each = len(_REHEARSAL_PORTS) // 1000
-    return _REHEARSAL_PORTS[worker % 1000 * each :][:each]
+    ports_each = len(_PROBE_PORTS) // 1000
+    return _PROBE_PORTS[worker % 1000 * ports_each :][:ports_each]

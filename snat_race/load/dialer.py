@@ -7,28 +7,33 @@ Nothing in this module, or below it, may import numpy or start a thread.
 import time
 from itertools import islice
 
+from snat_race.load.dialer_config import DialerConfig
 from snat_race.load.pacers import FlatOutPacer, Pacer, RendezvousPacer, TickerPacer
-from snat_race.load.ring import ATTEMPTED, QUOTA, RESENT, Ring
+from snat_race.load.ring import Ring
 from snat_race.load.round_control import RoundControl
-from snat_race.load.sockets import DialerConfig, maker, times_resent
-from snat_race.load.warmup import rehearser
-from snat_race.results.sample import LATENCY_SHIFT, PORT_SHIFT, pack
+from snat_race.load.sockets import retransmits, socket_factory
+from snat_race.load.warmup import warmup_probe
+from snat_race.load.worker_state import WorkerState
+from snat_race.results.sample import UNKNOWN_ERROR, pack
 
-_SYN_RESENT_NS = 900_000_000  # tcp_timeout_init() is 1 s; timers count in ticks
+_SYN_RETRANSMITTED_NS = 900_000_000  # the first time after 1 s (TCP_TIMEOUT_INIT); timers count in ticks
 
 
-def dial(config: DialerConfig, rounds: RoundControl, ring: Ring) -> None:
+def dial(config: DialerConfig, rounds: RoundControl, state: WorkerState, ring: Ring) -> None:
     """Dial round after round until the parent stops us."""
-    pace = _pace(config, rounds, ring)
-    words, make, wait, store = ring.words, maker(config), pace.wait, ring.writer()
-    clock, remote = time.monotonic_ns, config.remote
-    for begin_ns in rounds.attend(ring):
-        for port in islice(pace.slots(begin_ns), words[QUOTA]):
-            words[ATTEMPTED] += 1
+    pacer = _pacer(config, rounds, state)
+    wait, done = pacer.wait, pacer.done
+    make_socket, remote = socket_factory(config), config.remote
+    store, clock = ring.writer(), time.monotonic_ns
+    for _ in rounds.attend(state):
+        for port in islice(pacer.slots(), state.quota):
+            state.attempted += 1
             try:
-                sock = make(port)
+                sock = make_socket(port)
             except OSError as refused:
-                store(clock(), pack(refused.errno or 0, port, 0))
+                error = refused.errno or UNKNOWN_ERROR
+                store(clock(), pack(error, port, latency_ns=0))
+                done(error)
                 continue
             wait()
             start_ns = clock()
@@ -36,15 +41,16 @@ def dial(config: DialerConfig, rounds: RoundControl, ring: Ring) -> None:
             latency_ns = clock() - start_ns
             if error and not port:
                 port = sock.getsockname()[1]  # noqa: PLW2901
-            store(start_ns, latency_ns << LATENCY_SHIFT | port << PORT_SHIFT | error)
-            if latency_ns > _SYN_RESENT_NS and not error:
-                ring.count(RESENT[min(times_resent(sock), len(RESENT) - 1)])
+            store(start_ns, pack(error, port, latency_ns))
+            if latency_ns > _SYN_RETRANSMITTED_NS and not error:
+                state.count_slow_connect(retransmits(sock))
             sock.close()
+            done(error)
 
 
-def _pace(config: DialerConfig, rounds: RoundControl, ring: Ring) -> Pacer:
+def _pacer(config: DialerConfig, rounds: RoundControl, state: WorkerState) -> Pacer:
     if config.schedule:
-        return RendezvousPacer(rounds, ring, config.schedule, config.readiness, rehearser(config))
+        return RendezvousPacer(rounds, state, config.schedule, config.preparation, warmup_probe(config))
     if config.interval_us:
-        return TickerPacer(rounds, ring, config.interval_us * 1000)
+        return TickerPacer(rounds, state, config.interval_us * 1000)
     return FlatOutPacer(rounds)

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-import numpy as np
-
 from snat_race.errors import SnatRaceError
 from snat_race.load.dialer import dial
+from snat_race.load.dialer_config import DialerConfig
 from snat_race.load.drain import Drain
-from snat_race.load.ring import ATTEMPTED, HEAD, LATE, OVERRUNS, PARKED, QUOTA, RESENT, Ring
+from snat_race.load.ring import Ring
 from snat_race.load.round_control import RoundControl
-from snat_race.load.sockets import DialerConfig
-from snat_race.load.worker_processes import WorkerProcesses
+from snat_race.load.worker_processes import WorkerProcess, WorkerProcesses
+from snat_race.load.worker_state import WorkerState
 
 if TYPE_CHECKING:
     from snat_race.results.sample import Samples
@@ -24,48 +23,67 @@ if TYPE_CHECKING:
 _TOTAL_SLOTS = 1 << 22  # 64 MiB for all rings together
 _LARGEST_RING, _SMALLEST_RING = 1 << 16, 1 << 10
 _PARKED_POLL_S = 0.0005
+_HEAD_START_POLLS = 4  # a round begins this many polls ahead, so that every worker has seen it
 _STRAGGLING_S = 2.0
+_CLOCK_STEP_S = 0.05  # a round that lasts this much longer than it should: the clock was set back
 _UNLIMITED = (1 << 63) - 1
 _POLL_S = 0.02
 _STOP_GRACE_S = 0.3
-_TURNS_A_SECOND = 4
+_QUARTERS_A_SECOND = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where one dialer lives: its config, its CPUs, and what to do before dialling (enter a
-    namespace, say).
-
-    ``cpus``: none, one, or several, on each for a quarter of a second of CLOCK_REALTIME, in turn.
-    """
+    """Where one dialer lives, and what it dials."""
 
     config: DialerConfig
+    # Pinned to each in turn, for a quarter of a second of CLOCK_REALTIME. (): not pinned.
     cpus: tuple[int, ...] = ()
+    # What the worker does before all else: enter a network namespace, say.
     prepare: Callable[[], None] | None = None
 
 
 class DialCounts(NamedTuple):
-    """Counters, summed over all workers. ``attempted == recorded + overruns + cut_short``.
+    """Counters, summed over all workers. ``attempted == recorded + overruns + cut_short``."""
 
-    ``cut_short`` dials were in flight when their worker was stopped: no outcome, no error.
-    """
-
-    attempted: int
-    recorded: int
-    late: int
-    overruns: int
-    cut_short: int
+    attempted: int  # dials begun
+    recorded: int  # samples taken out of the rings
+    late: int  # slots, or ticks, that passed without a dial
+    overruns: int  # samples dropped because a ring was full: dials whose outcome is not known
+    cut_short: int  # dials in flight when their worker was stopped: no outcome, no error
 
     def plus(self, other: "DialCounts") -> "DialCounts":
-        """Return the sum of two tallies."""
+        """Return the sum of two counts."""
         return DialCounts(*map(sum, zip(self, other, strict=True)))
 
     def since(self, earlier: "DialCounts") -> "DialCounts":
-        """Return the difference from an earlier tally."""
+        """Return the difference from an earlier count."""
         return DialCounts(*(now - then for now, then in zip(self, earlier, strict=True)))
 
 
-NO_DIALS = DialCounts(0, 0, 0, 0, 0)
+NO_DIALS = DialCounts(attempted=0, recorded=0, late=0, overruns=0, cut_short=0)
+
+
+class _Worker:
+    """One worker as its parent sees it: where it lives, what it tells, how its samples come out."""
+
+    def __init__(self, placement: Placement, ring_capacity: int) -> None:
+        self.placement = placement
+        self.state = WorkerState.shared()
+        self.ring = Ring(ring_capacity)
+        self.drain = Drain(self.ring)
+        self.process: WorkerProcess | None = None
+
+    def cpu(self, quarter: int) -> int | None:
+        """Return the CPU to be on in that quarter of a second; None: any."""
+        cpus = self.placement.cpus
+        return cpus[quarter % len(cpus)] if cpus else None
+
+    def move(self, quarter: int) -> None:
+        """Pin the worker to its CPU of that quarter of a second, if it changes at all."""
+        cpu = self.cpu(quarter)
+        if self.process and cpu is not None and len(self.placement.cpus) > 1:
+            self.process.pin(cpu)
 
 
 class DialerPool:
@@ -74,29 +92,25 @@ class DialerPool:
     def __init__(
         self, placements: list[Placement], cancelled: Callable[[], bool], largest_ring: int = _LARGEST_RING
     ) -> None:
-        share = _TOTAL_SLOTS // len(placements)
-        fitting = 1 << (share.bit_length() - 1)
-        capacity = max(_SMALLEST_RING, min(largest_ring, fitting))
-        self._placements, self._cancelled = placements, cancelled
-        # However many workers share a CPU, those parked take the same small part of it.
+        self._cancelled = cancelled
+        # However many workers are on one CPU, those parked take the same small part of it.
         crowding = max(1.0, len(placements) / len(os.sched_getaffinity(0)))
         self._rounds = RoundControl(_PARKED_POLL_S * crowding)
-        self._patience_s = (
-            max(placement.config.timeout_ms for placement in placements) / 1000 + _STRAGGLING_S
-        )
-        self._rings = [Ring(capacity) for _ in placements]
-        self._drains = [Drain(ring) for ring in self._rings]
+        longest_timeout_ms = max(placement.config.timeout_ms for placement in placements)
+        self._patience_s = longest_timeout_ms / 1000 + _STRAGGLING_S
+        capacity = _ring_capacity(len(placements), largest_ring)
+        self._workers = [_Worker(placement, capacity) for placement in placements]
         self._processes = WorkerProcesses(cancelled)
-        self._turn = _turn()
+        self._quarter = _quarter()
 
     def __enter__(self) -> Self:
         try:
-            for index, (placement, ring) in enumerate(zip(self._placements, self._rings, strict=True)):
-                self._processes.fork(
+            for index, worker in enumerate(self._workers):
+                worker.process = self._processes.fork(
                     f"worker {index}",
-                    partial(dial, placement.config, self._rounds, ring),
-                    cpu=self._cpu(placement),
-                    prepare=placement.prepare,
+                    partial(dial, worker.placement.config, self._rounds, worker.state, worker.ring),
+                    cpu=worker.cpu(self._quarter),
+                    prepare=worker.placement.prepare,
                 )
             self._processes.wait_ready()
         except BaseException:
@@ -115,77 +129,95 @@ class DialerPool:
 
         Yields each worker's new samples, oldest first, every ``every_s`` and, all that are left,
         when every worker is done. Ends early, with workers still dialling, once cancelled.
-        ``count`` is shared out evenly; the first workers take the remainder. ``sweep_ns``: see
+        ``count`` is divided evenly; the first workers take the remainder. ``sweep_ns``: see
         :meth:`Schedule.offset_ns`.
 
         Raises:
             SnatRaceError: a worker died, or did not come back from connect().
 
         """
-        for index, ring in enumerate(self._rings):
-            ring.words[QUOTA] = _share(count, len(self._rings), index) if count else _UNLIMITED
-        head_start_s = 4 * self._rounds.parked_poll_s
+        for index, worker in enumerate(self._workers):
+            worker.state.quota = _quota(count, len(self._workers), index) if count else _UNLIMITED
+        head_start_s = _HEAD_START_POLLS * self._rounds.parked_poll_s
         begin_ns = time.time_ns() + int(head_start_s * 1e9)
         end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
         number = self._rounds.announce(begin_ns, end_ns, sweep_ns)
-        due_s = time.monotonic() + head_start_s + every_s
-        over_s = due_s + duration_s + self._patience_s if duration_s else math.inf
-        while not all(ring.words[PARKED] == number for ring in self._rings):
+        begin_s = time.monotonic() + head_start_s
+        end_s = begin_s + duration_s if duration_s else math.inf
+        due_s = begin_s + every_s
+        while not all(worker.state.parked_round == number for worker in self._workers):
             if self._cancelled():
                 return
             time.sleep(min(_POLL_S, every_s))
-            self._move()
-            if time.monotonic() > over_s:
-                raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
+            self._move_workers()
+            self._end_overdue(end_s)
             if time.monotonic() >= due_s:
                 self._processes.require_alive()
-                yield [drain.take() for drain in self._drains]
+                yield [worker.drain.take() for worker in self._workers]
                 due_s += every_s
         yield self.rest()
 
-    def _move(self) -> None:
-        before, self._turn = self._turn, _turn()
-        if self._turn == before:
-            return
-        for member, placement in zip(self._processes.members, self._placements, strict=True):
-            cpu = self._cpu(placement)
-            if cpu is not None and len(placement.cpus) > 1:
-                member.pin(cpu)
+    def _end_overdue(self, end_s: float) -> None:
+        """See that a round ends: by CLOCK_MONOTONIC too, because CLOCK_REALTIME may be set back."""
+        overdue_s = time.monotonic() - end_s
+        if overdue_s > _CLOCK_STEP_S:
+            self._rounds.end_at(min(self._rounds.end_ns, time.time_ns()))
+        if overdue_s > self._patience_s:
+            raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
 
-    def _cpu(self, placement: Placement) -> int | None:
-        return placement.cpus[self._turn % len(placement.cpus)] if placement.cpus else None
+    def _move_workers(self) -> None:
+        before, self._quarter = self._quarter, _quarter()
+        if self._quarter != before:
+            for worker in self._workers:
+                worker.move(self._quarter)
 
     @property
     def round_number(self) -> int:
         """The number of the last round, counted from 1."""
-        return self._rounds.number
+        return self._rounds.present.number
 
     def rest(self) -> "list[Samples]":
         """Return each worker's last samples, once it has parked or is gone."""
-        return [np.concatenate((drain.take(), drain.take())) for drain in self._drains]
+        return [worker.drain.take_rest() for worker in self._workers]
 
     def stop(self) -> None:
         """Stop all workers, cutting short what blocks."""
         self._rounds.stop()
         self._processes.stop(_STOP_GRACE_S)
 
-    def tally(self) -> DialCounts:
-        """Return the totals, from the workers' own counters. Exact when none is dialling."""
-        words = [ring.words for ring in self._rings]
-        attempted, stored, late, overruns = (
-            sum(w[counter] for w in words) for counter in (ATTEMPTED, HEAD, LATE, OVERRUNS)
+    def counts(self) -> DialCounts:
+        """Return the totals since the start, by the workers' counters. Exact when none is dialling."""
+        attempted = sum(worker.state.attempted for worker in self._workers)
+        stored = sum(worker.ring.head for worker in self._workers)
+        overruns = sum(worker.ring.overruns for worker in self._workers)
+        return DialCounts(
+            attempted=attempted,
+            recorded=sum(worker.drain.recorded for worker in self._workers),
+            late=sum(worker.state.late for worker in self._workers),
+            overruns=overruns,
+            cut_short=attempted - stored - overruns,
         )
-        recorded = sum(drain.recorded for drain in self._drains)
-        return DialCounts(attempted, recorded, late, overruns, attempted - stored - overruns)
 
-    def resent(self) -> list[int]:
-        """Return the slow connects so far, by how often their SYN was sent again: 0, 1, ... 7 or more."""
-        return [sum(ring.words[counter] for ring in self._rings) for counter in RESENT]
+    def slow_connects(self) -> list[int]:
+        """Return the connects of over 0.9 s since the start, by how often their SYN was sent again:
+        0, 1, ... 7 or more.
+        """
+        return [
+            sum(counts)
+            for counts in zip(*(worker.state.slow_connects for worker in self._workers), strict=True)
+        ]
 
 
-def _turn() -> int:
-    return int(time.time() * _TURNS_A_SECOND)
+def _ring_capacity(workers: int, largest: int) -> int:
+    """Return the largest power of two that fits, within bounds."""
+    slots_each = _TOTAL_SLOTS // workers
+    fitting = 1 << (slots_each.bit_length() - 1)
+    return max(_SMALLEST_RING, min(largest, fitting))
 
 
-def _share(total: int, workers: int, index: int) -> int:
+def _quarter() -> int:
+    return int(time.time() * _QUARTERS_A_SECOND)
+
+
+def _quota(total: int, workers: int, index: int) -> int:
     return total // workers + (index < total % workers)

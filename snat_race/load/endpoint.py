@@ -21,20 +21,20 @@ class Endpoint:
     high: int
 
     @classmethod
-    def parse(cls, text: str, option: str, default_host: str) -> "Endpoint":
+    def parse(cls, text: str, default_host: str) -> "Endpoint":
         """Parse ``host:port``, ``[v6]:port``, ``:port`` or ``host:low-high``.
 
         Raises:
-            UsageError: naming ``option``.
+            UsageError: it is none of these.
 
         """
         shape = _SHAPE.match(text)
         if not shape:
-            raise UsageError(f"{option}: {text!r} is not HOST:PORT; write 10.0.0.1:8080 or [::1]:8080")
-        low = _port(shape["low"], text, option)
-        high = _port(shape["high"], text, option) if shape["high"] is not None else low
+            raise UsageError(f"{text!r} is not HOST:PORT; write 10.0.0.1:8080 or [::1]:8080")
+        low = _port(shape["low"], text)
+        high = _port(shape["high"], text) if shape["high"] is not None else low
         if low > high:
-            raise UsageError(f"{option}: port range {low}-{high} is empty; write the lower port first")
+            raise UsageError(f"port range {low}-{high} is empty; write the lower port first")
         return cls(shape["v6"] or shape["host"] or default_host, low, high)
 
     def __str__(self) -> str:
@@ -42,13 +42,13 @@ class Endpoint:
         return f"{host}:{self.low}" + (f"-{self.high}" if self.high > self.low else "")
 
 
-def _port(text: str, whole: str, option: str) -> int:
+def _port(text: str, whole: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise UsageError(f"{option}: {whole!r} has no port from 1 to 65535; write HOST:PORT")
+        raise UsageError(f"{whole!r} has no port from 1 to 65535; write HOST:PORT")
     return int(text)
 
 
-def resolve(endpoint: Endpoint, option: str) -> tuple[int, SocketAddress]:
+def resolve(endpoint: Endpoint) -> tuple[int, SocketAddress]:
     """Return the address family and socket address of the endpoint's first port.
 
     Raises:
@@ -56,15 +56,15 @@ def resolve(endpoint: Endpoint, option: str) -> tuple[int, SocketAddress]:
 
     """
     try:
-        found = socket.getaddrinfo(endpoint.host, endpoint.low, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(endpoint.host, endpoint.low, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as failed:
         why = getattr(failed, "strerror", None) or "not a host name"
-        raise UsageError(f"{option}: unknown host {endpoint.host!r} ({why}); check the name") from failed
-    family, _, _, _, address = found[0]
+        raise UsageError(f"unknown host {endpoint.host!r} ({why}); check the name") from failed
+    family, _, _, _, address = addresses[0]
     return family, (address[0], int(address[1]), *address[2:])
 
 
-def require_local(ip: str, family: int, option: str) -> None:
+def require_local(ip: str, family: int) -> None:
     """Check that ``ip`` is an address of this machine that can reach ``family``.
 
     Raises:
@@ -75,16 +75,12 @@ def require_local(ip: str, family: int, option: str) -> None:
         socket.inet_pton(family, ip)
     except OSError as failed:
         kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
-        raise UsageError(
-            f"{option}: {ip!r} is not an {kind} address; give one of this machine's"
-        ) from failed
+        raise UsageError(f"{ip!r} is not an {kind} address; give one of this machine's") from failed
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((ip, 0))
         except OSError as failed:
-            raise UsageError(
-                f"{option}: {ip} is not an address of this machine; 'ip address' lists them"
-            ) from failed
+            raise UsageError(f"{ip} is not an address of this machine; 'ip address' lists them") from failed
 
 
 def source_ip(family: int, remote: SocketAddress) -> str:

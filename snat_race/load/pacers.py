@@ -1,8 +1,31 @@
-"""How a worker waits for its next dial. A pace yields the source port to bind (0: the kernel's
-choice), and ``wait()`` then returns at the instant to connect.
+"""When a worker dials. A pacer yields the source port to bind, ``wait()`` returns at the instant to
+connect, and ``done()`` hears what became of the dial.
 
-A slot that passes while a dial is in flight, or is too close to prepare for, is not dialled but
-counted as late. A ticker, like Go's, makes up for the last one it missed.
+One slot of a rendezvous. All instants are CLOCK_REALTIME, all lengths ns::
+
+      nap             spin         probes         bind      spin     the SYN travels
+    |---------------|............|==|==|==|==|------------|........|~~~~~~~~~~~~~~~~~|
+    now             nap_end      probes_begin probes_end           connect           start + offset
+                    |                        |                                       of the slot:
+                    |                        |<--- syn + sweep + BIND ------->|      it meets the NAT
+                    |<--- max(spin, probes * probe + syn + sweep + MARGIN) -->|
+                                                                              start
+    start         slot number * interval, the same for all who share the clock
+    offset        moves the dial on purpose: within +-dither, or within +-sweep where a round sweeps
+    spin          how long the worker is awake at the least (setting); a nap ends late, with cold caches
+    probe         one warm-up probe, as measured by this worker
+    syn           a SYN's way to the first router, as measured by the probes
+    lag           what this worker is late by, judging by how often it loses
+    connect       = start + offset - syn - lag
+    BIND          from the last probe to the slot: make a socket, bind it, be early
+    MARGIN        a slot closer than the probes and this cannot be prepared for
+
+A worker that slept, or that only spun, reaches the NAT with cold caches: some 5 us late, and spread
+over as much (measured on 6.18). The probes warm the very path that the SYN takes.
+
+A slot that passes while a dial is in flight, or that is too close to prepare for, is not dialled but
+counted as late. A ticker, like Go's, makes up for the last one it missed. All follow CLOCK_REALTIME
+when it is stepped: forward, the slots it skips are late; back, its slots are dialled again.
 """
 
 import time
@@ -12,24 +35,32 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import Protocol
 
-from snat_race.load.ring import LATE, Ring
-from snat_race.load.round_control import RoundControl
+from snat_race.load.dialer_config import Preparation
+from snat_race.load.round_control import Round, RoundControl
 from snat_race.load.schedule import Schedule
+from snat_race.load.worker_state import WorkerState
+from snat_race.results.sample import TIMED_OUT
 
-_BIND_NS = 30_000  # from the last rehearsal to the slot: make a socket, bind it, be early
-_MARGIN_NS = 60_000  # a slot closer than this cannot be prepared for
+BIND_NS = 30_000
+MARGIN_NS = 60_000
+_FIRST_PROBE_NS = 30_000.0  # what a probe is taken to need before one was measured
+_PROBES_REMEMBERED = 31
+_PROBE_SMOOTHING = 16  # a probe's length is averaged over about this many
 _NUDGE_NS = 100.0  # after a loss, connect this much earlier ...
-_MEMORY = 64  # ... and forget it over so many dials
+_NUDGE_MEMORY = 64  # ... and forget it over about this many dials
 
 
 class Pacer(Protocol):
-    """What the dialer asks of a pace."""
+    """What the dialer asks of a pacer."""
 
-    def slots(self, begin_ns: int) -> Iterator[int]:
-        """Yield source ports, one a dial, from ``begin_ns`` until the round ends."""
+    def slots(self) -> Iterator[int]:
+        """Yield a source port for each dial of the present round, 0 for the kernel's choice."""
 
     def wait(self) -> None:
         """Return at the instant to connect."""
+
+    def done(self, error: int) -> None:
+        """Hear what became of the dial: 0, or its errno."""
 
 
 class FlatOutPacer:
@@ -38,135 +69,194 @@ class FlatOutPacer:
     def __init__(self, rounds: RoundControl) -> None:
         self._rounds = rounds
 
-    def slots(self, begin_ns: int) -> Iterator[int]:
+    def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
         rounds, now = self._rounds, time.time_ns
-        rounds.sleep_until(begin_ns)
+        rounds.sleep_until(rounds.present.begin_ns)
         while now() < rounds.end_ns:
             yield 0
 
     def wait(self) -> None:
         """Return at once."""
 
+    def done(self, error: int) -> None:
+        """Do nothing: the next dial does not depend on it."""
+
+
+def next_tick(now_ns: int, last_ns: int, interval_ns: int, end_ns: int) -> tuple[int, int]:
+    """Return how many ticks were missed since the tick ``last_ns``, and the next one to dial at.
+
+    That is the latest tick up to ``now_ns``, if one has passed, else the one to come.
+    """
+    if now_ns < last_ns:  # the clock was set back
+        return 0, now_ns + interval_ns
+    tick_ns = last_ns + interval_ns
+    missed = max(0, (min(now_ns, end_ns) - tick_ns) // interval_ns)
+    return missed, tick_ns + missed * interval_ns
+
 
 class TickerPacer:
     """One dial each interval, counted from the round's begin, as a Go ticker would."""
 
-    def __init__(self, rounds: RoundControl, ring: Ring, interval_ns: int) -> None:
-        self._rounds, self._ring, self._interval_ns = rounds, ring, interval_ns
+    def __init__(self, rounds: RoundControl, state: WorkerState, interval_ns: int) -> None:
+        self._rounds = rounds
+        self._state = state
+        self._interval_ns = interval_ns
 
-    def slots(self, begin_ns: int) -> Iterator[int]:
+    def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
-        tick_ns = begin_ns
+        tick_ns = self._rounds.present.begin_ns
         while self._rounds.sleep_until(tick_ns):
             yield 0
-            tick_ns += self._interval_ns
-            missed = (min(time.time_ns(), self._rounds.end_ns) - tick_ns) // self._interval_ns
-            if missed > 0:
-                self._ring.count(LATE, missed)
-                tick_ns += missed * self._interval_ns
+            missed, tick_ns = next_tick(time.time_ns(), tick_ns, self._interval_ns, self._rounds.end_ns)
+            self._state.late += missed
 
     def wait(self) -> None:
         """Return at once: the tick itself was the wait."""
 
+    def done(self, error: int) -> None:
+        """Do nothing: a tick does not depend on it."""
 
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """How a worker gets ready for a slot: how long it stays awake before, at the most, how many
-    rehearsals it holds, and when it takes a dial for lost.
-    """
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """How long the steps before a slot take one worker, in ns; see the drawing above."""
 
     spin_ns: int = 0
-    rehearsals: int = 0
-    lost_after_ns: int = 1 << 62
+    probes_ns: int = 0  # all of its probes together
+    syn_ns: int = 0
+    lag_ns: int = 0
 
 
-UNPREPARED = Preparation()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """One slot, worked out: which, and when to begin each step, in ns of CLOCK_REALTIME."""
+
+    number: int  # counted by the clock
+    missed: int  # slots since the last one dialled, or since the round's begin, that cannot be dialled
+    start_ns: int
+    nap_end_ns: int
+    probes_begin_ns: int
+    probes_end_ns: int
+    connect_ns: int
+    source_port: int
+
+
+def next_slot(now_ns: int, last: int | None, schedule: Schedule, window: Round, lead: Lead) -> Slot:
+    """Return the next slot that can be prepared for; it may start after the round's end.
+
+    ``last``: number of the slot dialled before; None at the round's begin.
+    """
+    sweep_ns = window.sweep_ns
+    needed_ns = lead.probes_ns + lead.syn_ns + sweep_ns + MARGIN_NS
+    reachable = schedule.first_slot(now_ns + needed_ns)
+    expected = schedule.first_slot(window.begin_ns) if last is None else last + 1
+    number = max(expected, reachable)
+    if last is not None and reachable < last:  # the clock was set back: follow it
+        number = expected = reachable
+    start_ns = schedule.start_ns(number)
+    probes_end_ns = start_ns - lead.syn_ns - sweep_ns - BIND_NS
+    shifted = number + schedule.shift(window.begin_ns, window.number)
+    return Slot(
+        number=number,
+        missed=max(0, min(number, schedule.first_slot(window.end_ns)) - expected),
+        start_ns=start_ns,
+        nap_end_ns=start_ns - max(lead.spin_ns, needed_ns),
+        probes_begin_ns=probes_end_ns - lead.probes_ns,
+        probes_end_ns=probes_end_ns,
+        connect_ns=start_ns + schedule.offset_ns(shifted, sweep_ns) - lead.syn_ns - lead.lag_ns,
+        source_port=schedule.source_port(shifted),
+    )
 
 
 class RendezvousPacer:
-    """Dial in each slot of a schedule so that the SYN meets the NAT as the slot starts.
-
-    A worker that slept, or that only spun, reaches the NAT with cold caches: some 5 us late and
-    spread over as much. So it rehearses just before each slot, with SYNs that die at the first
-    router: they warm the very path, and the time they take is how much earlier to connect.
-    """
+    """Dial in each slot of a schedule so that the SYN meets the NAT as the slot starts."""
 
     def __init__(
         self,
         rounds: RoundControl,
-        ring: Ring,
+        state: WorkerState,
         schedule: Schedule,
-        readiness: Preparation,
-        rehearse: Callable[[], int],
+        preparation: Preparation,
+        probe: Callable[[], int],
     ) -> None:
-        self._rounds, self._ring, self._schedule = rounds, ring, schedule
-        self._spin_ns, self._rehearsals = readiness.spin_ns, readiness.rehearsals
-        self._rehearse, self._lost_after_ns = rehearse, readiness.lost_after_ns
-        self._observed: deque[int] = deque(maxlen=31)
-        self._syn_ns = 0  # a SYN's way to the router: the median of those observed
-        self._rehearsal_ns = 30_000.0  # the whole of one rehearsal
-        self._target_ns = 0
-        self._reach_ns = 0  # how much earlier than its slot a dial may be
-        self._lag_ns = 0.0  # what this worker is late by, judging by how often it loses
+        self._rounds = rounds
+        self._state = state
+        self._schedule = schedule
+        self._preparation = preparation
+        self._probe = probe
+        self._syns_ns: deque[int] = deque(maxlen=_PROBES_REMEMBERED)  # the last probe's, slot by slot
+        self._probe_ns = _FIRST_PROBE_NS
+        self._lag_ns = 0.0
+        # Of the slot that is dialled now: when its preparation began, when to connect, and whether
+        # the distance of two dials is being varied on purpose.
+        self._since_ns = 0
+        self._connect_ns = 0
+        self._sweeping = False
 
-    def slots(self, begin_ns: int) -> Iterator[int]:
+    def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
         schedule, rounds = self._schedule, self._rounds
-        slot, self._reach_ns = schedule.first_slot(begin_ns), rounds.sweep_ns
-        shift = schedule.shift(begin_ns, rounds.number)
+        last = None
         while True:
-            if self._observed:
-                self._syn_ns = median_low(self._observed)
-            reachable = schedule.first_slot(time.time_ns() + self._preparation_ns())
-            if reachable > slot:
-                missed = min(reachable, schedule.first_slot(rounds.end_ns)) - slot
-                self._ring.count(LATE, max(0, missed))
-                slot = reachable
-            start_ns = schedule.start_ns(slot)
-            nap_end_ns = start_ns - max(self._spin_ns, self._preparation_ns())
-            if start_ns >= rounds.end_ns or not rounds.sleep_until(nap_end_ns):
+            now_ns, window = time.time_ns(), rounds.present
+            slot = next_slot(now_ns, last, schedule, window, self._lead())
+            self._state.late += slot.missed
+            if slot.start_ns >= window.end_ns or not rounds.sleep_until(slot.nap_end_ns):
                 return
-            self._warm_up(start_ns)
-            offset_ns = schedule.offset_ns(slot + shift, self._reach_ns)
-            self._target_ns = start_ns + offset_ns - self._syn_ns - int(self._lag_ns)
-            yield schedule.source_port(slot + shift)
-            self._balance()
-            slot += 1
+            if not _spin_until(slot.probes_begin_ns, since_ns=now_ns):
+                continue
+            self._warm_up(slot.probes_end_ns)
+            self._since_ns, self._connect_ns = now_ns, slot.connect_ns
+            self._sweeping = window.sweep_ns > 0
+            yield slot.source_port
+            last = slot.number
 
     def wait(self) -> None:
         """Spin until the SYN, sent now, would meet the NAT at the slot's start."""
-        now, target_ns = time.time_ns, self._target_ns
-        while now() < target_ns:
+        now, since_ns, connect_ns = time.time_ns, self._since_ns, self._connect_ns
+        while since_ns <= now() < connect_ns:
             pass
 
-    def _balance(self) -> None:
-        """Of two SYNs that collide the later one is lost, so whoever loses more often is late.
+    def done(self, error: int) -> None:
+        """Move earlier after a loss.
 
-        Both move earlier after a loss, and so, without talking, towards each other.
+        Of two SYNs that collide the later one is lost, so whoever loses more often is late. Both
+        move earlier after a loss, and so, without talking, towards each other.
         """
-        self._lag_ns -= self._lag_ns / _MEMORY
-        lost = time.time_ns() - self._target_ns > self._lost_after_ns
-        if lost and not self._reach_ns:
+        self._lag_ns -= self._lag_ns / _NUDGE_MEMORY
+        if error == TIMED_OUT and self._preparation.balances and not self._sweeping:
             self._lag_ns += _NUDGE_NS
 
-    def _preparation_ns(self) -> int:
-        return int(self._rehearsals * self._rehearsal_ns) + self._syn_ns + self._reach_ns + _MARGIN_NS
+    def _lead(self) -> Lead:
+        return Lead(
+            spin_ns=self._preparation.spin_ns,
+            probes_ns=int(self._preparation.probes * self._probe_ns),
+            syn_ns=median_low(self._syns_ns) if self._syns_ns else 0,
+            lag_ns=int(self._lag_ns),
+        )
 
-    def _warm_up(self, start_ns: int) -> None:
-        now, last_ns = time.time_ns, start_ns - self._syn_ns - self._reach_ns - _BIND_NS
-        first_ns = last_ns - int(self._rehearsals * self._rehearsal_ns)
-        while now() < first_ns:
-            pass
-        syn_ns = 0
-        for _ in range(self._rehearsals):
+    def _warm_up(self, end_ns: int) -> None:
+        """Send the probes; remember how long a SYN took. Ends by ``end_ns``, or a little later."""
+        now, syn_ns = time.time_ns, 0
+        for _ in range(self._preparation.probes):
             began_ns = now()
-            if began_ns + self._rehearsal_ns > last_ns + _BIND_NS / 2:
+            if began_ns + self._probe_ns > end_ns + BIND_NS / 2:
                 break
             try:
-                syn_ns = self._rehearse()
+                syn_ns = self._probe()
             except OSError:  # out of files or memory: the dial itself will say so
                 return
-            self._rehearsal_ns += (now() - began_ns - self._rehearsal_ns) / 16
+            self._probe_ns += (now() - began_ns - self._probe_ns) / _PROBE_SMOOTHING
         if syn_ns:
-            self._observed.append(syn_ns)
+            self._syns_ns.append(syn_ns)
+
+
+def _spin_until(instant_ns: int, since_ns: int) -> bool:
+    """Spin until CLOCK_REALTIME reaches ``instant_ns``; return False if it was set back to before
+    ``since_ns``.
+    """
+    now = time.time_ns
+    while since_ns <= (now_ns := now()) < instant_ns:
+        pass
+    return now_ns >= instant_ns

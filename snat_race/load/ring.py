@@ -1,54 +1,76 @@
-"""A single-producer single-consumer ring of samples in anonymous shared memory: the writer's side.
+"""A single-producer single-consumer ring of samples in anonymous shared memory: the producer's side.
 
-The mapping is shared across fork and has no name, so nothing can leak. ``head`` and the counters
-are written by the worker only, ``tail`` by the parent only, on cache lines of their own. When the
-ring is full the sample is dropped and counted; the worker never waits. ``attempted ==
-recorded + overruns`` holds whenever no dial is in flight, even if the worker was killed.
+``head`` and ``overruns`` are written by the worker only, ``tail`` by the parent only, on cache lines
+of their own. A full ring drops the sample and counts it, because the worker must never wait.
+``attempted == recorded + overruns`` holds whenever no dial is in flight, even if the worker was killed.
 
-The reader is in ``drain.py``: this side must not import numpy.
+The consumer is in ``drain.py``: this side must not import numpy.
 """
 
+import ctypes
 from collections.abc import Callable
 from mmap import mmap
 
+from snat_race.load.worker_state import LINE_WORDS, WORD
 from snat_race.results.sample import SIZE_BYTES
 
-_WORD_BYTES = 8
-_HEADER_WORDS = 32
-# The worker's line of the header ...
-HEAD, ATTEMPTED, LATE, OVERRUNS, PARKED = 0, 1, 2, 3, 4
-RESENT = range(8, 16)  # slow connects, by how often their SYN was sent again: 0 to 7 or more
-# ... and the parent's.
-TAIL, QUOTA = 16, 17
+
+class _Header(ctypes.Structure):
+    """What stands before the samples; counts since the fork."""
+
+    head: int  # samples stored; written by the worker, after the sample itself
+    overruns: int  # samples dropped because the ring was full; written by the worker
+    tail: int  # samples taken; written by the parent
+
+    _fields_ = (
+        ("head", WORD),
+        ("overruns", WORD),
+        ("_rest_of_the_workers_lines", WORD * (LINE_WORDS - 2)),
+        ("tail", WORD),
+        ("_rest_of_the_parents_lines", WORD * (LINE_WORDS - 1)),
+    )
 
 
 class Ring:
-    """Shared memory of one worker: ``capacity`` samples (a power of two) and its counters."""
+    """Shared memory of one worker: ``capacity`` samples, a power of two."""
+
+    samples_at = ctypes.sizeof(_Header)  # offset of the first sample in ``memory``, in bytes
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1 or capacity & (capacity - 1):
             raise ValueError(f"ring capacity must be a power of two, not {capacity}")
         self.capacity = capacity
-        self.data_offset = _HEADER_WORDS * _WORD_BYTES
-        self.memory = mmap(-1, self.data_offset + capacity * SIZE_BYTES)
-        self.words = memoryview(self.memory).cast("Q")
+        self.memory = mmap(-1, self.samples_at + capacity * SIZE_BYTES)
+        self._header = _Header.from_buffer(self.memory)
+
+    @property
+    def head(self) -> int:
+        """How many samples were stored."""
+        return self._header.head
+
+    @property
+    def overruns(self) -> int:
+        """How many samples were dropped because the ring was full."""
+        return self._header.overruns
+
+    def release(self, tail: int) -> None:
+        """Let the producer use the room of all samples before number ``tail`` again."""
+        self._header.tail = tail
 
     def writer(self) -> Callable[[int, int], None]:
         """Return ``store(start_ns, packed)``, a closure because the hot loop calls it."""
-        words, mask = self.words, self.capacity - 1
+        header = self._header
+        words = memoryview(self.memory)[self.samples_at :].cast("Q")
+        mask = self.capacity - 1
 
         def store(start_ns: int, packed: int) -> None:
-            head = words[HEAD]
-            if head - words[TAIL] > mask:
-                words[OVERRUNS] += 1
+            head = header.head
+            if head - header.tail > mask:
+                header.overruns += 1
                 return
-            at = _HEADER_WORDS + ((head & mask) << 1)
+            at = (head & mask) << 1
             words[at] = start_ns
             words[at + 1] = packed
-            words[HEAD] = head + 1
+            header.head = head + 1  # last: it announces the sample
 
         return store
-
-    def count(self, counter: int, more: int = 1) -> None:
-        """Raise one of the worker's counters."""
-        self.words[counter] += more

@@ -4,69 +4,95 @@ A round is a window of CLOCK_REALTIME. Between rounds workers are parked: alive,
 Announcing a round in the near future is the barrier on which all workers start together.
 """
 
+import ctypes
 import time
 from collections.abc import Iterator
 from mmap import mmap
+from typing import NamedTuple
 
-from snat_race.load.ring import PARKED, Ring
+from snat_race.load.worker_state import WORD, WorkerState
 
-_ROUND, _BEGIN_NS, _END_NS, _STOP, _SWEEP_NS = range(5)
 _LONGEST_NAP_NS = 20_000_000
 
 
+class Round(NamedTuple):
+    """One round, as a worker sees it at a moment; instants are CLOCK_REALTIME in ns."""
+
+    number: int  # counted from 1
+    begin_ns: int  # no slot before this instant is dialled
+    end_ns: int  # no slot from this instant on is dialled; 0 once stopped
+    sweep_ns: int = 0  # how far to either side the round sweeps; 0: it does not
+
+
+class _Orders(ctypes.Structure):
+    """The shared words. All are written by the parent."""
+
+    number: int
+    begin_ns: int
+    end_ns: int
+    sweep_ns: int
+    stopped: int  # 1: no dial starts any more
+
+    _fields_ = tuple((name, WORD) for name in ("number", "begin_ns", "end_ns", "sweep_ns", "stopped"))
+
+
 class RoundControl:
-    """Shared control words. The parent announces and stops; workers attend.
+    """Shared orders. The parent announces, ends and stops; workers attend.
 
     ``parked_poll_s``: how often a parked worker looks for the next round.
     """
 
     def __init__(self, parked_poll_s: float) -> None:
         self.parked_poll_s = parked_poll_s
-        self._memory = mmap(-1, 4096)
-        self._words = memoryview(self._memory).cast("Q")
+        self._orders = _Orders.from_buffer(mmap(-1, ctypes.sizeof(_Orders)))
 
     def announce(self, begin_ns: int, end_ns: int, sweep_ns: int = 0) -> int:
         """Open a round from ``begin_ns`` to ``end_ns``; return its number, counted from 1."""
-        self._words[_SWEEP_NS] = sweep_ns
-        self._words[_BEGIN_NS] = begin_ns
-        self._words[_END_NS] = end_ns
-        self._words[_ROUND] += 1
-        return self._words[_ROUND]
+        orders = self._orders
+        orders.sweep_ns = sweep_ns
+        orders.begin_ns = begin_ns
+        orders.end_ns = end_ns
+        orders.number += 1  # last: workers look for it
+        return orders.number
+
+    def end_at(self, end_ns: int) -> None:
+        """Move the end of the present round."""
+        self._orders.end_ns = end_ns
 
     def stop(self) -> None:
         """End the round and the run: no dial starts after a worker has seen this."""
-        self._words[_STOP] = 1
-        self._words[_END_NS] = 0
+        self._orders.stopped = 1
+        self._orders.end_ns = 0
 
     @property
     def end_ns(self) -> int:
         """The end of the present round; 0 once stopped."""
-        return self._words[_END_NS]
+        return self._orders.end_ns
 
     @property
-    def number(self) -> int:
-        """The number of the present round."""
-        return self._words[_ROUND]
+    def present(self) -> Round:
+        """The present round."""
+        orders = self._orders
+        return Round(orders.number, orders.begin_ns, orders.end_ns, orders.sweep_ns)
 
-    @property
-    def sweep_ns(self) -> int:
-        """How far to either side the present round sweeps; 0 if it does not."""
-        return self._words[_SWEEP_NS]
-
-    def attend(self, ring: Ring) -> Iterator[int]:
-        """Yield the ``begin_ns`` of each new round; park in between; return on stop."""
-        words, seen = self._words, 0
-        while not words[_STOP]:
-            if words[_ROUND] != seen:
-                seen = words[_ROUND]
-                yield words[_BEGIN_NS]
-            ring.words[PARKED] = seen
+    def attend(self, state: WorkerState) -> Iterator[int]:
+        """Yield the number of each new round; park in between; return on stop."""
+        orders, seen = self._orders, 0
+        while not orders.stopped:
+            if orders.number != seen:
+                seen = orders.number
+                yield seen
+            state.parked_round = seen
             time.sleep(self.parked_poll_s)
 
     def sleep_until(self, instant_ns: int) -> bool:
-        """Sleep until CLOCK_REALTIME reaches ``instant_ns``; False if the round ended before."""
-        while (left_ns := instant_ns - time.time_ns()) > 0:
-            if instant_ns >= self._words[_END_NS]:
-                return False
-            time.sleep(min(left_ns, _LONGEST_NAP_NS) / 1e9)
-        return instant_ns < self._words[_END_NS]
+        """Sleep until CLOCK_REALTIME reaches ``instant_ns``; return False if the round ended before.
+
+        Returns early, with True, if the clock is set back to before the call: the caller must look at
+        the clock again.
+        """
+        began_ns = now_ns = time.time_ns()
+        while began_ns <= now_ns < instant_ns < self._orders.end_ns:
+            time.sleep(min(instant_ns - now_ns, _LONGEST_NAP_NS) / 1e9)
+            now_ns = time.time_ns()
+        return instant_ns < self._orders.end_ns

@@ -11,25 +11,21 @@ from dataclasses import dataclass
 _MASK64 = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The appointments of one worker.
+    """The appointments of one worker."""
 
-    ``low`` and ``high`` bound the source ports, both inclusive. ``seed`` tells workers apart
-    that share a lane, so that their dither differs. ``by_round``: slots are numbered within a
-    round, so that a run can be repeated; otherwise by the clock, as strangers must. ``sweeps``:
-    this is the worker of its lane that moves when a round sweeps.
-    """
-
-    interval_ns: int
-    low: int
-    high: int
-    lanes: int
-    lane: int
-    seed: int = 0
-    dither_ns: int = 0
-    by_round: bool = False
-    sweeps: bool = False
+    interval_ns: int  # length of a slot
+    low: int  # lowest source port
+    high: int  # highest source port, inclusive
+    lanes: int  # ports used in each slot; at most high - low + 1; all who shall meet must agree on it
+    lane: int  # this worker's lane, from 0; workers of one address have different ones
+    seed: int = 0  # differs between workers that share a lane, so that their dither differs
+    dither_ns: int = 0  # each dial is moved by up to this much to either side; not in a round that sweeps
+    by_round: bool = (
+        False  # slots are numbered within a round, so that a run can be repeated; else by the clock
+    )
+    sweeps: bool = False  # this worker is the one of its lane that moves when a round sweeps
 
     def first_slot(self, after_ns: int) -> int:
         """Return the first slot that starts at or after ``after_ns``."""
@@ -69,8 +65,8 @@ class Schedule:
         Exact while a round has no more slots than there are ports to each lane.
         """
         span, first = self.high - self.low + 1, round_number << 32
-        at = (port - self.source_port(first)) % span
-        return self.offset_ns(first + at // self.lanes, sweep_ns)
+        ports_since_first = (port - self.source_port(first)) % span
+        return self.offset_ns(first + ports_since_first // self.lanes, sweep_ns)
 
 
 def _mix(value: int) -> int:

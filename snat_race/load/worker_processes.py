@@ -64,10 +64,15 @@ class WorkerProcesses:
         *,
         cpu: int | None = None,
         prepare: Callable[[], None] | None = None,
-    ) -> None:
+    ) -> WorkerProcess:
         """Fork a worker that runs ``prepare``, pins itself to ``cpu``, reports, and does ``work``.
 
         ``work`` must wait for its first order by itself.
+
+        Raises:
+            EnvironmentLacks: there may be no more processes.
+            Interrupted: cancelled meanwhile.
+
         """
         self._require_wanted()
         parent = os.getpid()
@@ -75,11 +80,12 @@ class WorkerProcesses:
             pid = os.fork()
         except OSError as failed:
             raise EnvironmentLacks(
-                f"cannot start {name}: {failed.strerror}; use fewer --workers or raise ulimit -u"
+                f"cannot start {name}: {failed.strerror}; use fewer workers or raise ulimit -u"
             ) from failed
         if pid:
-            self.members.append(WorkerProcess(name, pid))
-            return
+            process = WorkerProcess(name, pid)
+            self.members.append(process)
+            return process
         status = 1
         try:
             self._become_worker(parent, cpu, prepare)
@@ -138,7 +144,7 @@ class WorkerProcesses:
         dead = self.reap()
         if dead:
             self._hear(wait_s=0)
-            raise SnatRaceError(self._obituary(dead[0]))
+            raise SnatRaceError(self._cause_of_death(dead[0]))
 
     def _hear(self, wait_s: float) -> None:
         """Read the reports that have come in; each is a line, written whole."""
@@ -146,7 +152,7 @@ class WorkerProcesses:
             self._heard += os.read(self._report_r, 65536).decode().splitlines()
             wait_s = 0
 
-    def _obituary(self, member: WorkerProcess) -> str:
+    def _cause_of_death(self, member: WorkerProcess) -> str:
         for line in self._heard:
             if line.startswith(f"{member.name}: "):
                 return line

@@ -58,18 +58,18 @@ class _Run:
     ) -> None:
         self._settings, self._target, self._pool, self._observer = settings, target, pool, observer
         self._monitor = monitor
-        self._resent_since = pool.resent()
+        self._resent_since = pool.slow_connects()
         self._total = Total(settings.dial_interval_us * 1000)
-        self._since, self._began_s, self._began_at = pool.tally(), time.monotonic(), utc_now()
+        self._since, self._began_s, self._began_at = pool.counts(), time.monotonic(), utc_now()
         self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self.periods: list[Summary] = []
         # A sample is drained one drain late, so a period is told one drain late, and is whole.
         self._start_period(self._began_s + _DRAIN_S)
 
     def _start_period(self, began_s: float) -> None:
-        self._period_began_s, self._period_since = began_s, self._pool.tally()
+        self._period_began_s, self._period_since = began_s, self._pool.counts()
         self._period_began_at = utc_now()
-        self._period_resent = self._pool.resent()
+        self._period_resent = self._pool.slow_connects()
         self._taken: list[Samples] = []
         self._untold: Counter[str] = Counter()
         self._shown = 0
@@ -98,7 +98,7 @@ class _Run:
             told, others = failures(
                 samples,
                 f"[{ip}]" if ":" in ip else ip,
-                self._target.remote_text,
+                self._target.remote.text,
                 self._clock_offset_ns,
                 MOST_FAILURES_SHOWN - self._shown,
             )
@@ -119,7 +119,7 @@ class _Run:
         self._start_period(now_s)
 
     def _keep_period(self, elapsed_s: float) -> None:
-        counts = self._pool.tally().since(self._period_since)._replace(cut_short=0)
+        counts = self._pool.counts().since(self._period_since)._replace(cut_short=0)
         summary = period(np.concatenate(self._taken), counts, elapsed_s)
         update = {
             "began_at": self._period_began_at,
@@ -137,7 +137,7 @@ class _Run:
         the pool has stopped.
         """
         now_s = time.monotonic()
-        total = self._total.summary(self._pool.tally().since(self._since), now_s - self._began_s)
+        total = self._total.summary(self._pool.counts().since(self._since), now_s - self._began_s)
         self._keep_period(now_s - (self._period_began_s if self.periods else self._began_s))
         return total.model_copy(
             update={
@@ -148,7 +148,7 @@ class _Run:
         )
 
     def _resent(self, earlier: list[int]) -> dict[str, int]:
-        risen = [b - a for a, b in zip(earlier, self._pool.resent(), strict=True)]
+        risen = [b - a for a, b in zip(earlier, self._pool.slow_connects(), strict=True)]
         return {str(times): count for times, count in enumerate(risen) if count}
 
 
@@ -217,16 +217,20 @@ def _opening(settings: ClientSettings, target: Target) -> list[str]:
         how = (
             f"independent, each {settings.dial_interval_us} us" if settings.dial_interval_us else "flat out"
         )
-    lines = [f"Starting to dial {target.remote_text}, workers: {settings.workers}, {how}"]
+    lines = [f"Starting to dial {target.remote.text}, workers: {settings.workers}, {how}"]
     cpus = len(target.cpus)
     if settings.workers > cpus:
         lines.append(
             f"{settings.workers} workers share {cpus} CPUs: they hinder each other, so fewer dials meet; "
             f"only clients with --lanes {settings.lanes} meet them at all; use --workers {cpus}"
         )
-    if settings.mode is Mode.rendezvous and target.family == socket.AF_INET and not target.routed:
+    if (
+        settings.mode is Mode.rendezvous
+        and target.remote.family == socket.AF_INET
+        and not target.remote.routed
+    ):
         lines.append(
-            f"no router lies between this host and {target.remote_text}, so its SYNs pass no "
+            f"no router lies between this host and {target.remote.text}, so its SYNs pass no "
             "NAT and none is lost to the race; dial a server beyond the NAT"
         )
     return lines

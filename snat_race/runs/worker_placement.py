@@ -1,4 +1,4 @@
-"""The plan of a client's run: where it dials, from where, and which worker sits on which CPU."""
+"""Where a client dials, from where, and which of its workers is on which CPU."""
 
 import random
 import socket
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from snat_race.errors import UsageError
 from snat_race.kernel import host
+from snat_race.load.dialer_config import UNPREPARED, DialerConfig, Exchange, Preparation
 from snat_race.load.dialer_pool import Placement
 from snat_race.load.endpoint import (
     Endpoint,
@@ -15,66 +16,83 @@ from snat_race.load.endpoint import (
     resolve,
     source_ip,
 )
-from snat_race.load.pacers import UNPREPARED, Preparation
 from snat_race.load.schedule import Schedule
-from snat_race.load.sockets import DialerConfig, Exchange
 from snat_race.runs.settings import ClientSettings, Close, Mode
 
 _LONGEST_SPIN_NS = 2_000_000
-_SPIN_SHARE = 4  # workers that share a CPU spin for at most a quarter of its time
+_SPIN_PART = 4  # the workers of a CPU spin for at most a quarter of its time
 _DITHER_NS = 1000
-_REHEARSALS = 4
+_PROBES = 4
 _TURNS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """The server that the client dials."""
+
+    family: int  # AF_INET or AF_INET6
+    address: SocketAddress
+    text: str  # the address as people write it: 10.0.0.1:8080 or [::1]:8080
+    routed: bool  # a router, and so perhaps a NAT, lies between this host and it; IPv4 only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where the client dials, from where, on which CPUs."""
 
-    family: int
-    remote: SocketAddress
-    remote_text: str
-    source_ips: tuple[str, ...]
-    cpus: tuple[int, ...]
-    routed: bool
+    remote: Remote
+    source_ips: tuple[str, ...]  # worker by worker, in turn; "*": not known, because there is no route
+    cpus: tuple[int, ...]  # those that this process may use
 
 
-def locate(settings: ClientSettings) -> Target:
-    """Resolve and check the addresses.
+def find_remote(text: str) -> Remote:
+    """Resolve ``HOST:PORT``.
 
     Raises:
-        UsageError: unknown host, or a local IP that is not ours.
+        UsageError: it is no such address, or the host is unknown.
 
     """
-    endpoint = Endpoint.parse(settings.remote_addr, "--remote-addr", "127.0.0.1")
+    endpoint = Endpoint.parse(text, "127.0.0.1")
     if endpoint.high > endpoint.low:
-        raise UsageError(f"--remote-addr: {endpoint} is a range; dial one port")
-    family, remote = resolve(endpoint, "--remote-addr")
-    for ip in settings.local_ips:
-        require_local(ip, family, "--local-ip")
-    return Target(
+        raise UsageError(f"{endpoint} is a range; dial one port")
+    family, address = resolve(endpoint)
+    return Remote(
         family=family,
+        address=address,
+        text=str(Endpoint(address[0], address[1], address[1])),
+        routed=behind_router(family, address),
+    )
+
+
+def find_target(settings: ClientSettings, remote: Remote) -> Target:
+    """Check the addresses to dial from.
+
+    Raises:
+        UsageError: one is not an address of this machine, or of another family than the remote.
+
+    """
+    for ip in settings.local_ips:
+        require_local(ip, remote.family)
+    return Target(
         remote=remote,
-        remote_text=str(Endpoint(remote[0], remote[1], remote[1])),
-        source_ips=settings.local_ips or (source_ip(family, remote),),
+        source_ips=settings.local_ips or (source_ip(remote.family, remote.address),),
         cpus=tuple(host.usable_cpus()),
-        routed=behind_router(family, remote),
     )
 
 
 def placements(settings: ClientSettings, target: Target) -> list[Placement]:
-    """Plan every worker: its address and lane, its CPU, how long it stays awake for a slot.
+    """Return each worker's address and lane, its CPU, and how long it stays awake for a slot.
 
     Worker *i* gets the *i*-th usable CPU, counted from :func:`first_cpus` if there is a router.
     """
-    cpus = target.cpus
-    firsts = first_cpus(_number(target.family, target.source_ips[0])) if target.routed else [0]
+    cpus, remote = target.cpus, target.remote
+    firsts = first_cpus(_number(remote.family, target.source_ips[0])) if remote.routed else [0]
     return [
         Placement(
-            _config(settings, target, i),
-            tuple(cpus[(first + i) % len(cpus)] for first in firsts) if settings.pin else (),
+            config=_config(settings, target, worker),
+            cpus=tuple(cpus[(first + worker) % len(cpus)] for first in firsts) if settings.pin else (),
         )
-        for i in range(settings.workers)
+        for worker in range(settings.workers)
     ]
 
 
@@ -90,27 +108,42 @@ def first_cpus(address: int) -> list[int]:
 
 
 def _config(settings: ClientSettings, target: Target, worker: int) -> DialerConfig:
-    interval_ns = settings.dial_interval_us * 1000
-    sharing = -(-settings.workers // len(target.cpus))
-    schedule, readiness = None, UNPREPARED
-    if settings.mode is Mode.rendezvous:
-        ip = target.source_ips[worker % len(target.source_ips)]
-        lane = worker // len(target.source_ips)
-        seed = _number(target.family, ip) + (lane << 32)
-        low, high = settings.source_ports
-        schedule = Schedule(interval_ns, low, high, settings.lanes, lane, seed, _DITHER_NS)
-        rehearsals = (_REHEARSALS if sharing == 1 else 1) if target.routed else 0
-        spin_ns = min(_LONGEST_SPIN_NS, interval_ns // (_SPIN_SHARE * sharing))
-        readiness = Preparation(spin_ns, rehearsals, settings.timeout_ms * 1_000_000)
+    rendezvous = settings.mode is Mode.rendezvous
     return DialerConfig(
-        family=target.family,
-        remote=target.remote,
+        family=target.remote.family,
+        remote=target.remote.address,
         local_ip=settings.local_ips[worker % len(settings.local_ips)] if settings.local_ips else None,
         timeout_ms=settings.timeout_ms,
         exchange=Exchange.tcp_rst if settings.close is Close.rst else Exchange.tcp_fin,
         interval_us=settings.dial_interval_us,
-        schedule=schedule,
-        readiness=readiness,
+        schedule=_schedule(settings, target, worker) if rendezvous else None,
+        preparation=_preparation(settings, target) if rendezvous else UNPREPARED,
+    )
+
+
+def _schedule(settings: ClientSettings, target: Target, worker: int) -> Schedule:
+    """Return a worker's appointments: workers of one address have lanes of their own."""
+    address, lane = worker % len(target.source_ips), worker // len(target.source_ips)
+    low, high = settings.source_ports
+    return Schedule(
+        interval_ns=settings.dial_interval_us * 1000,
+        low=low,
+        high=high,
+        lanes=settings.lanes,
+        lane=lane,
+        seed=_number(target.remote.family, target.source_ips[address]) + (lane << 32),
+        dither_ns=_DITHER_NS,
+    )
+
+
+def _preparation(settings: ClientSettings, target: Target) -> Preparation:
+    """Return how workers get ready: those that share a CPU do less, so as not to hinder each other."""
+    workers_a_cpu = -(-settings.workers // len(target.cpus))
+    probes = _PROBES if workers_a_cpu == 1 else 1
+    return Preparation(
+        spin_ns=min(_LONGEST_SPIN_NS, settings.dial_interval_us * 1000 // (_SPIN_PART * workers_a_cpu)),
+        probes=probes if target.remote.routed else 0,
+        balances=True,
     )
 
 
