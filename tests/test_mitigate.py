@@ -13,9 +13,11 @@ import pytest
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns_lookup, tools
 from snat_race.kernel.tools import where
-from snat_race.results.findings import Undo
-from snat_race.rules import iptables_save, nft_list, reader
-from snat_race.rules.exposure import cured_nft, cured_xtables
+from snat_race.report.wording.findings import why_unreadable
+from snat_race.results.findings import NotExposed, Undo, Unreadable, UnreadableReason
+from snat_race.rules import reader
+from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
 from snat_race.runs import mitigate
 from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, fork_cli, in_sandbox, start_cli
@@ -79,7 +81,7 @@ def test_every_exposed_rule_is_found_cured_and_put_back(name: str, backend: str)
         load(name, backend)
         here, saved = netns_lookup.here(), list[Undo]()
         before, plain = listing(*TOOLS), rules(listing(tool))
-        found = [(owner_of(rule).name, rule.text) for rule in reader.read(here).exposed]
+        found = [(str(owner_of(rule)), rule.text) for rule in reader.read(here).exposed]
         mitigate.apply(here, saved.append)
         cured, left = rules(listing(tool)), reader.read(here)
         if saved:
@@ -271,12 +273,12 @@ def wrapper(folder: Path, script: str, name: str = "iptables-nft-restore") -> Pa
 def test_what_iptables_calls_incompatible_is_read_with_nft() -> None:
     """iptables-nft-save prints the table as if it were empty, but for a comment."""
 
-    def read() -> tuple[list[str], list[str], tuple[str, ...]]:
+    def read() -> tuple[list[str], list[str], tuple[Unreadable, ...]]:
         subprocess.run(["nft", "-f", "-"], input=OWN_CHAIN, text=True, check=True)
         saved = subprocess.run(["iptables-nft-save"], capture_output=True, text=True, check=False)
         found = reader.read(netns_lookup.here())
-        incompatible = iptables_save.incompatible(saved.stdout + saved.stderr)
-        return [rule.place.tool for rule in found.exposed], incompatible, found.unreadable
+        printed = IptablesSave("iptables-nft", saved.stdout + saved.stderr)
+        return [rule.chain.tool for rule in found.exposed], printed.incompatible_tables, found.unreadable
 
     assert in_sandbox(read) == (["nft"], ["nat"], ())
 
@@ -288,31 +290,32 @@ def test_what_no_tool_here_can_print_is_not_called_healthy(monkeypatch: pytest.M
     """nft shows that iptables has written a rule, but not its flags."""
     monkeypatch.setattr(reader, "_BASES", ())
 
-    def read() -> tuple[list[str], tuple[str, ...]]:
+    def read() -> tuple[list[str], tuple[Unreadable, ...]]:
         load("docker.rules", "nft")
         found = reader.read(netns_lookup.here())
         return [rule.text for rule in found.exposed], found.unreadable
 
     exposed, (why,) = in_sandbox(read)
     assert exposed == []
-    assert "no iptables here" in why
+    assert why.reason == UnreadableReason.NO_IPTABLES
+    assert "no iptables here" in why_unreadable(why)
 
 
 @pytest.mark.parametrize(
     ("cured", "rule", "expected"),
     [
-        (cured_xtables, "-A P -j MASQUERADE", "-A P -j MASQUERADE --random-fully"),
-        (cured_xtables, "-A P -j MASQUERADE --random", "-A P -j MASQUERADE --random-fully"),
+        (IptablesSave.cured, "-A P -j MASQUERADE", "-A P -j MASQUERADE --random-fully"),
+        (IptablesSave.cured, "-A P -j MASQUERADE --random", "-A P -j MASQUERADE --random-fully"),
         (
-            cured_xtables,
+            IptablesSave.cured,
             "-A P -j SNAT --to-source 10.0.0.1 --persistent",
             "-A P -j SNAT --to-source 10.0.0.1 --random-fully --persistent",
         ),
-        (cured_nft, "masquerade", "masquerade fully-random"),
-        (cured_nft, "masquerade random", "masquerade fully-random"),
-        (cured_nft, "snat to 10.0.0.1 persistent", "snat to 10.0.0.1 fully-random,persistent"),
-        (cured_nft, 'masquerade comment "a comment "', 'masquerade fully-random comment "a comment "'),
-        (cured_nft, "masquerade to :1024-65535", "masquerade to :1024-65535 fully-random"),
+        (NftList.cured, "masquerade", "masquerade fully-random"),
+        (NftList.cured, "masquerade random", "masquerade fully-random"),
+        (NftList.cured, "snat to 10.0.0.1 persistent", "snat to 10.0.0.1 fully-random,persistent"),
+        (NftList.cured, 'masquerade comment "a comment "', 'masquerade fully-random comment "a comment "'),
+        (NftList.cured, "masquerade to :1024-65535", "masquerade to :1024-65535 fully-random"),
     ],
 )
 def test_the_flag_goes_where_the_tool_prints_it(
@@ -360,26 +363,26 @@ NETMAP = """table ip a {
 def test_an_address_for_each_client_is_left_alone() -> None:
     """With fully-random, nft would turn it into a shared pool."""
 
-    def look() -> list[str]:
+    def look() -> list[NotExposed | None]:
         subprocess.run(["nft", "-f", "-"], input=NETMAP, text=True, check=True)
-        return [rule.harmless for rule in reader.read(netns_lookup.here()).rules]
+        return [rule.not_exposed for rule in reader.read(netns_lookup.here()).snat_rules]
 
-    assert in_sandbox(look) == ["gives each client an address of its own"]
+    assert in_sandbox(look) == [NotExposed.ADDRESS_PER_CLIENT]
 
 
 def test_counts_are_taken_over() -> None:
     old, now = "counter packets 1 bytes 2 masquerade", "counter packets 30 bytes 40 masquerade random"
-    assert nft_list.with_counters_of(old, now) == "counter packets 30 bytes 40 masquerade"
+    assert NftList.with_counts_of(old, now) == "counter packets 30 bytes 40 masquerade"
     old = "quota 25 mbytes counter packets 0 bytes 0 masquerade"
     now = "quota 25 mbytes used 84 bytes counter packets 1 bytes 84 masquerade fully-random"
-    assert nft_list.with_counters_of(old, now) == now.removesuffix(" fully-random")
-    assert nft_list.uncounted(now) == "quota 25 mbytes counter masquerade fully-random"
+    assert NftList.with_counts_of(old, now) == now.removesuffix(" fully-random")
+    assert NftList.uncounted(now) == "quota 25 mbytes counter masquerade fully-random"
 
 
 def test_a_target_that_old_nft_does_not_name_may_translate() -> None:
     rule = {"family": "ip", "table": "nat", "chain": "POSTROUTING", "handle": 4, "expr": [{"xt": None}]}
     ruleset = json.dumps({"nftables": [{"rule": rule}, {"rule": rule | {"table": "filter"}}]})
-    assert nft_list.written_by_iptables(ruleset) == {("ip", "nat", "POSTROUTING")}
+    assert NftList("nft", "", ruleset).written_by_iptables == {("ip", "nat", "POSTROUTING")}
 
 
 @PRIVATE

@@ -2,9 +2,10 @@
 
 import pytest
 
-from snat_race.rules import iptables_save
-from snat_race.rules.exposure import Facts, Place, SnatRule, judged
-from snat_race.rules.owners import UNKNOWN, owner_of
+from snat_race.results.findings import ChainAddress, RuleOwner, ToolName
+from snat_race.rules.exposure import HostTraits, SnatRule, judged
+from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.owners import owner_of
 
 
 @pytest.mark.parametrize(
@@ -20,16 +21,19 @@ from snat_race.rules.owners import UNKNOWN, owner_of
 )
 def test_a_rule_is_judged_by_its_own_words(line: str, source: str, exposed: bool) -> None:
     text = f"*nat\n:POSTROUTING ACCEPT [0:0]\n{line}\nCOMMIT\n"
-    (rule,) = judged(iptables_save.snat_rules("iptables", text), Facts())
-    assert (rule.source, not rule.harmless) == (source, exposed)
-    (old,) = judged(iptables_save.snat_rules("iptables", text), Facts(random_is_full=False))
-    assert not old.harmless or source.endswith("/32")
+    rules = IptablesSave("iptables", text).snat_rules
+    (rule,) = judged(rules, HostTraits())
+    assert (rule.source_network, rule.exposed) == (source, exposed)
+    (old,) = judged(rules, HostTraits(random_is_full=False))
+    assert old.exposed or source.endswith("/32")
 
 
 def test_two_clients_race_by_rules_of_different_tools_too() -> None:
-    def single(tool: str, family: str, source: str, address: str = "", protocol: str = "") -> SnatRule:
-        place = Place(tool, family, "nat", "x")
-        return SnatRule(place, 0, "", address, source=source, protocol=protocol)
+    def single(tool: ToolName, family: str, source: str, address: str = "", protocol: str = "") -> SnatRule:
+        chain = ChainAddress(tool=tool, family=family, table="nat", chain="x")
+        return SnatRule(
+            chain=chain, index=0, text="", to_address=address, source_network=source, protocol=protocol
+        )
 
     one = single("nft", "inet", "10.0.0.1")
     for other, races in (
@@ -39,18 +43,22 @@ def test_two_clients_race_by_rules_of_different_tools_too() -> None:
         (single("iptables-nft", "ip", "10.0.0.2", protocol="udp"), True),
         (single("nft", "inet", "fd00::1"), False),
     ):
-        assert [not rule.harmless for rule in judged([one, other], Facts())] == [races, races]
+        assert [rule.exposed for rule in judged([one, other], HostTraits())] == [races, races]
 
 
 @pytest.mark.parametrize(
-    ("rule", "chain", "writer"),
+    ("rule", "chain", "owner"),
     [
-        ("-s 172.17.0.0/16 -o docker0 -m addrtype --src-type LOCAL -j MASQUERADE", "POSTROUTING", "Docker"),
-        ("-o cali-x -j MASQUERADE", "POSTROUTING", UNKNOWN.name),
-        ("-o FLANNEL0 -j MASQUERADE", "POSTROUTING", UNKNOWN.name),
-        ("-j MASQUERADE", "POST_my-zone_allow", "firewalld"),
+        (
+            "-s 172.17.0.0/16 -o docker0 -m addrtype --src-type LOCAL -j MASQUERADE",
+            "POSTROUTING",
+            RuleOwner.DOCKER,
+        ),
+        ("-o cali-x -j MASQUERADE", "POSTROUTING", RuleOwner.UNKNOWN),
+        ("-o FLANNEL0 -j MASQUERADE", "POSTROUTING", RuleOwner.UNKNOWN),
+        ("-j MASQUERADE", "POST_my-zone_allow", RuleOwner.FIREWALLD),
     ],
 )
-def test_a_writer_is_known_by_what_it_writes(rule: str, chain: str, writer: str) -> None:
-    place = Place("iptables", "ip", "nat", chain)
-    assert owner_of(SnatRule(place, 0, f"-A {chain} {rule}")).name == writer
+def test_an_owner_is_known_by_what_it_writes(rule: str, chain: str, owner: RuleOwner) -> None:
+    address = ChainAddress(tool="iptables", family="ip", table="nat", chain=chain)
+    assert owner_of(SnatRule(chain=address, index=0, text=f"-A {chain} {rule}")) == owner

@@ -13,7 +13,8 @@ from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.kernel import netns_lookup, tools
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import build
-from snat_race.results.findings import Undo
+from snat_race.report.wording.findings import unchanged
+from snat_race.results.findings import Undo, Unreadable, UnreadableReason
 from snat_race.rules import reader
 from snat_race.runs import mitigate
 from tests.conftest import IPTABLES, NFT, PRIVATE, eventually, fork_cli, in_sandbox
@@ -116,7 +117,7 @@ def test_what_one_tool_refuses_does_not_keep_the_others_from_it(
         load("docker.rules", "nft")
         nft(PLAIN)
         monkeypatch.setattr(tools, "_PATH", f"{tmp_path}:/usr/sbin:/usr/bin")
-        return mitigate.apply(netns_lookup.here(), lambda _: None).refused, rules(listing("iptables-nft"))
+        return mitigate.apply(netns_lookup.here(), lambda _: None).refusals, rules(listing("iptables-nft"))
 
     (refused,), present = in_sandbox(cured)
     assert "nft refused" in refused
@@ -247,7 +248,7 @@ two"
 @NFT
 @IPTABLES
 def test_a_rule_of_two_lines_is_not_passed_over() -> None:
-    def read() -> tuple[str, ...]:
+    def read() -> tuple[Unreadable, ...]:
         nft(BROKEN)
         command = ["iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-m", "comment", "--comment", "a\nb"]
         subprocess.run([*command, "-j", "MASQUERADE"], check=True)
@@ -255,8 +256,9 @@ def test_a_rule_of_two_lines_is_not_passed_over() -> None:
         assert found.exposed == []
         return found.unreadable
 
-    told = in_sandbox(read)
-    assert [each.split(":")[0] for each in told] == ["iptables-nft", "nft"]
+    unreadable = in_sandbox(read)
+    assert [reason.tool for reason in unreadable] == ["iptables-nft", "nft"]
+    assert {reason.reason for reason in unreadable} == {UnreadableReason.NOT_ONE_LINE}
 
 
 @PRIVATE
@@ -303,7 +305,7 @@ def test_one_rule_that_nft_cannot_load_does_not_keep_the_others_from_it() -> Non
 
     def cured() -> tuple[tuple[str, ...], list[str]]:
         nft(rules_of_nft)
-        return mitigate.apply(netns_lookup.here(), lambda _: None).refused, listing("nft")
+        return mitigate.apply(netns_lookup.here(), lambda _: None).refusals, listing("nft")
 
     (refused,), present = in_sandbox(cured)
     assert "meter m1" in refused
@@ -323,7 +325,11 @@ def test_a_comment_in_another_encoding_is_left_as_it_is() -> None:
         found = mitigate.apply(netns_lookup.here(), lambda _: None)
         saved = subprocess.check_output(["iptables-nft-save"])
         left = reader.read(netns_lookup.here()).exposed
-        return found.fixed, tuple(rule.text for rule in left), saved.decode("latin-1").splitlines()
+        return (
+            tuple(map(unchanged, found.unchangeable)),
+            tuple(rule.text for rule in left),
+            saved.decode("latin-1").splitlines(),
+        )
 
     fixed, left, saved = in_sandbox(cured)
     assert "no UTF-8" in fixed[0]

@@ -3,30 +3,41 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from snat_race.results.findings import Finding, Level
+from snat_race.results.findings import Check, Finding, Level, Value
 
-_FILLED, _CHAINED = 0.8, 4  # share of the table, entries a bucket: before it gets tight
-_FEWEST_PORTS, _FEWEST_FILES, _SHORTEST_BACKLOG = 8192, 1024, 1024
+_FULL_FROM = 0.8  # share of the conntrack table: above, it gets tight
+_LONGEST_CHAIN = 4  # conntrack entries per bucket: above, a lookup gets slow
+_FEWEST_PORTS = 8192
+_FEWEST_FILES = 1024
+_SHORTEST_BACKLOG = 1024
+_FIRST_RANDOM_KERNEL = (5, 0)
 _STEADY_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen")
-# Kernels with the fix for checksums of encapsulated packets that a NAT gave a random port.
-_VXLAN_MENDED = ((5, 6, 13), (5, 4, 41), (4, 19, 123))
+# The stable kernels that first had the fix for checksums of encapsulated packets that a NAT gave a
+# random port (kubernetes/kubernetes#88986).
+_VXLAN_MENDED_SINCE = (5, 6, 13)
+_VXLAN_MENDED_IN = ((5, 4, 41), (4, 19, 123))
+_NO_LIMIT = -1  # resource.RLIM_INFINITY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """What was read of a host. ``workers``: how many dialers it is to run, 0 if nobody said."""
+    """What was read of a host."""
 
-    kernel: tuple[int, ...]
-    sysctls: dict[str, str]
-    usable_cpus: int
-    workers: int
-    open_files: tuple[int, int]
-    clock_source: str
-    checksumming_vxlans: tuple[str, ...]
+    kernel: tuple[int, ...]  # its version, as (6, 5, 13)
+    sysctls: dict[str, str]  # by their full names; those that this kernel, or this namespace, has
+    usable_cpus: int  # that this process may run on
+    workers: int  # that are to dial; 0 is one per usable CPU
+    open_files: tuple[int, int]  # soft and hard limit; -1 is none
+    clock_source: str  # "" if the kernel does not say
+    checksumming_vxlans: tuple[str, ...]  # VXLAN devices that leave checksums to the device below
 
     def number(self, key: str) -> int:
         """Return a setting; 0 if this kernel, or this namespace, has none."""
         return int(self.sysctls.get(key, "0"))
+
+    def conntrack(self, name: str) -> int:
+        """Return a setting of conntrack; 0 if there is none."""
+        return self.number(f"net.netfilter.nf_conntrack_{name}")
 
 
 def checkup(host: Host) -> Iterator[Finding]:
@@ -43,115 +54,85 @@ def checkup(host: Host) -> Iterator[Finding]:
         yield _vxlan(host)
 
 
-def _finding(bad: bool, check: str, evidence: str, advice: str, level: Level = "warning") -> Finding:
-    return Finding(
-        level=level if bad else "ok", check=check, evidence=evidence, advice=advice if bad else ""
-    )
+def _finding(check: Check, *, bad: bool = False, **values: Value) -> Finding:
+    level = Level.WARNING if bad else Level.OK
+    return Finding(level=level, check=check, values=values)
 
 
 def _kernel(host: Host) -> Finding:
+    """Tell old kernels: before 5.0, the search for a free port went on from a counter that racing
+    clients shared; since then it begins at a random offset (nf_nat_l4proto_unique_tuple()).
+    """
     version = ".".join(map(str, host.kernel))
-    old = host.kernel < (5, 0)
-    meaning = (
-        "before 5.0, racing clients easily get the same port, and --random is not as good as --random-fully"
-        if old
-        else "a port that is taken is replaced by a random one; --random is as good as --random-fully"
-    )
-    return _finding(old, "kernel", f"{version}: {meaning}", "use --random-fully, or a newer kernel")
+    return _finding(Check.KERNEL, bad=host.kernel < _FIRST_RANDOM_KERNEL, version=version)
 
 
 def _retransmission(host: Host) -> Finding:
+    """Say when a lost SYN is sent again: some times after 1 s, then after doubled waits (ip-sysctl.rst)."""
     linear = host.number("net.ipv4.tcp_syn_linear_timeouts")
     waits = [1] * (linear + 1) + [2, 4, 8] if linear else [1, 2, 4, 8]
-    told = ", ".join(map(str, waits))
-    return _finding(
-        False, "cost of a lost SYN", f"it is sent again after {told}, ... s (tcp_syn_linear_timeouts)", ""
-    )
+    return _finding(Check.SYN_RETRANSMISSION, waits_s=waits)
 
 
 def _conntrack(host: Host) -> Iterator[Finding]:
-    prefix = "net.netfilter.nf_conntrack_"
-    most, count, buckets = (host.number(f"{prefix}{name}") for name in ("max", "count", "buckets"))
+    most = host.conntrack("max")
+    entries = host.conntrack("count")
+    buckets = host.conntrack("buckets")
     if not most:
-        yield _finding(False, "conntrack", "it is not loaded: nothing here is tracked or translated", "")
+        yield _finding(Check.CONNTRACK)
         return
     yield _finding(
-        count > _FILLED * most,
-        "conntrack table",
-        f"{count:,} of {most:,} entries; a full table drops SYNs too",
-        f"sudo sysctl -w {prefix}max={2 * most}",
+        Check.CONNTRACK_TABLE,
+        bad=entries > _FULL_FROM * most,
+        entries=entries,
+        max=most,
+        advised_max=2 * most,
     )
     yield _finding(
-        buckets > 0 and most > _CHAINED * buckets,
-        "conntrack buckets",
-        f"{buckets:,} for {most:,} entries; long chains are slow, and since 5.15 drop SYNs",
-        f"sudo sysctl -w {prefix}buckets={most}",
+        Check.CONNTRACK_BUCKETS,
+        bad=0 < _LONGEST_CHAIN * buckets < most,
+        buckets=buckets,
+        max=most,
     )
-    timeouts = [
-        (name, host.number(f"{prefix}tcp_timeout_{name}")) for name in ("close", "time_wait", "established")
-    ]
-    told = ", ".join(f"{name} {seconds:,} s" for name, seconds in timeouts)
-    yield _finding(False, "conntrack timeouts", f"{told}: so long a port of the NAT stays in use", "")
+    yield _finding(
+        Check.CONNTRACK_TIMEOUTS,
+        close_s=host.conntrack("tcp_timeout_close"),
+        time_wait_s=host.conntrack("tcp_timeout_time_wait"),
+        established_s=host.conntrack("tcp_timeout_established"),
+    )
 
 
 def _ports(host: Host) -> Finding:
     low, high = map(int, host.sysctls["net.ipv4.ip_local_port_range"].split())
-    return _finding(
-        high - low + 1 < _FEWEST_PORTS,
-        "client ports",
-        f"{low}-{high}, of which connect() uses every other: fewer ports, more clients with the same one",
-        "sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
-    )
+    return _finding(Check.CLIENT_PORTS, bad=high - low + 1 < _FEWEST_PORTS, low=low, high=high)
 
 
 def _backlog(host: Host) -> Finding:
-    most = host.number("net.core.somaxconn")
-    return _finding(
-        most < _SHORTEST_BACKLOG,
-        "accept queue",
-        f"somaxconn {most:,}; a server with a full one drops SYNs too",
-        "sudo sysctl -w net.core.somaxconn=4096",
-    )
+    longest = host.number("net.core.somaxconn")
+    return _finding(Check.ACCEPT_QUEUE, bad=longest < _SHORTEST_BACKLOG, somaxconn=longest)
 
 
 def _files(host: Host) -> Finding:
     soft, hard = host.open_files
-    return _finding(
-        0 <= hard < _FEWEST_FILES,
-        "open files",
-        f"limit {soft:,}, may be raised to {hard:,}" if hard >= 0 else f"limit {soft:,}, may be raised",
-        "ulimit -n 65536",
-    )
+    too_few = hard != _NO_LIMIT and hard < _FEWEST_FILES
+    return _finding(Check.OPEN_FILES, bad=too_few, soft=soft, hard=hard)
 
 
 def _cpus(host: Host) -> Finding:
-    wanted = host.workers or host.usable_cpus
-    return _finding(
-        host.usable_cpus < 2 or wanted > host.usable_cpus,
-        "CPUs",
-        f"{host.usable_cpus} usable here, {wanted} workers; the race needs two, and workers one each",
-        "use fewer --workers, or a host or cpuset with more CPUs",
-    )
+    usable = host.usable_cpus
+    workers = host.workers or usable
+    return _finding(Check.CPUS, bad=usable < 2 or workers > usable, usable=usable, workers=workers)
 
 
 def _clock(host: Host) -> Finding:
-    slow = bool(host.clock_source) and not host.clock_source.startswith(_STEADY_CLOCKS)
-    return _finding(
-        slow,
-        "clock source",
-        f"{host.clock_source or 'unknown'}{': slow to read, so dials meet less often' if slow else ''}",
-        "choose another of /sys/devices/system/clocksource/clocksource0/available_clocksource",
-    )
+    name = host.clock_source
+    slow = bool(name) and not name.startswith(_STEADY_CLOCKS)
+    return _finding(Check.CLOCK_SOURCE, bad=slow, name=name)
 
 
 def _vxlan(host: Host) -> Finding:
-    names = ", ".join(host.checksumming_vxlans)
-    mended = host.kernel >= _VXLAN_MENDED[0] or any(
-        host.kernel[:2] == version[:2] and host.kernel >= version for version in _VXLAN_MENDED[1:]
+    mended = host.kernel >= _VXLAN_MENDED_SINCE or any(
+        host.kernel[:2] == version[:2] and host.kernel >= version for version in _VXLAN_MENDED_IN
     )
-    return _finding(
-        not mended,
-        "VXLAN checksum offload",
-        f"{names}: with random ports, kernels before 5.6.13, 5.4.41, 4.19.123 send wrong checksums",
-        f"sudo ethtool -K {host.checksumming_vxlans[0]} tx-checksum-ip-generic off",
-    )
+    devices = list(host.checksumming_vxlans)
+    return _finding(Check.VXLAN_CHECKSUM_OFFLOAD, bad=not mended, devices=devices)

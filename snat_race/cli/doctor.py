@@ -4,6 +4,7 @@ import typer
 
 from snat_race.cli import parameters
 from snat_race.cli.parsing import naming
+from snat_race.cli.program import this_program
 from snat_race.errors import UsageError
 from snat_race.lab.settings import MOST_WORKERS
 
@@ -18,6 +19,7 @@ def doctor(
     """Look for SNAT rules that race and for settings that blur a measurement; change nothing."""
     from snat_race.kernel import netns_lookup
     from snat_race.report.builders.doctor import doctor_report
+    from snat_race.results.findings import Level
     from snat_race.runs.doctor import examine
 
     if not 0 <= workers <= MOST_WORKERS:
@@ -25,8 +27,8 @@ def doctor(
     with naming("--netns"):
         namespace = netns_lookup.here() if netns is None else netns_lookup.find(netns)
     result = examine(namespace, workers)
-    print(result.model_dump_json() if json else doctor_report(result))
-    if result.has("exposed"):
+    print(result.model_dump_json() if json else doctor_report(result, this_program()))
+    if result.has(Level.EXPOSED):
         raise typer.Exit(_EXPOSED)
-    if result.has("unknown"):
+    if result.has(Level.UNKNOWN):
         raise typer.Exit(_COULD_NOT_LOOK)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from snat_race.cli import parameters
 from snat_race.cli.parsing import naming
+from snat_race.cli.program import this_program
 from snat_race.cli.result_writer import create_private, require_writable, write_atomically
-from snat_race.errors import EnvironmentLacks, UsageError
+from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 
 if TYPE_CHECKING:
     from snat_race.kernel.netns import Namespace
     from snat_race.results.findings import Undo
-    from snat_race.runs.mitigate import Found
+    from snat_race.runs.mitigate import Mitigation
 
 _IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
 
@@ -28,7 +29,6 @@ def mitigate(
 ) -> None:
     """Show the SNAT rules with --random-fully added, as a diff; change nothing, unless told to."""
     from snat_race.kernel import netns_lookup
-    from snat_race.runs import mitigate
 
     if revert and (apply or dump):
         raise UsageError("--revert: stands alone; drop --apply and --dump")
@@ -37,48 +37,84 @@ def mitigate(
     with naming("--netns"):
         namespace = netns_lookup.here() if netns is None else netns_lookup.find(netns)
     if revert:
-        found = mitigate.revert(namespace, _read(revert))
-        _show(found)
-        _require_all(found, "reverted")
-        done = (
-            "reverted, and read back" if found.plans else "nothing to revert: all reads as before already"
-        )
-        print(f"# {revert}: {done}.")
+        _revert(namespace, revert)
     elif apply:
-        if not dump and any(map(os.path.exists, _IN_CONTAINER)):
-            raise UsageError(
-                "--apply: this container would take the way back along; add --dump FILE on a mount"
-            )
-        path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
-        found = mitigate.apply(namespace, _Dump(path))
-        undo = f"{{}} --revert {shlex.quote(str(path.absolute()))}"
-        _report(found, namespace, f"# Applied, and read back. To undo: {undo}")
-        _require_all(found, "changed")
+        _apply(namespace, dump)
     else:
-        found = mitigate.look(namespace)
-        _report(found, namespace, "# Nothing was changed. To do it: {} --apply")
+        _show(namespace)
 
 
-class _Dump:
+def _show(namespace: "Namespace") -> None:
+    from snat_race.runs import mitigate
+
+    command = f"{_this_command(namespace)} --apply"
+    _print_report(mitigate.look(namespace), namespace, f"# Nothing was changed. To do it: {command}")
+
+
+def _apply(namespace: "Namespace", dump: Path | None) -> None:
+    from snat_race.runs import mitigate
+
+    if not dump and any(map(os.path.exists, _IN_CONTAINER)):
+        raise UsageError("--apply: the undo file would end with this container; add --dump FILE on a mount")
+    path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
+    undo_file = _UndoFile(path)
+    command = f"{_this_command(namespace)} --revert {shlex.quote(str(path.absolute()))}"
+    try:
+        mitigation = mitigate.apply(namespace, undo_file.save)
+    except SnatRaceError as failed:
+        if not undo_file.kept:
+            raise
+        raise type(failed)(f"{failed}: {command}") from failed
+    _print_report(mitigation, namespace, f"# Applied, and read back. To undo: {command}")
+    _require_complete(mitigation, "changed")
+
+
+def _revert(namespace: "Namespace", path: Path) -> None:
+    from snat_race.runs import mitigate
+
+    with naming("--revert"):
+        mitigation = mitigate.revert(namespace, _undo_in(path))
+    _print_diffs(mitigation)
+    _require_complete(mitigation, "reverted")
+    done = "reverted, and read back"
+    if not mitigation.rewrites:
+        done = "nothing to revert: all reads as before already"
+    print(f"# {path}: {done}.")
+
+
+def _this_command(namespace: "Namespace") -> str:
+    return this_program().command("mitigate", *_namespace_option(namespace))
+
+
+def _namespace_option(namespace: "Namespace") -> list[str]:
+    from snat_race.kernel import netns_lookup
+
+    return [] if namespace.name == netns_lookup.HERE else ["--netns", namespace.name]
+
+
+class _UndoFile:
     """The file that an undo is kept in: made only when there is one, and by us."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._made = path, False
+        self._path = path
+        self.kept = False
         if path.exists():
             create_private(path, "--dump")  # refuses
         require_writable(path, "--dump")
 
-    def __call__(self, undo: "Undo | None") -> None:
+    def save(self, undo: "Undo | None") -> None:
+        """Keep an undo in place of the one before; None if there is nothing to undo after all."""
         if undo is None:
             self._path.unlink()
+            self.kept = False
             return
-        if not self._made:
+        if not self.kept:
             create_private(self._path, "--dump")
-            self._made = True
+            self.kept = True
         write_atomically(self._path, undo.model_dump_json(indent=1) + "\n", "--dump")
 
 
-def _report(found: "Found", namespace: "Namespace", then: str) -> None:
+def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str) -> None:
     """Print the diff, so that it is one still, and what to know about it as comments.
 
     Raises:
@@ -86,40 +122,44 @@ def _report(found: "Found", namespace: "Namespace", then: str) -> None:
 
     """
     from snat_race.kernel import netns_lookup
-    from snat_race.report.wording.findings import of_container
-    from snat_race.runs.program import as_root, command
+    from snat_race.report.wording.findings import of_container, why_unreadable
+    from snat_race.report.wording.owners import writes_again
 
-    where = [] if namespace.name == netns_lookup.HERE else ["--netns", namespace.name]
-    if found.unreadable and not found.plans:
-        hint = f"; {as_root('mitigate', *where)}" if os.geteuid() else ""
-        raise EnvironmentLacks(f"the rules cannot be read ({'; '.join(found.unreadable)}){hint}")
-    _show(found)
-    if found.plans:
-        for each in found.writers:
-            print(f"# {each}.")
-        print(then.format(command("mitigate", *where)))
-    elif not found.fixed:
+    if mitigation.unreadable and not mitigation.rewrites:
+        reasons = "; ".join(map(why_unreadable, mitigation.unreadable))
+        hint = ""
+        if os.geteuid():
+            hint = f"; {this_program().try_as_root('mitigate', *_namespace_option(namespace))}"
+        raise EnvironmentLacks(f"the rules cannot be read ({reasons}){hint}")
+    _print_diffs(mitigation)
+    if mitigation.rewrites:
+        for owner in mitigation.owners:
+            print(f"# {writes_again(owner)}.")
+        print(then)
+    elif not mitigation.unchangeable:
         print("# No SNAT rule here is exposed: there is nothing to change.")
         if device := netns_lookup.container_device(namespace):
             hint = of_container(namespace.name, device)
             print(f"warning: {hint}; the rules that translate it are the host's", file=sys.stderr)
 
 
-def _show(found: "Found") -> None:
-    for plan in found.plans:
-        print(plan.diff)
-    for each in found.unreadable:
-        print(f"warning: not looked into: {each}", file=sys.stderr)
-    for each in (*found.fixed, *found.refused):
-        print(f"warning: not changed: {each}", file=sys.stderr)
+def _print_diffs(mitigation: "Mitigation") -> None:
+    from snat_race.report.wording.findings import unchanged, why_unreadable
+
+    for rewrite in mitigation.rewrites:
+        print(rewrite.diff)
+    for unreadable in mitigation.unreadable:
+        print(f"warning: not looked into: {why_unreadable(unreadable)}", file=sys.stderr)
+    for left in (*map(unchanged, mitigation.unchangeable), *mitigation.refusals):
+        print(f"warning: not changed: {left}", file=sys.stderr)
 
 
-def _require_all(found: "Found", done: str) -> None:
-    if found.fixed or found.refused or found.unreadable:
+def _require_complete(mitigation: "Mitigation", done: str) -> None:
+    if not mitigation.complete:
         raise EnvironmentLacks(f"not everything could be {done}; see the warnings")
 
 
-def _read(path: Path) -> "Undo":
+def _undo_in(path: Path) -> "Undo":
     from pydantic import ValidationError
 
     from snat_race.results.findings import Undo
@@ -127,6 +167,6 @@ def _read(path: Path) -> "Undo":
     try:
         return Undo.model_validate_json(path.read_bytes())
     except OSError as failed:
-        raise UsageError(f"--revert: cannot read {path}: {failed.strerror}") from failed
+        raise UsageError(f"cannot read {path}: {failed.strerror}") from failed
     except ValidationError as failed:
-        raise UsageError(f"--revert: {path} is no file of 'mitigate --apply'") from failed
+        raise UsageError(f"{path} is no file of 'mitigate --apply'") from failed

@@ -1,77 +1,172 @@
 """Reads the rules that a namespace has, with the tools that are here."""
 
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import host, tools
 from snat_race.kernel.netns import Namespace
 from snat_race.kernel.tools import printable
-from snat_race.rules import iptables_save, nft_list
-from snat_race.rules.exposure import Facts, SnatRule, judged
-from snat_race.rules.listing import Chain
+from snat_race.results.findings import (
+    ExaminedRule,
+    ToolName,
+    Unchangeable,
+    Unreadable,
+    UnreadableReason,
+)
+from snat_race.rules.exposure import HostTraits, SnatRule, judged
+from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.nft_list import NftList
+from snat_race.rules.owners import owner_of
+from snat_race.rules.ruleset import ChainKey, Ruleset
 
 _BASES = ("iptables", "ip6tables")
+_NFT: ToolName = "nft"
+_STRATEGIES: dict[ToolName, type[IptablesSave] | type[NftList]] = {_NFT: NftList}  # others: IptablesSave
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
-_NOT_UTF_8 = "its comment is no UTF-8, so it would not come back as it is; change it by hand"
-_NOT_ONE_LINE = "not in one line, has its comment a line break, or did it change just now? "
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
 
-@dataclass(frozen=True, slots=True)
-class Ruleset:
-    """What one tool prints: ``text`` with counters (for nft, with handles) and its SNAT rules.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRules:
+    """All SNAT rules of a namespace, as far as they could be read."""
 
-    ``why_not``: what went wrong, if it could not be read.
-    """
-
-    tool: str
-    text: str = ""
-    rules: tuple[SnatRule, ...] = ()
-    why_not: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rulesets:
-    """All of a namespace. ``unreadable``: what could not be looked into, and the way out."""
-
-    sets: tuple[Ruleset, ...]
-    unreadable: tuple[str, ...] = field(default=())
-
-    @property
-    def rules(self) -> list[SnatRule]:
-        """Every SNAT rule, exposed or not."""
-        return [rule for each in self.sets for rule in each.rules]
+    rulesets: tuple[Ruleset, ...]  # one per tool that could print its rules
+    snat_rules: tuple[SnatRule, ...]  # of all tools, judged
+    unreadable: tuple[Unreadable, ...]  # what could not be looked into
+    traits: HostTraits  # that the rules were judged by
 
     @property
     def exposed(self) -> list[SnatRule]:
-        """Those that are exposed."""
-        return [rule for rule in self.rules if not rule.harmless]
+        """The rules whose clients can lose SYNs to the race."""
+        return [rule for rule in self.snat_rules if rule.exposed]
+
+    def examined(self, rule: SnatRule) -> ExaminedRule:
+        """Return what is known of one of these rules, as data for people."""
+        return ExaminedRule(
+            address=rule.chain,
+            text=rule.text,
+            owner=owner_of(rule),
+            not_exposed=rule.not_exposed,
+            unchangeable=rule.unchangeable,
+            ports=rule.ports,
+            client_ports=self.traits.client_ports,
+        )
 
 
-def read(namespace: Namespace) -> Rulesets:
+def strategy_of(tool: ToolName) -> type[IptablesSave] | type[NftList]:
+    """Return the kind of ruleset that a tool prints."""
+    return _STRATEGIES.get(tool, IptablesSave)
+
+
+def read(namespace: Namespace) -> HostRules:
     """Read whatever rules there are, and judge them for this kernel and its clients' ports."""
     with namespace.entered():
-        facts = Facts(host.kernel_version() >= (5, 0), _client_ports())
-    sets = [_xtables(namespace, tool) for tool in _xtables_tools()]
-    if tools.where("nft"):
-        sets.append(_nft(namespace, {chain for each in sets for chain in _chains(namespace, each)}))
-    # Two clients may come by rules of different tools.
-    verdicts = iter(judged((rule for each in sets for rule in each.rules), facts))
-    sets = [replace(each, rules=tuple(map(_printable, islice(verdicts, len(each.rules))))) for each in sets]
-    unreadable = [f"{each.tool}: {each.why_not}" for each in sets if each.why_not]
-    if not sets:
-        unreadable.append("no tool that reads rules: 'sudo apt-get install nftables iptables'")
-    return Rulesets(tuple(sets), tuple(unreadable + list(_unseen(namespace, sets))))
+        traits = HostTraits(random_is_full=host.kernel_version() >= (5, 0), client_ports=_client_ports())
+    iptables_tools = _iptables_tools()
+    legacy_tools = {tool for tool in iptables_tools if _legacy(namespace, tool)}
+    unreadable: list[Unreadable] = []
+    iptables = []
+    for tool in iptables_tools:
+        try:
+            iptables.append(IptablesSave(tool, _output(namespace, IptablesSave.print_command(tool))))
+        except EnvironmentLacks as failed:
+            unreadable.append(_failure(tool, failed))
+    unreadable += _broken(iptables)
+    rulesets: list[Ruleset] = [*iptables]
+    snat_rules = [rule for ruleset in iptables for rule in ruleset.snat_rules]
+    if tools.where(_NFT):
+        # iptables-nft keeps its rules in tables that nft lists too, but only iptables can print them.
+        read_already = {
+            chain
+            for ruleset in iptables
+            if ruleset.tool not in legacy_tools
+            for chain in ruleset.nonempty_chains
+        }
+        try:
+            nft = _read_nft(namespace)
+        except EnvironmentLacks as failed:
+            unreadable.append(_failure(_NFT, failed))
+        else:
+            unreadable += _not_read_by_nft(nft, read_already)
+            rulesets.append(nft)
+            snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
+    elif not iptables_tools:
+        unreadable.append(Unreadable(reason=UnreadableReason.NO_TOOL))
+    unreadable += _unseen(namespace, iptables, legacy_tools)
+    # Two clients may come by rules of different tools, so all are judged together.
+    return HostRules(
+        rulesets=tuple(rulesets),
+        snat_rules=tuple(_printable(rule) for rule in judged(snat_rules, traits)),
+        unreadable=tuple(unreadable),
+        traits=traits,
+    )
 
 
-def _printable(rule: SnatRule) -> SnatRule:
-    """Mark what would not come back as it was: bytes that are no UTF-8, in a comment say."""
-    text = printable(rule.text)
-    return rule if text == rule.text else replace(rule, text=text, fixed=rule.fixed or _NOT_UTF_8)
+def reread(namespace: Namespace, tool: ToolName) -> Ruleset:
+    """Return what a tool prints now.
+
+    Raises:
+        EnvironmentLacks: it is not here, or fails.
+
+    """
+    strategy = strategy_of(tool)
+    command = strategy.print_command(tool)
+    if not tools.where(command[0]):
+        raise EnvironmentLacks(f"there is no {command[0]} here to read the rules back with")
+    try:
+        return strategy(tool, _output(namespace, command))
+    except EnvironmentLacks as failed:
+        raise EnvironmentLacks(f"{command[0]}: {failed}") from failed
+
+
+def _read_nft(namespace: Namespace) -> NftList:
+    text = _output(namespace, NftList.print_command(_NFT))
+    as_json = _output(namespace, [_NFT, "-j", "list", "ruleset"])
+    return NftList(_NFT, text, as_json)
+
+
+def _output(namespace: Namespace, command: list[str]) -> str:
+    """Return what a tool prints.
+
+    Raises:
+        EnvironmentLacks: it fails; the message is what it says of that.
+
+    """
+    done = _run(namespace, command)
+    if done.returncode:
+        raise EnvironmentLacks(tools.said(done))
+    return done.stdout
+
+
+def _run(namespace: Namespace, command: list[str]) -> tools.Finished:
+    try:
+        return tools.run(namespace, command)
+    except subprocess.TimeoutExpired:
+        raise EnvironmentLacks(f"did not end within {tools.SLOWEST_S:.0f} s") from None
+
+
+def _iptables_tools() -> list[ToolName]:
+    """Return the back ends that are here; on old hosts there is but one, without a suffix."""
+    present: list[str] = []
+    for base in _BASES:
+        backends = [f"{base}-{kind}" for kind in ("nft", "legacy")]
+        candidates = [tool for tool in backends if tools.where(f"{tool}-save")] or [base]
+        present += [tool for tool in candidates if tools.where(f"{tool}-save")]
+    return [cast("ToolName", tool) for tool in present]
+
+
+def _legacy(namespace: Namespace, tool: ToolName) -> bool:
+    """Whether a tool is of the legacy back end, as all were before 1.8, when ``--version`` named none."""
+    if tool.endswith(("-legacy", "-nft")):
+        return tool.endswith("-legacy")
+    try:
+        return "nf_tables" not in _run(namespace, [tool, "--version"]).stdout
+    except EnvironmentLacks:
+        return True
 
 
 def _client_ports() -> tuple[int, int]:
@@ -80,97 +175,50 @@ def _client_ports() -> tuple[int, int]:
     return min(low, _DEFAULT_PORTS[0]), max(high, _DEFAULT_PORTS[1])
 
 
-def reread(namespace: Namespace, tool: str) -> str:
-    """Return what a tool prints now.
-
-    Raises:
-        EnvironmentLacks: it is not here, or fails.
-
-    """
-    command = _printing(tool)
-    if not tools.where(command[0]):
-        raise EnvironmentLacks(f"there is no {command[0]} here to read the rules back with")
-    done = _printed(namespace, command)
-    if done.returncode:
-        raise EnvironmentLacks(f"{command[0]}: {tools.said(done)}")
-    return done.stdout
+def _printable(rule: SnatRule) -> SnatRule:
+    """Mark what would not come back as it was: bytes that are no UTF-8, in a comment say."""
+    text = printable(rule.text)
+    if text == rule.text:
+        return rule
+    reason = rule.unchangeable or Unchangeable.COMMENT_NOT_UTF8
+    return replace(rule, text=text, unchangeable=reason)
 
 
-def _printing(tool: str) -> list[str]:
-    return ["nft", "-a", "list", "ruleset"] if tool == "nft" else [f"{tool}-save", "-c"]
+def _failure(tool: ToolName, failed: EnvironmentLacks) -> Unreadable:
+    return Unreadable(reason=UnreadableReason.TOOL_FAILED, tool=tool, details=(str(failed),))
 
 
-def _xtables_tools() -> list[str]:
-    """Return the back ends that are here; on old hosts there is but one, without a suffix."""
-    found = []
-    for base in _BASES:
-        backends = [f"{base}-{kind}" for kind in ("nft", "legacy") if tools.where(f"{base}-{kind}-save")]
-        found += backends or ([base] if tools.where(f"{base}-save") else [])
-    return found
+def _broken(rulesets: Iterable[IptablesSave | NftList]) -> Iterator[Unreadable]:
+    """Yield the rules that a tool prints in several lines, or that changed while it was asked twice."""
+    for ruleset in rulesets:
+        if broken := ruleset.broken:
+            yield Unreadable(
+                reason=UnreadableReason.NOT_ONE_LINE,
+                tool=ruleset.tool,
+                details=tuple(printable(rule) for rule in broken),
+            )
 
 
-def _legacy(namespace: Namespace, tool: str) -> bool:
-    """Whether a tool is of the legacy back end, as all were before 1.8, when --version told nothing."""
-    if tool.endswith(("-legacy", "-nft")):
-        return tool.endswith("-legacy")
-    return "nf_tables" not in _printed(namespace, [tool, "--version"]).stdout
+def _not_read_by_nft(nft: NftList, read_already: set[ChainKey]) -> Iterator[Unreadable]:
+    """Yield what nft lists but cannot print whole."""
+    yield from _broken([nft])
+    if unread := nft.written_by_iptables - read_already:
+        names = tuple(" ".join(chain) for chain in sorted(unread))
+        yield Unreadable(reason=UnreadableReason.NO_IPTABLES, tool=nft.tool, details=names)
 
 
-def _xtables(namespace: Namespace, tool: str) -> Ruleset:
-    done = _printed(namespace, _printing(tool))
-    if done.returncode:
-        return Ruleset(tool, why_not=tools.said(done))
-    broken = printable("; ".join(iptables_save.broken(tool, done.stdout)))
-    return Ruleset(
-        tool,
-        done.stdout,
-        tuple(iptables_save.snat_rules(tool, done.stdout)),
-        broken and _NOT_ONE_LINE + broken,
-    )
-
-
-def _nft(namespace: Namespace, iptables_owns: set[Chain]) -> Ruleset:
-    """Read nft's own tables; those of iptables-nft are read, and mended, with that."""
-    listed = _printed(namespace, _printing("nft"))
-    as_json = _printed(namespace, ["nft", "-j", "list", "ruleset"])
-    if listed.returncode or as_json.returncode:
-        return Ruleset("nft", why_not=tools.said(listed if listed.returncode else as_json))
-    rules, lost = nft_list.snat_rules(listed.stdout, as_json.stdout)
-    own = tuple(rule for rule in rules if rule.place.key not in iptables_owns)
-    unread = nft_list.written_by_iptables(as_json.stdout) - iptables_owns
-    why_not = [_NOT_ONE_LINE + ", ".join(lost)] if lost else []
-    if unread:
-        names = ", ".join(" ".join(each) for each in sorted(unread))
-        why_not.append(f"chain {names}: holds rules of iptables that no iptables here can print")
-    return Ruleset("nft", listed.stdout, own, "; ".join(why_not))
-
-
-def _chains(namespace: Namespace, ruleset: Ruleset) -> set[Chain]:
-    """Return the chains of nft that iptables-nft has printed; nft's own in its tables it has not."""
-    if _legacy(namespace, ruleset.tool):
-        return set()
-    return {chain for chain, lines in iptables_save.chains(ruleset.tool, ruleset.text).items() if lines}
-
-
-def _unseen(namespace: Namespace, sets: list[Ruleset]) -> Iterator[str]:
+def _unseen(
+    namespace: Namespace, iptables: Iterable[IptablesSave], legacy_tools: set[ToolName]
+) -> Iterator[Unreadable]:
     """Yield what is loaded that no tool here has read."""
-    xtables_sets = [each for each in sets if each.tool != "nft"]
-    legacy = {each.tool for each in xtables_sets if _legacy(namespace, each.tool)}
     for base, names in _LEGACY_TABLES.items():
         with namespace.entered():
             try:
                 loaded = Path("/proc/thread-self/net", names).read_text().split()
             except OSError:
                 continue
-        if loaded and not legacy & {base, f"{base}-legacy"}:
-            yield f"tables of legacy {base} are loaded ({', '.join(loaded)}): install {base}-legacy"
-    for each in xtables_sets:
-        if "nat" in iptables_save.incompatible(each.text) and not tools.where("nft"):
-            yield f"{each.tool} calls table nat incompatible: 'sudo apt-get install nftables', to read it"
-
-
-def _printed(namespace: Namespace, command: list[str]) -> tools.Finished:
-    try:
-        return tools.run(namespace, command)
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"did not end within {tools.SLOWEST_S:.0f} s")
+        if loaded and not legacy_tools & {base, f"{base}-legacy"}:
+            yield Unreadable(reason=UnreadableReason.NO_LEGACY_IPTABLES, tool=base, details=tuple(loaded))
+    for ruleset in iptables:
+        if "nat" in ruleset.incompatible_tables and not tools.where(_NFT):
+            yield Unreadable(reason=UnreadableReason.NO_NFT, tool=ruleset.tool)

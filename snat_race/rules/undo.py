@@ -1,69 +1,69 @@
-"""What it takes to undo a change of rules, and the plan that does so. Pure."""
+"""What it takes to undo a change of rules, and the rewrite that does so. Pure.
+
+Handles and numbers do not outlive a reboot or a restart of the program that owns the rules. So a
+change is kept as text: the rule before and after, and which of the rules that read alike it is.
+"""
 
 from collections.abc import Iterable
-from typing import cast
 
-from snat_race.results.findings import Change, Tools
-from snat_race.rules import nft_list, rewrite
-from snat_race.rules.exposure import Place
-from snat_race.rules.listing import Chain, Line
-from snat_race.rules.rewrite import Edit, Plan
+from snat_race.results.findings import ChainAddress, Change
+from snat_race.rules.rewrite import Rewrite
+from snat_race.rules.ruleset import Edit, Ruleset
 
 
-def planned(plan: Plan) -> list[Change]:
-    """Return the changes of a plan, as they will read if the tool keeps the words."""
-    return _changes(plan, rewrite.expected(plan.text, plan.edits))
-
-
-def settled(plan: Plan) -> list[Change]:
-    """Return the changes of a plan that is loaded, in the words of the tool: see ``Loader.loaded``."""
-    now = rewrite.chains(plan.tool, plan.text)
-    return _changes(plan, {edit.place: [line.same for line in now[edit.place.key]] for edit in plan.edits})
-
-
-def _changes(plan: Plan, then: dict[Place, list[str]]) -> list[Change]:
-    found = []
-    for edit in plan.edits:
-        place, new = edit.place, rewrite.same(plan.tool, edit.new)
-        alike = [index for index, rule in enumerate(then[place]) if rule == new]
-        found.append(
-            Change(
-                tool=cast("Tools", plan.tool),
-                family=place.family,
-                table=place.table,
-                chain=place.chain,
-                old=edit.old,
-                new=new,
-                nth=alike.index(edit.index),
-                copies=len(alike),
-            )
-        )
-    return found
-
-
-def back(tool: str, text: str, changes: Iterable[Change]) -> tuple[Plan, list[Change]]:
-    """Return the plan that undoes changes, and those that fit nothing here; what reads as it did
-    before the change needs neither.
+def planned(rewrite: Rewrite) -> list[Change]:
+    """Return the changes of a rewrite that is not loaded yet, as they will read if the tool keeps the
+    words.
     """
-    now, every = rewrite.chains(tool, text), list(changes)
-    edits, lost = [], []
-    for change in every:
-        lines = now.get(_chain(change), [])
-        here = [index for index, line in enumerate(lines) if line.same == change.new]
-        made = sum(other.new == change.new and _chain(other) == _chain(change) for other in every)
-        if len(here) == change.copies:
-            present = lines[here[change.nth]].text
-            old = nft_list.with_counters_of(change.old, present) if tool == "nft" else change.old
-            place = Place(tool, change.family, change.table, change.chain)
-            edits.append(Edit(place, here[change.nth], present, old))
-        elif len(here) != change.copies - made or not _present(rewrite.same(tool, change.old), lines):
+    return _changes(rewrite, rewrite.expected())
+
+
+def settled(rewrite: Rewrite) -> list[Change]:
+    """Return the changes of a rewrite that is loaded, in the tool's words: see ``Loader.load``."""
+    return _changes(rewrite, rewrite.texts())
+
+
+def _changes(rewrite: Rewrite, after: dict[ChainAddress, list[str]]) -> list[Change]:
+    changes = []
+    for edit in rewrite.edits:
+        new = rewrite.ruleset.uncounted(edit.new)
+        alike = [index for index, rule in enumerate(after[edit.chain]) if rule == new]
+        change = Change(
+            tool=edit.chain.tool,
+            family=edit.chain.family,
+            table=edit.chain.table,
+            chain=edit.chain.chain,
+            old=edit.old,
+            new=new,
+            nth=alike.index(edit.index),
+            copies=len(alike),
+        )
+        changes.append(change)
+    return changes
+
+
+def back(ruleset: Ruleset, changes: Iterable[Change]) -> tuple[Rewrite, list[Change]]:
+    """Return the rewrite that undoes the changes of one tool, and the changes that fit nothing here.
+
+    What reads as it did before the change needs neither: its owner has written it again.
+    """
+    all_changes = list(changes)
+    edits = []
+    lost = []
+    for change in all_changes:
+        lines = ruleset.rules_of(change.address)
+        indexes = [index for index, line in enumerate(lines) if line.uncounted == change.new]
+        if len(indexes) == change.copies:
+            index = indexes[change.nth]
+            present = lines[index].text
+            old = ruleset.with_counts_of(change.old, present)
+            edits.append(Edit(chain=change.address, index=index, old=present, new=old))
+            continue
+        made_here = sum(
+            other.new == change.new and other.address == change.address for other in all_changes
+        )
+        none_of_ours_left = len(indexes) == change.copies - made_here
+        old_is_back = ruleset.uncounted(change.old) in [line.uncounted for line in lines]
+        if not (none_of_ours_left and old_is_back):
             lost.append(change)
-    return Plan(tool, text, tuple(edits)), lost
-
-
-def _chain(change: Change) -> Chain:
-    return change.family, change.table, change.chain
-
-
-def _present(rule: str, lines: Iterable[Line]) -> bool:
-    return any(line.same == rule for line in lines)
+    return Rewrite(ruleset, tuple(edits)), lost

@@ -1,18 +1,14 @@
 """One run of ``doctor``: a host's rules and settings -> findings."""
 
-import os
 from collections.abc import Iterator
 
 from snat_race.analysis.host_checks import Host, checkup
 from snat_race.kernel import host, netns_lookup
 from snat_race.kernel.netns import Namespace
-from snat_race.report.wording.findings import of_container
-from snat_race.results.findings import DoctorResult, Finding
+from snat_race.results.findings import Check, DoctorResult, Finding, Level
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM
-from snat_race.rules.owners import owner_of
-from snat_race.rules.reader import Rulesets
-from snat_race.runs.program import as_root, command
+from snat_race.rules.reader import HostRules
 from snat_race.runs.run_metadata import RunMetadata
 
 
@@ -28,7 +24,7 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
         clock_source=host.clock_source(),
         checksumming_vxlans=tuple(host.checksumming_vxlans(namespace)),
     )
-    findings = [*_rules(reader.read(namespace), namespace), *checkup(facts)]
+    findings = [*_of_rules(reader.read(namespace), namespace), *checkup(facts)]
     return DoctorResult(
         **record.fields(),
         spec={"netns": namespace.name, "workers": workers},
@@ -37,42 +33,27 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
     )
 
 
-def _rules(found: Rulesets, namespace: Namespace) -> Iterator[Finding]:
-    where = [] if namespace.name == netns_lookup.HERE else ["--netns", namespace.name]
-    for rule in found.exposed:
-        writer = owner_of(rule)
-        now = rule.fixed or f"{command('mitigate', *where, '--apply')}; for good"
-        yield Finding(
-            level="exposed",
-            check=str(rule.place),
-            evidence=f"{rule.text} (by {writer.name}) keeps the clients' ports: its SYNs can race",
-            advice=f"{now}: {writer.setting}",
-        )
-    if found.unreadable:
-        yield Finding(
-            level="unknown",
-            check="rules",
-            evidence="; ".join(found.unreadable),
-            advice=as_root("doctor", *where) if os.geteuid() else "mend that, and look again",
-        )
-    if elsewhere := _elsewhere(found, namespace):
-        yield elsewhere
-    for rule in found.rules:
-        if rule.harmless:
-            yield Finding(level="ok", check=str(rule.place), evidence=f"{rule.text}: {rule.harmless}")
-    if not found.rules and not found.unreadable:
-        yield Finding(level="ok", check="rules", evidence="no rule here translates sources")
+def _of_rules(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:
+    for rule in rules.snat_rules:
+        level = Level.EXPOSED if rule.exposed else Level.OK
+        yield Finding(level=level, check=Check.SNAT_RULE, rule=rules.examined(rule))
+    if rules.unreadable:
+        yield Finding(level=Level.UNKNOWN, check=Check.RULES, unreadable=rules.unreadable)
+    elif not rules.snat_rules:
+        yield Finding(level=Level.OK, check=Check.RULES)
+    yield from _of_namespace(rules, namespace)
 
 
-def _elsewhere(found: Rulesets, namespace: Namespace) -> Finding | None:
-    """Say that a container's own namespace tells nothing of the rules that its SYNs pass."""
+def _of_namespace(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:
+    """Yield that a container's own namespace tells nothing of the rules that its SYNs pass.
+
+    Not if it has rules that race, or that somebody has cured: then these were what was asked about.
+    """
     device = netns_lookup.container_device(namespace)
-    if not device or any(not rule.harmless or rule.flags & RANDOM for rule in found.rules):
-        return None
-    hint = of_container(namespace.name, device)
-    return Finding(
-        level="unknown",
-        check="namespace",
-        evidence=f"{hint}; the rules that translate its clients are those of the host",
-        advice=f"run {command('doctor')} on the host, or with --netns 1 in a container with --pid host",
-    )
+    telling = any(rule.exposed or rule.flags & RANDOM for rule in rules.snat_rules)
+    if device and not telling:
+        yield Finding(
+            level=Level.UNKNOWN,
+            check=Check.NAMESPACE,
+            values={"name": namespace.name, "device": device},
+        )

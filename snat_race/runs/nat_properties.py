@@ -10,6 +10,8 @@ from snat_race.results.nat import EVERY_PORT, Nat
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM, SnatRule
 
+_EVICTS_SINCE = (6, 5)  # from here, a search for a port may evict a closed TCP connection: see ``Nat``
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -21,27 +23,27 @@ class Translation:
 
 def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -> Translation:
     """Return the rules that may apply to these addresses, or to any; none if no tool can read them."""
-    ips, read = list(source_ips), [reader.read(each) for each in namespaces]
-    every = [rule for each in read for rule in each.rules if rule.reachable]
-    return Translation(
-        [rule for rule in every if not ips or any(_covers(rule.source, ip) for ip in ips)],
-        bool(read) and not any(each.unreadable for each in read),
-    )
+    ips = list(source_ips)
+    hosts = [reader.read(namespace) for namespace in namespaces]
+    reachable = [rule for rules in hosts for rule in rules.snat_rules if rule.reachable]
+    applying = [
+        rule for rule in reachable if not ips or any(_covers(rule.source_network, ip) for ip in ips)
+    ]
+    complete = bool(hosts) and not any(rules.unreadable for rules in hosts)
+    return Translation(applying, complete)
 
 
 def nat_of(translation: Translation, attempted: int) -> Nat:
     """Return how many ports the NAT has, at the least, and, if all rules draw them, how many of
-    so many dials draw the port of another that they met.
+    that many dials draw the port of another that they met.
     """
     rules = translation.rules
     ports = min((rule.ports[1] - rule.ports[0] + 1 for rule in rules if rule.ports), default=EVERY_PORT)
     drawn = bool(rules) and all(rule.flags & RANDOM for rule in rules)
-    evicts = host.kernel_version() >= (6, 5)
-    same_draws = attempted / ports if drawn else 0.0
     return Nat(
         ports=ports,
-        same_draws=same_draws,
-        evicts=evicts,
+        same_draws=attempted / ports if drawn else 0.0,
+        evicts=host.kernel_version() >= _EVICTS_SINCE,
         known=translation.complete,
         drawn=drawn,
         absent=translation.complete and not rules,
@@ -49,7 +51,7 @@ def nat_of(translation: Translation, attempted: int) -> Nat:
 
 
 def _covers(network: str, ip: str) -> bool:
-    """Whether a rule's source, "" for any, covers an address; yes, if that cannot be told."""
+    """Whether a rule's network, "" for any, covers an address; yes, if that cannot be told."""
     try:
         return not network or ipaddress.ip_address(ip) in ipaddress.ip_network(network, strict=False)
     except ValueError:

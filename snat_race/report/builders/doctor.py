@@ -2,42 +2,41 @@
 
 import textwrap
 
-from snat_race.results.findings import DoctorResult, Finding
+from snat_race.report.wording.findings import verdict, worded
+from snat_race.report.wording.program import Program
+from snat_race.results.findings import DoctorResult, Finding, Level
 
 _WIDTH = 108
-_ORDER = ("exposed", "unknown", "warning", "ok")
-_WORDS = {"exposed": "EXPOSED", "unknown": "UNKNOWN", "warning": "warning", "ok": "ok"}
+_LEVELS = {Level.EXPOSED: "EXPOSED", Level.UNKNOWN: "UNKNOWN", Level.WARNING: "warning", Level.OK: "ok"}
 
 
-def doctor_report(result: DoctorResult) -> str:
+def doctor_report(result: DoctorResult, program: Program) -> str:
     """Return every finding, the worst first, and the verdict in one sentence."""
-    return "\n".join((*doctor_lines(result), "", verdict_of(result)))
+    return "\n".join((*doctor_lines(result, program), "", verdict(result)))
 
 
-def doctor_lines(result: DoctorResult) -> tuple[str, ...]:
+def doctor_lines(result: DoctorResult, program: Program) -> tuple[str, ...]:
     """Return every finding, the worst first."""
-    ordered = sorted(result.findings, key=lambda each: _ORDER.index(each.level))
-    return tuple(line for each in ordered for line in _lines(each))
+    ordered = sorted(result.findings, key=lambda finding: list(Level).index(finding.level))
+    return tuple(line for finding in ordered for line in _lines(result, finding, program))
 
 
-def _lines(finding: Finding) -> list[str]:
-    head = f"{_WORDS[finding.level]:<9}{finding.check}: "
+def _lines(result: DoctorResult, finding: Finding, program: Program) -> list[str]:
+    words = worded(result, finding, program)
+    head = f"{_LEVELS[finding.level]:<9}{words.title}: "
     lines = textwrap.wrap(
-        finding.evidence, _WIDTH, initial_indent=head, subsequent_indent=" " * 9, break_on_hyphens=False
+        words.evidence,
+        _WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * 9,
+        break_on_hyphens=False,
     )
-    if finding.advice:
+    if words.advice:
         lines += textwrap.wrap(
-            finding.advice, _WIDTH, initial_indent=" " * 9 + "-> ", subsequent_indent=" " * 12,
+            words.advice,
+            _WIDTH,
+            initial_indent=" " * 9 + "-> ",
+            subsequent_indent=" " * 12,
             break_on_hyphens=False,
-        )  # fmt: skip
+        )
     return lines
-
-
-def verdict_of(result: DoctorResult) -> str:
-    """Return the verdict in one sentence."""
-    rules = sum(each.level == "exposed" for each in result.findings)
-    if rules:
-        return f"Exposed: {rules} {'rule' if rules == 1 else 'rules'} here can lose SYNs to the race."
-    if result.has("unknown"):
-        return "Cannot tell: not everything could be read."
-    return "Not exposed: no rule here can lose SYNs to the race."

@@ -3,7 +3,7 @@
 from snat_race.analysis.verdict import ADVERSARIAL
 from snat_race.analysis.warnings import doubts
 from snat_race.report.builders import sections
-from snat_race.report.builders.doctor import doctor_lines, verdict_of
+from snat_race.report.builders.doctor import doctor_lines
 from snat_race.report.builders.lab import (
     insert_failed_of,
     meaning,
@@ -12,8 +12,10 @@ from snat_race.report.builders.lab import (
     word_of,
 )
 from snat_race.report.document import Document, Section, Table
+from snat_race.report.wording import findings
 from snat_race.report.wording.counter_deltas import conntrack
 from snat_race.report.wording.formats import percent
+from snat_race.report.wording.program import Program
 from snat_race.results.counters import CounterDelta
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import Result
@@ -38,7 +40,9 @@ def document(result: Result) -> Document:
         return _of_watch(result)
     if isinstance(result, DoctorResult):
         return Document(
-            "snat_race doctor", verdict_of(result), (Section("Findings", lines=doctor_lines(result)),)
+            "snat_race doctor",
+            findings.verdict(result),
+            (Section("Findings", lines=doctor_lines(result, Program())),),
         )
     raise TypeError(type(result))
 

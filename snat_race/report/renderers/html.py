@@ -14,7 +14,7 @@ from snat_race.report.figures.curves import window_table
 from snat_race.report.figures.drawing import Figure, Key, css
 from snat_race.report.figures.registry import figures
 from snat_race.report.figures.timelines import coarse
-from snat_race.results.findings import DoctorResult
+from snat_race.results.findings import DoctorResult, Level
 from snat_race.results.model import Result
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, WatchResult
 
@@ -84,7 +84,7 @@ def _tone(result: Result) -> str:
     if isinstance(result, LabResult):
         return _TONES[result.verdict.outcome]
     if isinstance(result, DoctorResult):
-        return "bad" if result.has("exposed") else "unsure" if result.has("unknown") else "good"
+        return "bad" if result.has(Level.EXPOSED) else "unsure" if result.has(Level.UNKNOWN) else "good"
     if isinstance(result, ClientResult | MergedResult):
         clean = result.summary.attempted and not result.diagnosis
         return "bad" if result.summary.failed else "good" if clean else "unsure"

@@ -1,6 +1,285 @@
-"""What is said of a host and its namespaces."""
+"""What ``doctor`` and ``mitigate`` say of a host: a title, the evidence and an advice per finding.
+
+A check is one member of ``Check`` and one entry in the table below.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from snat_race.report.wording.owners import setting
+from snat_race.report.wording.program import Program
+from snat_race.results.findings import (
+    Check,
+    DoctorResult,
+    ExaminedRule,
+    Finding,
+    Level,
+    NotExposed,
+    Unchangeable,
+    Unreadable,
+    UnreadableReason,
+)
+
+OWN_NAMESPACE = "this namespace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """What is said of one check. The advice is given only with findings that are not ok."""
+
+    title: str
+    evidence: Callable[[Finding], str]
+    advice: str = ""  # with the names of values in braces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingWords:
+    """A finding in words."""
+
+    title: str
+    evidence: str
+    advice: str  # what to do; "" if nothing
+
+
+def verdict(result: DoctorResult) -> str:
+    """Return the verdict in one sentence."""
+    rules = sum(finding.level == Level.EXPOSED for finding in result.findings)
+    if rules:
+        return f"Exposed: {rules} {'rule' if rules == 1 else 'rules'} here can lose SYNs to the race."
+    if result.has(Level.UNKNOWN):
+        return "Cannot tell: not everything could be read."
+    return "Not exposed: no rule here can lose SYNs to the race."
+
+
+def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingWords:
+    """Return one finding of a result in words; its advice may be a command of ``program``."""
+    if finding.rule:
+        rule = finding.rule
+        return FindingWords(
+            title=str(rule.address),
+            evidence=_rule_evidence(rule),
+            advice=_rule_advice(rule, result, program) if finding.level == Level.EXPOSED else "",
+        )
+    if finding.old_words:
+        old = finding.old_words
+        return FindingWords(title=old.check, evidence=old.evidence, advice=old.advice)
+    if finding.check == Check.RULES and finding.level == Level.UNKNOWN:
+        advice = _unreadable_advice(result, program)
+    elif finding.check == Check.NAMESPACE:
+        advice = (
+            f"run '{program.command('doctor')}' on the host, or with --netns 1 in a container with "
+            "--pid host"
+        )
+    elif finding.level == Level.OK:
+        advice = ""
+    else:
+        advice = _WORDS[finding.check].advice.format(**finding.values)
+    words = _WORDS[finding.check]
+    return FindingWords(title=words.title, evidence=words.evidence(finding), advice=advice)
 
 
 def of_container(namespace: str, device: str) -> str:
     """Say that a namespace is a container's, because it has no other device than ``device``."""
     return f"{namespace} has one device, {device}, so it is a container's"
+
+
+def why_not_exposed(rule: ExaminedRule) -> str:
+    """Say why a rule is not exposed."""
+    if rule.not_exposed is None:
+        raise ValueError(rule)
+    return _NOT_EXPOSED[rule.not_exposed](rule)
+
+
+def why_unchangeable(reason: Unchangeable) -> str:
+    """Say why a rule is left as it is."""
+    return _UNCHANGEABLE[reason]
+
+
+def why_unreadable(unreadable: Unreadable) -> str:
+    """Say what could not be looked into, why, and what would help."""
+    sentence = _UNREADABLE[unreadable.reason]
+    return sentence.format(tool=unreadable.tool, details=", ".join(unreadable.details))
+
+
+def unchanged(rule: ExaminedRule) -> str:
+    """Say which rule is left as it is, and why."""
+    if rule.unchangeable is None:
+        raise ValueError(rule)
+    return f"{rule.address}: {rule.text}: {why_unchangeable(rule.unchangeable)}"
+
+
+def _rule_evidence(rule: ExaminedRule) -> str:
+    if rule.not_exposed:
+        return f"{rule.text}: {why_not_exposed(rule)}"
+    return f"{rule.text} (by {rule.owner}) keeps the clients' ports: its SYNs can race"
+
+
+def _rule_advice(rule: ExaminedRule, result: DoctorResult, program: Program) -> str:
+    if rule.unchangeable:
+        return f"{why_unchangeable(rule.unchangeable)}: {setting(rule.owner)}"
+    command = program.command("mitigate", *_namespace_option(result), "--apply")
+    return f"{command}; for good: {setting(rule.owner)}"
+
+
+def _unreadable_advice(result: DoctorResult, program: Program) -> str:
+    if result.environment.get("root"):
+        return "mend that, and look again"
+    return program.try_as_root("doctor", *_namespace_option(result))
+
+
+def _namespace_option(result: DoctorResult) -> list[str]:
+    name = result.spec.get("netns", OWN_NAMESPACE)
+    return [] if name == OWN_NAMESPACE else ["--netns", name]
+
+
+_NOT_EXPOSED: dict[NotExposed, Callable[[ExaminedRule], str]] = {
+    NotExposed.RANDOM_PORTS: lambda _: "draws ports at random",
+    NotExposed.ADDRESS_PER_CLIENT: lambda _: "gives each client an address of its own",
+    NotExposed.UNREACHABLE_CHAIN: lambda _: "nothing leads to its chain",
+    NotExposed.NO_PORTS: lambda _: "ICMP has no ports",
+    NotExposed.CLIENT_REACHES_ITSELF: lambda _: "a client that reaches itself",
+    NotExposed.SINGLE_CLIENT: lambda _: "a single client",
+    NotExposed.SINGLE_PORT: lambda rule: f"has port {_low(rule.ports)} only, so nothing to draw from",
+    NotExposed.PORTS_APART: lambda rule: (
+        f"draws from {_range(rule.ports)}, apart from the clients' ports {_range(rule.client_ports)}"
+    ),
+}
+_UNCHANGEABLE = {
+    Unchangeable.TABLE_HAS_OWNER: "only the program that owns its table can change it",
+    Unchangeable.COMMENT_NOT_UTF8: "its comment is no UTF-8, so it would not come back as it is; change "
+    "it by hand",
+}
+_UNREADABLE = {
+    UnreadableReason.NO_TOOL: "no tool that reads rules is here: 'sudo apt-get install nftables iptables'",
+    UnreadableReason.TOOL_FAILED: "{tool}: {details}",
+    UnreadableReason.NOT_ONE_LINE: "{tool}: a rule is not in one line, because its comment has a line "
+    "break or it changed just now: {details}",
+    UnreadableReason.NO_IPTABLES: "{tool}: chain {details}: holds rules of iptables that no iptables here "
+    "can print",
+    UnreadableReason.NO_LEGACY_IPTABLES: "tables of legacy {tool} are loaded ({details}): install "
+    "{tool}-legacy",
+    UnreadableReason.NO_NFT: "{tool} calls table nat incompatible: 'sudo apt-get install nftables', to "
+    "read it",
+}
+
+
+def _range(ports: tuple[int, int] | None) -> str:
+    return f"{ports[0]}-{ports[1]}" if ports else "any"
+
+
+def _low(ports: tuple[int, int] | None) -> str:
+    return str(ports[0]) if ports else "any"
+
+
+def _sentence(template: str) -> Callable[[Finding], str]:
+    """Return what puts a finding's values in the braces of a template."""
+    return lambda finding: template.format(**finding.values)
+
+
+def _rules(finding: Finding) -> str:
+    if finding.unreadable:
+        return "; ".join(why_unreadable(unreadable) for unreadable in finding.unreadable)
+    return "no rule here translates sources"
+
+
+def _namespace(finding: Finding) -> str:
+    container = of_container(str(finding.values["name"]), str(finding.values["device"]))
+    return f"{container}; the rules that translate its clients are those of the host"
+
+
+def _kernel(finding: Finding) -> str:
+    meaning = (
+        "a port that is taken is replaced by a random one; --random is as good as --random-fully"
+        if finding.level == Level.OK
+        else "before 5.0, racing clients easily get the same port, and --random is not as good as "
+        "--random-fully"
+    )
+    return f"{finding.values['version']}: {meaning}"
+
+
+def _retransmission(finding: Finding) -> str:
+    waits = _joined(finding, "waits_s")
+    return f"it is sent again after {waits}, ... s (tcp_syn_linear_timeouts)"
+
+
+def _open_files(finding: Finding) -> str:
+    soft, hard = finding.values["soft"], finding.values["hard"]
+    raised = "may be raised" if hard == -1 else f"may be raised to {hard:,}"
+    return f"limit {soft:,}, {raised}"
+
+
+def _clock_source(finding: Finding) -> str:
+    name = finding.values["name"] or "unknown"
+    slow = "" if finding.level == Level.OK else ": slow to read, so dials meet less often"
+    return f"{name}{slow}"
+
+
+def _vxlan(finding: Finding) -> str:
+    devices = _joined(finding, "devices")
+    return f"{devices}: with random ports, kernels before 5.6.13, 5.4.41, 4.19.123 send wrong checksums"
+
+
+def _joined(finding: Finding, name: str) -> str:
+    values = finding.values[name]
+    return ", ".join(map(str, values)) if isinstance(values, list) else str(values)
+
+
+_WORDS = {
+    Check.RULES: _Words(title="rules", evidence=_rules),
+    Check.NAMESPACE: _Words(title="namespace", evidence=_namespace),
+    Check.KERNEL: _Words(title="kernel", evidence=_kernel, advice="use --random-fully, or a newer kernel"),
+    Check.SYN_RETRANSMISSION: _Words(title="cost of a lost SYN", evidence=_retransmission),
+    Check.CONNTRACK: _Words(
+        title="conntrack",
+        evidence=_sentence("it is not loaded: nothing here is tracked or translated"),
+    ),
+    Check.CONNTRACK_TABLE: _Words(
+        title="conntrack table",
+        evidence=_sentence("{entries:,} of {max:,} entries; a full table drops SYNs too"),
+        advice="sudo sysctl -w net.netfilter.nf_conntrack_max={advised_max}",
+    ),
+    Check.CONNTRACK_BUCKETS: _Words(
+        title="conntrack buckets",
+        evidence=_sentence(
+            "{buckets:,} for {max:,} entries; long chains are slow, and since 5.15 they drop SYNs"
+        ),
+        advice="sudo sysctl -w net.netfilter.nf_conntrack_buckets={max}",
+    ),
+    Check.CONNTRACK_TIMEOUTS: _Words(
+        title="conntrack timeouts",
+        evidence=_sentence(
+            "close {close_s:,} s, time_wait {time_wait_s:,} s, established {established_s:,} s: a port of "
+            "the NAT stays in use that long"
+        ),
+    ),
+    Check.CLIENT_PORTS: _Words(
+        title="client ports",
+        evidence=_sentence(
+            "{low}-{high}, of which connect() uses every other: fewer ports, more clients with the same one"
+        ),
+        advice="sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
+    ),
+    Check.ACCEPT_QUEUE: _Words(
+        title="accept queue",
+        evidence=_sentence("somaxconn {somaxconn:,}; a server with a full one drops SYNs too"),
+        advice="sudo sysctl -w net.core.somaxconn=4096",
+    ),
+    Check.OPEN_FILES: _Words(title="open files", evidence=_open_files, advice="ulimit -n 65536"),
+    Check.CPUS: _Words(
+        title="CPUs",
+        evidence=_sentence(
+            "{usable} usable here, {workers} workers; the race needs two, and workers one each"
+        ),
+        advice="use fewer --workers, or a host or cpuset with more CPUs",
+    ),
+    Check.CLOCK_SOURCE: _Words(
+        title="clock source",
+        evidence=_clock_source,
+        advice="choose another of /sys/devices/system/clocksource/clocksource0/available_clocksource",
+    ),
+    Check.VXLAN_CHECKSUM_OFFLOAD: _Words(
+        title="VXLAN checksum offload",
+        evidence=_vxlan,
+        advice="sudo ethtool -K {devices[0]} tx-checksum-ip-generic off",
+    ),
+}
