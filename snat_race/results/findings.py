@@ -6,7 +6,7 @@ Everything here is data. The sentences that people read are made of it in ``repo
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from snat_race.results.model import Model, Result
 
@@ -155,6 +155,15 @@ class OldWords(Model):
 
 class Finding(Model):
     """One thing that was looked at."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _upgraded(cls, document: Any) -> Any:  # noqa: ANN401 - JSON
+        """Take a finding of schema version 1 too: level, check, evidence and advice, all in words."""
+        if not isinstance(document, dict) or "evidence" not in document:
+            return document
+        words = {name: document[name] for name in ("check", "evidence", "advice") if name in document}
+        return {"level": document.get("level"), "check": Check.OTHER, "old_words": words}
 
     level: Level
     check: Check

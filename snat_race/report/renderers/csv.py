@@ -7,6 +7,8 @@ from typing import Any
 
 from snat_race.analysis.histogram import Histogram
 from snat_race.report.renderers.hgrm import distribution
+from snat_race.report.wording.findings import worded
+from snat_race.report.wording.program import Program
 from snat_race.results.counters import PER_CPU, CounterDelta
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import Result
@@ -41,7 +43,13 @@ def _rows(result: Result) -> Iterator[dict[str, Any]]:
             yield {"began_at": lap.began_at, "elapsed_s": lap.elapsed_s, **_counted([lap])}
     elif isinstance(result, DoctorResult):
         for finding in result.findings:
-            yield finding.model_dump(include={"level", "check", "evidence", "advice"})
+            words = worded(result, finding, Program())
+            yield {
+                "level": finding.level,
+                "check": words.title,
+                "evidence": words.evidence,
+                "advice": words.advice,
+            }
 
 
 def _period(period: Summary) -> dict[str, Any]:

@@ -1,0 +1,230 @@
+"""What doctor finds is data, which report/wording makes sentences of: no member of an enum lacks one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from snat_race.analysis.host_checks import Host, checkup
+from snat_race.cli.program import this_program
+from snat_race.report.builders.doctor import doctor_report
+from snat_race.report.wording import findings as wording
+from snat_race.report.wording import owners as owner_wording
+from snat_race.report.wording.program import Program
+from snat_race.results.findings import (
+    ChainAddress,
+    Check,
+    DoctorResult,
+    ExaminedRule,
+    Finding,
+    Level,
+    NotExposed,
+    RuleOwner,
+    Unchangeable,
+    Unreadable,
+    UnreadableReason,
+)
+from snat_race.results.model import Tool
+from snat_race.rules.owners import MARKS
+from tests.conftest import ROOT, fork_cli
+
+GOOD = Host(
+    kernel=(6, 18, 44),
+    sysctls={
+        "net.ipv4.ip_local_port_range": "32768\t60999",
+        "net.ipv4.tcp_syn_linear_timeouts": "4",
+        "net.core.somaxconn": "4096",
+        "net.netfilter.nf_conntrack_max": "262144",
+        "net.netfilter.nf_conntrack_count": "12",
+        "net.netfilter.nf_conntrack_buckets": "262144",
+        "net.netfilter.nf_conntrack_tcp_timeout_close": "10",
+        "net.netfilter.nf_conntrack_tcp_timeout_time_wait": "120",
+        "net.netfilter.nf_conntrack_tcp_timeout_established": "432000",
+    },
+    usable_cpus=2,
+    workers=0,
+    open_files=(1024, -1),
+    clock_source="tsc",
+    checksumming_vxlans=("flannel.1",),
+)
+BAD = Host(
+    kernel=(4, 19, 122),
+    sysctls={
+        "net.ipv4.ip_local_port_range": "32768\t32799",
+        "net.core.somaxconn": "128",
+        "net.netfilter.nf_conntrack_max": "1000",
+        "net.netfilter.nf_conntrack_count": "801",
+        "net.netfilter.nf_conntrack_buckets": "100",
+    },
+    usable_cpus=2,
+    workers=3,
+    open_files=(256, 1023),
+    clock_source="hpet",
+    checksumming_vxlans=("flannel.1", "vxlan.calico"),
+)
+RULE = ExaminedRule(
+    address=ChainAddress(tool="nft", family="inet", table="t", chain="post"),
+    text="masquerade to :1024-2000",
+    owner=RuleOwner.UNKNOWN,
+    ports=(1024, 2000),
+    client_ports=(32768, 60999),
+)
+
+
+def result_of(*findings: Finding, root: bool = True, netns: str = "web") -> DoctorResult:
+    return DoctorResult(
+        run_id="1",
+        tool=Tool(version="0"),
+        started_at="2026-01-01T00:00:00Z",
+        elapsed_s=0.1,
+        environment={"root": root},
+        spec={"netns": netns, "workers": 0},
+        sysctls={},
+        findings=list(findings),
+    )
+
+
+def words_of(finding: Finding, *, root: bool = True, netns: str = "web") -> wording.FindingWords:
+    return wording.worded(result_of(finding, root=root, netns=netns), finding, Program())
+
+
+def test_a_good_host_has_nothing_to_do_and_a_bad_one_has_an_advice_for_each() -> None:
+    good = list(checkup(GOOD))
+    assert {finding.level for finding in good} == {Level.OK}
+    assert not any(words_of(finding).advice for finding in good)
+    bad = {finding.check: finding for finding in checkup(BAD)}
+    neutral = {Check.SYN_RETRANSMISSION, Check.CONNTRACK_TIMEOUTS}
+    assert {check for check, finding in bad.items() if finding.level == Level.OK} == neutral
+    for check, finding in bad.items():
+        words = words_of(finding)
+        assert words.title
+        assert words.evidence
+        assert bool(words.advice) == (check not in neutral)
+        assert "{" not in words.evidence + words.advice
+    assert bad[Check.CONNTRACK_TABLE].values == {"entries": 801, "max": 1000, "advised_max": 2000}
+    assert words_of(bad[Check.CONNTRACK_TABLE]).advice.endswith("nf_conntrack_max=2000")
+    assert "ethtool -K flannel.1 " in words_of(bad[Check.VXLAN_CHECKSUM_OFFLOAD]).advice
+
+
+@pytest.mark.parametrize(
+    ("kernel", "mended"),
+    [
+        ((4, 19, 122), False),
+        ((4, 19, 123), True),
+        ((5, 4, 40), False),
+        ((5, 4, 41), True),
+        ((5, 5, 99), False),
+        ((5, 6, 13), True),
+        ((6, 1, 0), True),
+    ],
+)
+def test_which_kernels_send_wrong_checksums(kernel: tuple[int, ...], mended: bool) -> None:
+    fields = {name: getattr(BAD, name) for name in Host.__dataclass_fields__} | {"kernel": kernel}
+    (finding,) = [
+        finding for finding in checkup(Host(**fields)) if finding.check == Check.VXLAN_CHECKSUM_OFFLOAD
+    ]
+    assert (finding.level == Level.OK) == mended
+
+
+def test_every_check_is_made_and_worded() -> None:
+    without_conntrack = Host(
+        **{name: getattr(GOOD, name) for name in Host.__dataclass_fields__}
+        | {"sysctls": {"net.ipv4.ip_local_port_range": "1 2"}}
+    )
+    made = {finding.check for host in (GOOD, without_conntrack) for finding in checkup(host)}
+    of_rules = {Check.SNAT_RULE, Check.RULES, Check.NAMESPACE}
+    assert made | of_rules | {Check.OTHER} == set(Check)
+    values = {"name": "web", "device": "eth0"}
+    words = words_of(Finding(level=Level.UNKNOWN, check=Check.NAMESPACE, values=values))
+    assert "web has one device, eth0, so it is a container's" in words.evidence
+    assert "'snat-race doctor'" in words.advice
+
+
+@pytest.mark.parametrize("reason", NotExposed)
+def test_every_reason_why_a_rule_is_not_exposed_has_a_sentence(reason: NotExposed) -> None:
+    rule = RULE.model_copy(update={"not_exposed": reason})
+    words = words_of(Finding(level=Level.OK, check=Check.SNAT_RULE, rule=rule))
+    assert words.title == "nft inet t post"
+    assert words.evidence.startswith("masquerade to :1024-2000: ")
+    assert wording.why_not_exposed(rule) in words.evidence
+    assert words.advice == ""
+
+
+@pytest.mark.parametrize("reason", Unchangeable)
+def test_every_reason_why_a_rule_is_left_has_a_sentence(reason: Unchangeable) -> None:
+    rule = RULE.model_copy(update={"unchangeable": reason})
+    words = words_of(Finding(level=Level.EXPOSED, check=Check.SNAT_RULE, rule=rule))
+    assert words.advice.startswith(f"{wording.why_unchangeable(reason)}: ")
+    assert wording.why_unchangeable(reason) in wording.unchanged(rule)
+
+
+@pytest.mark.parametrize("reason", UnreadableReason)
+def test_every_reason_why_rules_cannot_be_read_has_a_sentence(reason: UnreadableReason) -> None:
+    unreadable = Unreadable(reason=reason, tool="nft", details=("this", "that"))
+    finding = Finding(level=Level.UNKNOWN, check=Check.RULES, unreadable=(unreadable,))
+    words = words_of(finding, root=False)
+    assert words.evidence == wording.why_unreadable(unreadable)
+    assert "{" not in words.evidence
+    assert words.advice == "try 'sudo snat-race doctor --netns web'"
+    assert "sudo" not in words_of(finding).advice
+
+
+@pytest.mark.parametrize("owner", RuleOwner)
+def test_every_owner_has_marks_and_a_documented_setting(owner: RuleOwner) -> None:
+    assert (owner in MARKS) == (owner != RuleOwner.UNKNOWN)
+    assert owner_wording.writes_again(owner).startswith(f"{owner} writes its rule again: ")
+    assert owner_wording.writes_again(owner).endswith(owner_wording.setting(owner))
+
+
+@pytest.mark.parametrize(("netns", "option"), [("this namespace", ""), ("my web", "--netns 'my web' ")])
+def test_the_advice_can_be_pasted(netns: str, option: str) -> None:
+    finding = Finding(level=Level.EXPOSED, check=Check.SNAT_RULE, rule=RULE)
+    program = Program(words=("/opt/a venv/bin/snat-race",))
+    words = wording.worded(result_of(finding, netns=netns), finding, program)
+    assert words.advice.startswith(f"'/opt/a venv/bin/snat-race' mitigate {option}--apply; for good: ")
+
+
+def test_this_program_is_named_by_its_full_path() -> None:
+    """sudo does not look into the folder of a virtual environment."""
+    (program, *_) = this_program().words
+    assert Path(program).is_absolute()
+    assert Path(program).exists()
+
+
+def test_findings_go_through_json_and_nothing_is_a_sentence_there() -> None:
+    rule = Finding(level=Level.EXPOSED, check=Check.SNAT_RULE, rule=RULE)
+    result = result_of(*checkup(BAD), rule)
+    document = result.model_dump_json()
+    assert DoctorResult.model_validate_json(document) == result
+    assert not {"evidence", "advice"} & {key for each in json.loads(document)["findings"] for key in each}
+
+
+def test_findings_of_schema_version_1_are_shown_in_their_own_words(tmp_path: Path) -> None:
+    finding = {
+        "level": "exposed",
+        "check": "iptables-nft nat POSTROUTING",
+        "evidence": "-A POSTROUTING -j MASQUERADE (by Docker) keeps the clients' ports: its SYNs can race",
+        "advice": "python -m snat_race mitigate --apply; for good: Docker has no setting",
+    }
+    document = json.loads(result_of().model_dump_json()) | {"schema_version": 1, "findings": [finding]}
+    shown = doctor_report(DoctorResult.model_validate(document), Program())
+    assert shown.startswith("EXPOSED")
+    assert "\n         -> " in shown
+    for words in (finding["check"], finding["evidence"], finding["advice"]):
+        assert words in " ".join(shown.split())
+    file = tmp_path / "doctor.json"
+    file.write_text(json.dumps(document))
+    reported = fork_cli("report", str(file))
+    assert (reported.returncode, finding["evidence"] in " ".join(reported.stdout.split())) == (0, True)
+
+
+def test_lower_floors_speak_no_options_of_ours() -> None:
+    files = [*(ROOT / "snat_race" / "rules").glob("*.py")]
+    files += [
+        ROOT / "snat_race" / "runs" / f"{name}.py" for name in ("doctor", "mitigate", "nat_properties")
+    ]
+    files += [ROOT / "snat_race" / "analysis" / "host_checks.py"]
+    for file in files:
+        text = file.read_text()
+        for option in ("--revert", "--netns", "--apply", "--dump", "--workers", "print("):
+            assert option not in text, (file, option)
