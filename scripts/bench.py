@@ -22,7 +22,7 @@ from snat_race.kernel.netns import enter_sandbox
 from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, Topology, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from snat_race.load.dialer_config import DialerConfig, Exchange
 from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
@@ -60,7 +60,7 @@ def stage(stack: ExitStack, containers: int) -> Topology:
     """Set up containers behind a plain masquerade, and a server beyond it."""
     enter_sandbox()
     hosts = build(containers)
-    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
+    VariantLoader(hosts.source, IPV4, "tcp", Backend.netlink).load(variants.VARIANTS["masquerade"])
     with hosts.destination.entered():
         server = TcpServer(Endpoint(IPV4.destination_ip, PORT, PORT), [None], batch_ms=20)
         stack.enter_context(server)

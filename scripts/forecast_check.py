@@ -22,7 +22,7 @@ from snat_race.kernel.netns import enter_sandbox
 from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, Topology, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.servers import TcpServer
 
@@ -92,7 +92,7 @@ def observe(size: int) -> dict[str, Any]:
     """Dial from two containers with ``size`` ephemeral ports each."""
     enter_sandbox()
     hosts = build(2)
-    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
+    VariantLoader(hosts.source, IPV4, "tcp", Backend.netlink).load(variants.VARIANTS["masquerade"])
     hosts.source.sysctl(*FORGET_AT_ONCE)
     for container in hosts.containers:
         container.sysctl("ipv4/ip_local_port_range", f"{LOWEST} {LOWEST + size - 1}")

@@ -17,7 +17,7 @@ from snat_race.kernel.netns import Namespace
 from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from tests.conftest import COMMAND, clean_environment, eventually
 
 PORT = 8080
@@ -34,8 +34,8 @@ class Stage:
         self.hosts = build(2)
         self.source, self.destination = self.hosts.source, self.hosts.destination
         self.container = self.hosts.containers[0]
-        (chosen,) = variants.chosen([variant])
-        Firewall(self.source, IPV4, "tcp", Backend.netlink).install(chosen)
+        loader = VariantLoader(self.source, IPV4, "tcp", Backend.netlink)
+        loader.load(variants.variant_named(variant))
         self.listener = self._listen(backlog) if backlog is not None else None
         self.held: list[socket.socket] = []
 

@@ -18,9 +18,10 @@ from snat_race.cli import app
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import counters
 from snat_race.lab import variants
+from snat_race.lab.scenarios import SCENARIOS
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from tests.conftest import (
     COMMAND,
     PRIVATE,
@@ -141,7 +142,7 @@ def test_an_interrupt_prints_what_there_is() -> None:
     result = json.loads(without_a_trace(interrupted))
     assert result["elapsed_s"] < 10
     assert result["interrupted"] is True
-    assert {variant["name"] for variant in result["variants"]} == set(variants.DEFAULT)
+    assert {variant["name"] for variant in result["variants"]} == set(SCENARIOS["tcp-snat"].variants)
 
 
 @PRIVATE
@@ -228,7 +229,7 @@ def test_counters_are_what_conntrack_shows() -> None:
 
     def both() -> tuple[counters.Reading, str, tuple[int, int]]:
         hosts = build(2)
-        Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS["masquerade"])
+        VariantLoader(hosts.source, IPV4, "tcp", Backend.netlink).load(variants.VARIANTS["masquerade"])
         with hosts.containers[0].entered():
             subprocess.run([sys.executable, "-c", PROBE], check=True)
         ours = counters.read_conntrack(hosts.source)

@@ -14,7 +14,7 @@ from snat_race.kernel import counters
 from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.servers import TcpServer
 from snat_race.runs.worker_placement import first_cpus
@@ -30,7 +30,7 @@ def race(
     summaries, conntrack's rise, and accepts.
     """
     hosts = build(1 + apart)
-    Firewall(hosts.source, IPV4, "tcp", Backend.netlink).install(variants.VARIANTS[rule])
+    VariantLoader(hosts.source, IPV4, "tcp", Backend.netlink).load(variants.VARIANTS[rule])
     with hosts.destination.entered():
         server = TcpServer(Endpoint(IPV4.destination_ip, PORT, PORT), [None])
         server.__enter__()

@@ -15,7 +15,7 @@ from snat_race.lab import variant_rules, variants
 from snat_race.lab.scenarios import SCENARIOS, scenario_named
 from snat_race.lab.settings import Backend, Caches, LabSettings, Wiring
 from snat_race.lab.topology import IPV4, IPV6, Network, Topology, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from snat_race.load.schedule import Schedule
 from snat_race.runs.signals import StopSignals
 from tests.conftest import (
@@ -249,10 +249,10 @@ def test_netlink_loads_what_nft_says(network: Network) -> None:
         source = build(1, network=network).source
         listed: dict[str, list[str]] = {name: [] for name in variants.VARIANTS}
         for backend in (Backend.netlink, Backend.nft):
-            firewall = Firewall(source, network, "tcp", backend)
+            loader = VariantLoader(source, network, "tcp", backend)
             for variant in variants.VARIANTS.values():
-                firewall.install(variant)
-                listed[variant.name].append(firewall._execute(["nft", "list", "ruleset"]).stdout)
+                loader.load(variant)
+                listed[variant.name].append(loader._execute(["nft", "list", "ruleset"]).stdout)
         return listed
 
     for name, (ours, theirs) in in_sandbox(shown).items():
@@ -319,7 +319,10 @@ def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -
 def test_a_seed_repeats_ports_and_offsets() -> None:
     def schedules(seed: int) -> list[Schedule | None]:
         testbed = testbeds.Testbed(replace(OPTIONS, seed=seed), SCENARIOS["tcp-snat"], StopSignals())
-        testbed.topology = Topology(IPV4, *(Namespace("none", -1),) * 2, [Namespace("none", -1)] * 2, [])
+        nowhere = Namespace("none", -1)
+        testbed.topology = Topology(
+            network=IPV4, source=nowhere, destination=nowhere, containers=[nowhere] * 2
+        )
         return [placement.config.schedule for placement in testbed._placements()]
 
     one, again, other = schedules(7), schedules(7), schedules(8)
@@ -383,24 +386,24 @@ def test_a_service_address_cannot_go_untracked(tmp_path: Path) -> None:
 
 def test_unknown_names_get_the_nearest_ones() -> None:
     with pytest.raises(UsageError, match="did you mean 'masquerade'"):
-        variants.chosen(["masqerade"])
+        variants.variants_named(["masqerade"])
     with pytest.raises(UsageError, match="once"):
-        variants.chosen(["masquerade", "masquerade"])
+        variants.require_distinct(variants.variants_named(["masquerade", "masquerade"]))
     with pytest.raises(UsageError, match="did you mean 'udp-snat'"):
         scenario_named("upd-snat")
     with pytest.raises(UsageError, match="rise"):
-        variants.chosen(["masquerade to-ports 2000-1000"])
+        variants.variants_named(["masquerade to-ports 2000-1000"])
     with pytest.raises(UsageError, match="no command"):
-        variants.chosen([], ["rm -rf /"])
+        variants.variant_of_command("rm -rf /")
     with pytest.raises(UsageError, match="cannot read"):
-        variants.chosen([], [], [Path("/no/such/file")])
+        variants.variant_of_file(Path("/no/such/file"))
 
 
 def test_variants_know_what_they_draw_from() -> None:
-    (ports,) = variants.chosen(["masquerade to-ports 30000-30999"])
-    (mine,) = variants.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE --random-fully"])
-    (plain,) = variants.chosen([], ["iptables -t nat -A POSTROUTING -j MASQUERADE"])
-    (inside,) = variants.chosen(["masquerade to-ports 20000-59999"])
+    ports = variants.variant_named("masquerade to-ports 30000-30999")
+    mine = variants.variant_of_command("iptables -t nat -A POSTROUTING -j MASQUERADE --random-fully")
+    plain = variants.variant_of_command("iptables -t nat -A POSTROUTING -j MASQUERADE")
+    inside = variants.variant_named("masquerade to-ports 20000-59999")
     lab_ports = SCENARIOS["tcp-snat"].source_ports
     drawn = [each.drawn_ports((10_000, 29_999)) for each in (ports, mine, plain)]
     assert drawn == [1000, 64512, None]

@@ -2,6 +2,7 @@
 
 import random
 import sys
+from collections.abc import Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from snat_race.cli import parameters
 from snat_race.cli.limits import gathered, require
-from snat_race.cli.parsing import first, parse_cpus, parse_duration_s
+from snat_race.cli.parsing import first, naming, parse_cpus, parse_duration_s
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 from snat_race.kernel import host
@@ -72,7 +73,7 @@ def lab(
     limits = gathered(max_error_rate, max_p99, max_race_losses)
     duration_s = parse_duration_s(duration, "--duration")
     staged, expected = _staged(scenario, expect, ktap=ktap)
-    chosen = variants.chosen(variant, rule, nft, staged.variants[: 1 if expected or window else None])
+    chosen = _chosen(variant, rule, nft, staged.variants[: 1 if expected or window else None])
     clients, dialers, pinned, crowded = _hosts(staged, containers, workers, cpus)
     options = LabSettings(
         scenario, tuple(each.name for each in chosen), clients, dialers, topology, backend, pinned,
@@ -88,7 +89,31 @@ def _staged(name: str, expect: Expect | None, *, ktap: bool) -> "tuple[Scenario,
     """Return the scenario, and what is expected of its rules: with KTAP no race, unless told."""
     from snat_race.lab.scenarios import scenario_named
 
-    return scenario_named(name), Expect.no_race if ktap and not expect else expect
+    with naming("--scenario"):
+        staged = scenario_named(name)
+    return staged, Expect.no_race if ktap and not expect else expect
+
+
+def _chosen(
+    names: list[str] | None, commands: list[str] | None, files: list[Path] | None, default: Sequence[str]
+) -> "list[Variant]":
+    """Return the variants asked for by name, then the user's own rules, then files for nft.
+
+    Raises:
+        UsageError: one cannot be read, or is there twice.
+
+    """
+    if not (names or commands or files):
+        names = list(default)
+    with naming("--variant"):
+        chosen = variants.variants_named(names or ())
+    with naming("--rule"):
+        chosen += [variants.variant_of_command(command) for command in commands or ()]
+    with naming("--nft"):
+        chosen += [variants.variant_of_file(path) for path in files or ()]
+    with naming("--variant"):
+        variants.require_distinct(chosen)
+    return chosen
 
 
 def _hosts(
@@ -131,7 +156,7 @@ def _require_measurable(staged: "Scenario", option: str, *, crowded: bool) -> No
 
 
 def _measured(
-    options: LabSettings, staged: "Scenario", variants: "tuple[Variant, ...]", output: Path | None
+    options: LabSettings, staged: "Scenario", variants: "Sequence[Variant]", output: Path | None
 ) -> "LabResult":
     from snat_race.lab.variant_loader import require_binaries
     from snat_race.report.live.panel import drawable

@@ -59,7 +59,7 @@ class _Bench:
     def measure(self, into: VariantMeasurement, duration_s: float) -> bool:
         """Run one round and add it up; False, and nothing added, if it was interrupted."""
         testbed, pool, source = self._testbed, self._testbed.pool, self._testbed.topology.source
-        testbed.firewall.install(into.variant)
+        testbed.variant_loader.load(into.variant)
         testbed.forget()
         began_at, began_s = utc_now(), time.monotonic()
         before, tally, accepted = testbed.read(), pool.counts(), testbed.server.accepted
@@ -87,7 +87,7 @@ class _Bench:
                 update={
                     "began_at": began_at,
                     "watched": risen,
-                    **(met.pairs._asdict() if testbed.scenario.meets else {}),
+                    **(met.pairs._asdict() if testbed.scenario.rendezvous else {}),
                 }
             )
         )
@@ -164,7 +164,7 @@ def _loadable(
     for variant in variants:
         try:
             testbed.require_trackable(variant)
-            testbed.firewall.install(variant)
+            testbed.variant_loader.load(variant)
             available.append(variant)
         except Unavailable as refused:
             unavailable.append(UnavailableVariant(name=variant.name, reason=str(refused)))

@@ -39,7 +39,7 @@ class VariantMeasurement:
     def result(self, testbed: Testbed, spread: float, cpus: int) -> VariantResult:
         """Derive the variant's part of the result; ``spread`` widens its interval."""
         scenario = testbed.scenario
-        pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.meets else None
+        pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.rendezvous else None
         elapsed_s = sum(each.elapsed_s for each in self.periods)
         summary = self.total.summary(self.tally, elapsed_s, pairs)
         drawn = self.variant.drawn_ports(testbed.source_ports)

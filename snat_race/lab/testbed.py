@@ -10,7 +10,7 @@ from snat_race.kernel.netns import enter_sandbox
 from snat_race.lab.scenarios import Scenario, Serving
 from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.topology import IPV4, IPV6, Topology, build
-from snat_race.lab.variant_loader import Firewall
+from snat_race.lab.variant_loader import VariantLoader
 from snat_race.lab.variants import Variant
 from snat_race.load.dialer_config import DialerConfig, Preparation
 from snat_race.load.dialer_pool import DialerPool, Placement
@@ -41,7 +41,7 @@ class Testbed:
         with ExitStack() as stack:
             enter_sandbox()
             self.topology = self._build()
-            self.firewall = Firewall(
+            self.variant_loader = VariantLoader(
                 self.topology.source, self.topology.network, self.scenario.protocol, self._settings.backend
             )
             with self.topology.destination.entered():
@@ -68,7 +68,7 @@ class Testbed:
     @property
     def source_ports(self) -> tuple[int, int]:
         """The range of the dialers' source ports."""
-        return self.scenario.source_ports if self.scenario.meets else host.local_port_range()
+        return self.scenario.source_ports if self.scenario.rendezvous else host.local_port_range()
 
     def require_trackable(self, variant: Variant) -> None:
         """Check that the scenario can do with this variant.
@@ -77,12 +77,12 @@ class Testbed:
             Unavailable: it cannot.
 
         """
-        if self.scenario.resolver and not variant.tracked:
+        if self.scenario.shared_sockets and not variant.tracked:
             raise Unavailable("a service address needs connection tracking")
 
     def forget(self) -> None:
         """Forget what connections and answers of the last round are still about."""
-        if self.scenario.forgets:
+        if self.scenario.flush_before_round:
             counters.flush_conntrack(self.topology.source)
         for placement in self.placements:
             for sock in placement.config.shared_sockets:
@@ -103,29 +103,29 @@ class Testbed:
         """Set what the scenario wants of the source, once conntrack is at work there."""
         for key, value in self.scenario.sysctls.items():
             self.topology.source.sysctl(key, value)
-        if self.scenario.resolver:
-            self.firewall.install_service()
+        if self.scenario.shared_sockets:
+            self.variant_loader.load_service()
 
     def _server(self) -> Server:
         net, serving = self.topology.network, self.scenario.serving
         endpoint = Endpoint(net.destination_ip, _PORT, _PORT)
-        if serving is Serving.answering:
-            addresses = net.backends if self.scenario.resolver else (net.destination_ip,)
+        if serving is Serving.answer_datagrams:
+            addresses = net.backends if self.scenario.shared_sockets else (net.destination_ip,)
             return UdpServer(net.family, addresses, self._port)
-        if serving is Serving.never:
+        if serving is Serving.never_accept:
             return NonAcceptingServer(endpoint)
-        return TcpServer(endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.in_batches else 0)
+        return TcpServer(endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.accept_in_batches else 0)
 
     @property
     def _port(self) -> int:
-        return _DNS_PORT if self.scenario.resolver else _PORT
+        return _DNS_PORT if self.scenario.shared_sockets else _PORT
 
     def _placements(self) -> list[Placement]:
         """Spread the workers over the CPUs, those of one lane on neighbouring ones."""
         settings, cpus = self._settings, self._settings.cpus or tuple(host.usable_cpus())
         shared = (
             [self._shared_sockets(index) for index in range(settings.containers)]
-            if self.scenario.resolver
+            if self.scenario.shared_sockets
             else []
         )
         # The two workers of a resolver ask on one socket, so they are of one lane.
@@ -144,7 +144,7 @@ class Testbed:
     ) -> DialerConfig:
         settings, scenario, net = self._settings, self.scenario, self.topology.network
         schedule = None
-        if scenario.meets:
+        if scenario.rendezvous:
             low, high = scenario.source_ports
             schedule = Schedule(
                 interval_ns=settings.interval_us * 1000,

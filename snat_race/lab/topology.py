@@ -15,19 +15,26 @@ _IFA_F_NODAD = 2  # linux/if_addr.h: an address that is usable at once
 _RT_SCOPE_LINK = 253  # linux/rtnetlink.h: no gateway in between
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Network:
-    """The addresses of one IP version. ``pool`` are further ones of the source, first and last."""
+    """The addresses of the lab in one IP version."""
 
     family: socket.AddressFamily
+    # The containers' subnet, as ADDRESS/BITS, and the bits alone.
     subnet: str
-    gateway: str
-    first_container: tuple[str, int]
     container_bits: int
+    # The source's address in it, the containers' way out.
+    gateway: str
+    # The first container's address, as what comes before its last number, and that number.
+    first_container: tuple[str, int]
+    # The source's address on the uplink; translated connections come from there.
     source_ip: str
+    # The destination's address on the uplink, and the bits of the uplink's subnet.
     destination_ip: str
     uplink_bits: int
+    # Further addresses of the source on the uplink, in a row; SNAT to a pool uses them.
     pool: tuple[str, ...]
+    # An address that is nobody's and stands for two backends, which are addresses of the destination.
     service_ip: str
     backends: tuple[str, str]
 
@@ -65,15 +72,15 @@ IPV6 = Network(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Topology:
-    """``source`` forwards from ``containers`` to ``destination``; ``others`` only carry frames."""
+    """The lab's hosts, wired."""
 
     network: Network
+    # Forwards between the containers and the destination; the SNAT rule is here.
     source: Namespace
     destination: Namespace
     containers: list[Namespace]
-    others: list[Namespace]
 
 
 def build(containers: int, wiring: Wiring = Wiring.bridge, network: Network = IPV4) -> Topology:
@@ -81,93 +88,102 @@ def build(containers: int, wiring: Wiring = Wiring.bridge, network: Network = IP
 
     Raises:
         EnvironmentLacks: the kernel lacks a kind of device, or IPv6, or forbids them.
+        OSError: no more namespaces can be made.
 
     """
-    made = Topology(
-        network,
-        new_namespace("source"),
-        new_namespace("destination"),
-        [new_namespace(f"container {index}") for index in range(containers)],
-        [new_namespace("trunk")] if wiring in {Wiring.ipvlan, Wiring.macvlan} else [],
+    topology = Topology(
+        network=network,
+        source=new_namespace("source"),
+        destination=new_namespace("destination"),
+        containers=[new_namespace(f"container {index}") for index in range(containers)],
     )
-    if network.family == socket.AF_INET6:
-        for each in (made.source, made.destination, *made.containers, *made.others):
-            # Without duplicate address detection, link-local addresses too are usable at once.
-            each.sysctl("ipv6/conf/default/accept_dad", 0)
+    for host in (topology.source, topology.destination, *topology.containers):
+        _skip_duplicate_address_detection(host, network)
     try:
-        _wire_uplink(made)
-        _WIRINGS[wiring](made)
+        _wire_uplink(topology)
+        _WIRINGS[wiring](topology)
     except NetlinkError as failed:
-        kinds = {Wiring.bridge: "veth bridge", Wiring.routed: "veth"}.get(wiring, f"veth {wiring}")
+        modules = {Wiring.bridge: "veth bridge", Wiring.routed: "veth"}.get(wiring, f"veth {wiring}")
         raise EnvironmentLacks(
             f"cannot build the lab's network ({failed.args[-1]}); this kernel may lack what "
-            f"--topology {wiring} needs: 'sudo modprobe -a {kinds}'"
+            f"the topology '{wiring}' needs: 'sudo modprobe -a {modules}'"
         ) from failed
-    return made
+    return topology
 
 
-def _wire_uplink(made: Topology) -> None:
-    net, source, destination = made.network, made.source, made.destination
+def _skip_duplicate_address_detection(host: Namespace, network: Network) -> None:
+    """Make IPv6 addresses, link-local ones too, usable at once."""
+    if network.family == socket.AF_INET6:
+        host.sysctl("ipv6/conf/default/accept_dad", 0)
+
+
+def _wire_uplink(topology: Topology) -> None:
+    network = topology.network
+    source = topology.source
+    destination = topology.destination
     with source.entered(), IPRoute() as netlink:
         _up(netlink, "lo")
         _veth(netlink, "eth0", destination)
-        for ip in (net.source_ip, *net.pool):
-            _address(netlink, "eth0", ip, net.uplink_bits)
-    if net.family == socket.AF_INET6:
+        for ip in (network.source_ip, *network.pool):
+            _address(netlink, "eth0", ip, network.uplink_bits)
+    if network.family == socket.AF_INET6:
         source.sysctl("ipv6/conf/all/forwarding", 1)
     else:
         source.sysctl("ipv4/ip_forward", 1)
     with destination.entered(), IPRoute() as netlink:
         _up(netlink, "lo")
-        for ip in (net.destination_ip, *net.backends):
-            _address(netlink, "eth0", ip, net.uplink_bits)
+        for ip in (network.destination_ip, *network.backends):
+            _address(netlink, "eth0", ip, network.uplink_bits)
         # What is not translated finds its way back too.
-        netlink.route("add", family=net.family, dst=net.subnet, gateway=net.source_ip)
+        netlink.route("add", family=network.family, dst=network.subnet, gateway=network.source_ip)
 
 
-def _wire_bridge(made: Topology) -> None:
+def _wire_bridge(topology: Topology) -> None:
     """Wire a bridge and a veth pair for each container, as Docker does."""
-    with made.source.entered(), IPRoute() as netlink:
+    with topology.source.entered(), IPRoute() as netlink:
         netlink.link("add", ifname="docker0", kind="bridge")
-        _address(netlink, "docker0", made.network.gateway, made.network.container_bits)
+        _address(netlink, "docker0", topology.network.gateway, topology.network.container_bits)
         bridge = netlink.link_lookup(ifname="docker0")[0]
-        for index, container in enumerate(made.containers):
+        for index, container in enumerate(topology.containers):
             _veth(netlink, f"veth{index}", container)
             netlink.link("set", index=_up(netlink, f"veth{index}"), master=bridge)
-    _join_subnet(made)
+    _join_subnet(topology)
 
 
-def _wire_routed(made: Topology) -> None:
+def _wire_routed(topology: Topology) -> None:
     """Wire a veth pair and a host route for each container, no bridge, as Calico does."""
-    net, every = made.network, 128 if made.network.family == socket.AF_INET6 else 32
-    with made.source.entered(), IPRoute() as netlink:
-        for index, container in enumerate(made.containers):
+    network = topology.network
+    host_bits = 128 if network.family == socket.AF_INET6 else 32
+    with topology.source.entered(), IPRoute() as netlink:
+        for index, container in enumerate(topology.containers):
             _veth(netlink, f"veth{index}", container)
-            _address(netlink, f"veth{index}", net.gateway, every)
-            _neighbour(netlink, f"veth{index}", f"{net.container_ip(index)}/{every}")
-    for index, container in enumerate(made.containers):
+            _address(netlink, f"veth{index}", network.gateway, host_bits)
+            _route_to_neighbour(netlink, f"veth{index}", f"{network.container_ip(index)}/{host_bits}")
+    for index, container in enumerate(topology.containers):
         with container.entered(), IPRoute() as netlink:
             _up(netlink, "lo")
-            _address(netlink, "eth0", net.container_ip(index), every)
-            _neighbour(netlink, "eth0", f"{net.gateway}/{every}")
-            netlink.route("add", family=net.family, gateway=net.gateway)
+            _address(netlink, "eth0", network.container_ip(index), host_bits)
+            _route_to_neighbour(netlink, "eth0", f"{network.gateway}/{host_bits}")
+            netlink.route("add", family=network.family, gateway=network.gateway)
 
 
 def _wire_sharing(kind: str, **mode: str) -> Callable[[Topology], None]:
     """Wire containers that share one parent device, whose other end is the router's."""
 
-    def wire(made: Topology) -> None:
-        (trunk,) = made.others
-        with made.source.entered(), IPRoute() as netlink:
+    def wire(topology: Topology) -> None:
+        # Holds the parent device, and only carries frames. It lives as long as this process.
+        trunk = new_namespace("trunk")
+        _skip_duplicate_address_detection(trunk, topology.network)
+        with topology.source.entered(), IPRoute() as netlink:
             netlink.link(
                 "add", ifname="lan0", kind="veth", peer={"ifname": "trunk0", "net_ns_fd": trunk.fd}
             )
-            _address(netlink, "lan0", made.network.gateway, made.network.container_bits)
+            _address(netlink, "lan0", topology.network.gateway, topology.network.container_bits)
         with trunk.entered(), IPRoute() as netlink:
             parent = _up(netlink, "trunk0")
-            for container in made.containers:
+            for container in topology.containers:
                 netlink.link("add", ifname="eth0", kind=kind, link=parent, net_ns_fd=container.fd, **mode)
-        _join_subnet(made)
+        _join_subnet(topology)
 
     return wire
 
@@ -180,32 +196,36 @@ _WIRINGS = {
 }
 
 
-def _join_subnet(made: Topology) -> None:
+def _join_subnet(topology: Topology) -> None:
     """Give each container its address in the common subnet, and the way out."""
-    net = made.network
-    for index, container in enumerate(made.containers):
+    network = topology.network
+    for index, container in enumerate(topology.containers):
         with container.entered(), IPRoute() as netlink:
             _up(netlink, "lo")
-            _address(netlink, "eth0", net.container_ip(index), net.container_bits)
-            netlink.route("add", family=net.family, gateway=net.gateway)
+            _address(netlink, "eth0", network.container_ip(index), network.container_bits)
+            netlink.route("add", family=network.family, gateway=network.gateway)
 
 
 def _veth(netlink: IPRoute, name: str, peer: Namespace) -> None:
+    """Make a pair of devices: ``name`` here, ``eth0`` in ``peer``."""
     netlink.link("add", ifname=name, kind="veth", peer={"ifname": "eth0", "net_ns_fd": peer.fd})
 
 
-def _neighbour(netlink: IPRoute, name: str, host: str) -> None:
+def _route_to_neighbour(netlink: IPRoute, name: str, host: str) -> None:
+    """Say that ``host``, an ADDRESS/BITS, is at the other end of a device, with no gateway in between."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     oif = netlink.link_lookup(ifname=name)[0]
     netlink.route("add", family=family, dst=host, oif=oif, scope=_RT_SCOPE_LINK)
 
 
 def _up(netlink: IPRoute, name: str) -> int:
+    """Bring a device up; return its index."""
     index: int = netlink.link_lookup(ifname=name)[0]
     netlink.link("set", index=index, state="up")
     return index
 
 
 def _address(netlink: IPRoute, name: str, ip: str, bits: int) -> None:
+    """Give a device an address, and bring it up."""
     flags = {"flags": _IFA_F_NODAD} if ":" in ip else {}
     netlink.addr("add", index=_up(netlink, name), address=ip, prefixlen=bits, **flags)

@@ -1,131 +1,224 @@
-"""The SNAT settings that the lab can measure: what each is called, says and draws from. Pure."""
+"""The SNAT settings that the lab can measure: what each is called, says and draws from. Pure.
+
+A new variant is one entry in ``VARIANTS``. Only a new kind of rule needs more: its statement in each of
+the three languages of ``variant_rules``.
+"""
 
 import difflib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from snat_race.errors import UsageError
 
-# get_unique_tuple() in nf_nat_core.c: from a port above 1023, it searches 1024 to 65535
-_EVERY_PORT = 64512
+# get_unique_tuple() in net/netfilter/nf_nat_core.c: it keeps a port above 1023 among 1024 to 65535.
+_EVERY_PORT = range(1024, 65536)
 _TO_PORTS = re.compile(r"^masquerade to-ports ([0-9]{1,5})-([0-9]{1,5})$")
-_ADDS_CHANCE = re.compile(r"\brandom\b|\brandom-fully\b|\bfully-random\b")
-_LOADERS = ("iptables", "iptables-nft", "iptables-legacy", "ip6tables", "ip6tables-nft", "ip6tables-legacy")
+_RANDOM_FLAG = re.compile(r"\brandom\b|\brandom-fully\b|\bfully-random\b")
+_LOADERS = (
+    "iptables",
+    "iptables-nft",
+    "iptables-legacy",
+    "ip6tables",
+    "ip6tables-nft",
+    "ip6tables-legacy",
+    "nft",
+)
 
 
-@dataclass(frozen=True, slots=True)
+class TranslateTo(StrEnum):
+    """What a variant's rule puts in place of a client's address."""
+
+    # The address of the uplink, as the kernel finds it for each connection: MASQUERADE.
+    masquerade = "masquerade"
+    # The address of the uplink, given in the rule: SNAT.
+    one_address = "one address"
+    # A range of addresses, given in the rule: SNAT.
+    address_pool = "address pool"
+    # Nothing: the client's address stays as it is.
+    nothing = "nothing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """One SNAT setting.
+    """One SNAT setting."""
 
-    ``to``: "masquerade", "source" (the uplink's address), "pool" (a range of addresses) or ""
-    for no translation. ``flags``: nftables' words. ``command`` loads a rule of the user's, in
-    place of all that; ``text`` is what it loads.
-    """
-
+    # What users call it, and what results call it.
     name: str
-    about: str
-    to: str = "masquerade"
+    # One line for people who choose; no full stop.
+    description: str
+    # What the rule translates to.
+    translate_to: TranslateTo = TranslateTo.masquerade
+    # The rule's flags, in the words of nftables; iptables' are derived from them.
     flags: tuple[str, ...] = ()
+    # The ports that the rule may give, first and last; None: all from 1024 on.
     ports: tuple[int, int] | None = None
+    # Whether connections are tracked at all. Where they are not, nothing is translated either.
     tracked: bool = True
+    # The command that loads a rule of the user's; empty for our own. It stands in place of all
+    # fields above but the first two.
     command: tuple[str, ...] = ()
-    text: str = ""
+    # What the user's command loads, as the user wrote it.
+    command_text: str = ""
 
     @property
     def port_count(self) -> int:
-        """How many ports the NAT may use for one destination."""
-        return self.ports[1] - self.ports[0] + 1 if self.ports else _EVERY_PORT
+        """How many ports the NAT may give for one destination."""
+        return self.ports[1] - self.ports[0] + 1 if self.ports else len(_EVERY_PORT)
 
     def drawn_ports(self, source_ports: tuple[int, int]) -> int | None:
-        """Return how many ports the kernel draws from; None if it tries to keep the client's.
+        """Return how many ports the kernel draws from; None if it tries to keep the client's port.
 
-        ``source_ports``: the range of the clients' ports. get_unique_tuple() keeps a port that is
-        free and in the range given, unless a random flag is set.
+        get_unique_tuple() keeps a port that is free and lies in the rule's range, unless a random
+        flag is set.
+
+        Args:
+            source_ports: the range of the clients' ports, first and last.
+
         """
-        if _ADDS_CHANCE.search(self.text or " ".join(self.flags)):
+        if _RANDOM_FLAG.search(self.command_text or " ".join(self.flags)):
             return self.port_count
-        low, high = self.ports or (1024, 65535)
-        return self.port_count if source_ports[1] < low or high < source_ports[0] else None
+        first, last = self.ports or (_EVERY_PORT.start, _EVERY_PORT.stop - 1)
+        all_outside = source_ports[1] < first or last < source_ports[0]
+        return self.port_count if all_outside else None
 
 
-VARIANTS = {
-    variant.name: variant
-    for variant in (
-        Variant("masquerade", "keeps the client's source port if it looks free: what Docker writes"),
-        Variant("masquerade random", "draws the port at random; since 5.0 the same as fully-random", flags=("random",)),
-        Variant("masquerade fully-random", "draws the port at random: the usual cure", flags=("fully-random",)),
-        Variant("masquerade persistent", "keeps a client's address, and its port as masquerade does", flags=("persistent",)),
-        Variant("masquerade to-ports 10000-19999", "draws from LOW-HIGH if the client's port is outside, else keeps it", ports=(10000, 19999)),
-        Variant("snat to-source", "translates to a fixed address, keeps the port if it looks free", to="source"),
-        Variant("snat to-source fully-random", "the same, with the port drawn at random", to="source", flags=("fully-random",)),
-        Variant("snat to-pool", "spreads clients over addresses by hash: those that share one race", to="pool"),
-        Variant("no nat", "tracks connections and translates nothing: a control, must lose nothing", to=""),
-        Variant("notrack", "neither tracks nor translates: a control, must lose nothing", to="", tracked=False),
-    )
-}  # fmt: skip
-DEFAULT = ("masquerade", "masquerade fully-random")
+_TABLE = (
+    Variant(
+        name="masquerade",
+        description="keeps the client's source port if it looks free: what Docker writes",
+    ),
+    Variant(
+        name="masquerade random",
+        description="draws the port at random; since 5.0 the same as fully-random",
+        flags=("random",),
+    ),
+    Variant(
+        name="masquerade fully-random",
+        description="draws the port at random: the usual cure",
+        flags=("fully-random",),
+    ),
+    Variant(
+        name="masquerade persistent",
+        description="keeps a client's address, and its port as masquerade does",
+        flags=("persistent",),
+    ),
+    Variant(
+        name="masquerade to-ports 10000-19999",
+        description="draws from LOW-HIGH if the client's port is outside, else keeps it",
+        ports=(10000, 19999),
+    ),
+    Variant(
+        name="snat to-source",
+        description="translates to a fixed address, keeps the port if it looks free",
+        translate_to=TranslateTo.one_address,
+    ),
+    Variant(
+        name="snat to-source fully-random",
+        description="the same, with the port drawn at random",
+        translate_to=TranslateTo.one_address,
+        flags=("fully-random",),
+    ),
+    Variant(
+        name="snat to-pool",
+        description="spreads clients over addresses by hash: those that share one race",
+        translate_to=TranslateTo.address_pool,
+    ),
+    Variant(
+        name="no nat",
+        description="tracks connections and translates nothing: a control, must lose nothing",
+        translate_to=TranslateTo.nothing,
+    ),
+    Variant(
+        name="notrack",
+        description="neither tracks nor translates: a control, must lose nothing",
+        translate_to=TranslateTo.nothing,
+        tracked=False,
+    ),
+)
+VARIANTS = {variant.name: variant for variant in _TABLE}
 ALL = "all"
 
 
-def chosen(
-    names: Sequence[str] | None,
-    rules: Sequence[str] | None = None,
-    files: Sequence[Path] | None = None,
-    default: Sequence[str] = DEFAULT,
-) -> tuple[Variant, ...]:
-    """Return the variants asked for by name, then the user's own rules, then files for nft.
+def variant_named(name: str) -> Variant:
+    """Return a variant of ours.
+
+    ``masquerade to-ports LOW-HIGH`` names one for any range.
 
     Raises:
-        UsageError: a name is unknown or given twice, a rule is no command that loads one.
+        UsageError: there is none of this name, or its ports are no range.
 
     """
-    if not (names or rules or files):
-        names = default
-    wanted = [name for each in names or () for name in (VARIANTS if each == ALL else (each,))]
-    made = (
-        [_named(name) for name in wanted]
-        + [_ruled(text) for text in rules or ()]
-        + [_filed(path) for path in files or ()]
-    )
-    if len({each.name for each in made}) < len(made):
-        raise UsageError("--variant: each rule can be measured only once; drop the repeated one")
-    return tuple(made)
-
-
-def _named(name: str) -> Variant:
     if name in VARIANTS:
         return VARIANTS[name]
     if shape := _TO_PORTS.match(name):
-        low, high = int(shape[1]), int(shape[2])
-        if not 1024 <= low <= high <= 65535:
-            raise UsageError(f"--variant: {name!r}: the ports must rise and lie within 1024-65535")
-        return replace(VARIANTS["masquerade to-ports 10000-19999"], name=name, ports=(low, high))
+        first, last = int(shape[1]), int(shape[2])
+        if not _EVERY_PORT.start <= first <= last < _EVERY_PORT.stop:
+            raise UsageError(f"{name!r}: the ports must rise and lie within 1024-65535")
+        return replace(VARIANTS["masquerade to-ports 10000-19999"], name=name, ports=(first, last))
     near = difflib.get_close_matches(name, [*VARIANTS, ALL], n=2)
     hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(VARIANTS)}"
-    raise UsageError(f"--variant: unknown rule {name!r}; {hint}")
+    raise UsageError(f"unknown rule {name!r}; {hint}")
 
 
-def _ruled(text: str) -> Variant:
+def variants_named(names: Iterable[str]) -> list[Variant]:
+    """Return variants by their names; ``all`` stands for every one.
+
+    Raises:
+        UsageError: as for :func:`variant_named`.
+
+    """
+    wanted: list[Variant] = []
+    for name in names:
+        wanted += VARIANTS.values() if name == ALL else [variant_named(name)]
+    return wanted
+
+
+def variant_of_command(text: str) -> Variant:
+    """Return a variant that a command of the user's loads, ``iptables -t nat -A ...`` for example.
+
+    Raises:
+        UsageError: it cannot be read, or is no command of iptables or nft.
+
+    """
     try:
         words = tuple(shlex.split(text))
     except ValueError as failed:
-        raise UsageError(f"--rule: cannot read {text!r} ({failed}); quote it as a shell would") from failed
-    if not words or words[0] not in (*_LOADERS, "nft"):
+        raise UsageError(f"cannot read {text!r} ({failed}); quote it as a shell would") from failed
+    if not words or words[0] not in _LOADERS:
         raise UsageError(
-            f"--rule: {text!r} is no command of iptables or nft; write it whole, as in "
-            "--rule 'iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE'"
+            f"{text!r} is no command of iptables or nft; write it whole, as in "
+            "'iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE'"
         )
-    return Variant(text, "your rule", command=words, text=text)
+    return Variant(name=text, description="your rule", command=words, command_text=text)
 
 
-def _filed(path: Path) -> Variant:
+def variant_of_file(path: Path) -> Variant:
+    """Return a variant that a ruleset of the user's is, a file for ``nft -f``.
+
+    Raises:
+        UsageError: the file cannot be read.
+
+    """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as failed:
         why = getattr(failed, "strerror", None) or "it is not text"
-        raise UsageError(f"--nft: cannot read {path}: {why}") from failed
+        raise UsageError(f"cannot read {path}: {why}") from failed
     command = ("nft", "-f", str(path.absolute()))
-    return Variant(f"nft -f {path}", "your rules", command=command, text=text)
+    return Variant(name=f"nft -f {path}", description="your rules", command=command, command_text=text)
+
+
+def require_distinct(variants: Iterable[Variant]) -> None:
+    """Check that each variant is there only once.
+
+    Raises:
+        UsageError: one is there twice.
+
+    """
+    names = [variant.name for variant in variants]
+    if len(set(names)) < len(names):
+        raise UsageError("each rule can be measured only once; drop the repeated one")

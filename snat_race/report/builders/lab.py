@@ -34,7 +34,7 @@ class _Explained(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def about(self) -> str: ...
+    def description(self) -> str: ...
 
 
 def listing(variants: Iterable[_Explained], scenarios: Iterable[_Explained]) -> str:
@@ -44,7 +44,7 @@ def listing(variants: Iterable[_Explained], scenarios: Iterable[_Explained]) -> 
 
 
 def _explained(things: Iterable[_Explained]) -> list[str]:
-    return [f"  {each.name:<33}{each.about}" for each in things]
+    return [f"  {each.name:<33}{each.description}" for each in things]
 
 
 def lab_report(result: LabResult) -> str:
