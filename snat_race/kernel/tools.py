@@ -1,4 +1,9 @@
-"""The tools that people load rules with: where they are, and running them in a namespace."""
+"""The tools that people load rules with: where they are, running them in a namespace, and their lock.
+
+Legacy iptables takes an flock on /run/xtables.lock, because it writes whole tables back. Whoever holds
+that lock keeps it from changing rules in between. A tool that we start meanwhile would wait for us, so
+it is given a spare file to lock by XTABLES_LOCKFILE, which iptables knows since 1.8.5.
+"""
 
 import fcntl
 import os
@@ -14,9 +19,10 @@ from snat_race.kernel.netns import Namespace
 
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
 _XTABLES_LOCK = "/run/xtables.lock"
-_LOCK_WITHIN_S, _LOCK_POLL_S = 10.0, 0.05
-SLOWEST_S = 20.0
-_MAY_NOT_RUN = 126
+_LOCK_WITHIN_S = 10.0
+_LOCK_POLL_S = 0.05
+SLOWEST_S = 20.0  # a tool that takes longer is stopped
+_MAY_NOT_RUN = 126  # the exit code of a shell for what may not be started
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -29,11 +35,13 @@ def where(name: str) -> str | None:
 def run(
     namespace: Namespace, command: Sequence[str], script: str = "", *, lock: str | None = None
 ) -> Finished:
-    """Run a tool in a namespace; ``lock``: the file to lock, in place of that of all xtables. One
-    that may not even be started has said so, with exit code 126, as in a shell.
+    """Run a tool in a namespace, with ``script`` as its standard input.
+
+    ``lock``: the file that it locks in place of that of all xtables. A tool that may not be started
+    counts as one that has said so, with exit code 126.
 
     Raises:
-        subprocess.TimeoutExpired: it did not end in time.
+        subprocess.TimeoutExpired: it did not end within ``SLOWEST_S``.
 
     """
     path = where(command[0]) or command[0]
@@ -41,14 +49,22 @@ def run(
     try:
         with namespace.entered():
             return subprocess.run(  # noqa: S603 - the user's own tools, by their names
-                [path, *command[1:]], input=script, capture_output=True,
-                encoding="utf-8", errors="surrogateescape",
-                timeout=SLOWEST_S, check=False, env=environment,
-                process_group=0,  # Ctrl-C is for us; a tool that is at work ends it
-            )  # fmt: skip
+                [path, *command[1:]],
+                input=script,
+                capture_output=True,
+                encoding="utf-8",
+                # A comment may hold any bytes. They have to come out again as they came in.
+                errors="surrogateescape",
+                timeout=SLOWEST_S,
+                check=False,
+                env=environment,
+                # Ctrl-C reaches the processes of the terminal's group. It is for us, who stop when it is
+                # safe; a tool that is in the middle of a change has to end that.
+                process_group=0,
+            )
     except PermissionError as refused:
-        said = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
-        return Finished(command, _MAY_NOT_RUN, "", said)
+        complaint = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
+        return Finished(command, _MAY_NOT_RUN, "", complaint)
 
 
 def printable(text: str) -> str:
@@ -62,10 +78,16 @@ def said(done: Finished) -> str:
 
 
 class Lock:
-    """The lock of all xtables, held."""
+    """The lock of all xtables, held.
+
+    Raises:
+        EnvironmentLacks: another program keeps it; also when it is taken again.
+
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
-        self._path, self._fd = path, fd
+        self._path = path
+        self._fd = fd
         self._take()
 
     @contextmanager

@@ -15,7 +15,7 @@ from typing import Self
 
 from snat_race.results.findings import ChainAddress, ToolName
 from snat_race.rules.exposure import SnatRule
-from snat_race.rules.ruleset import ChainKey, Edit, LockNeed, RuleLine, Ruleset, edits_by_chain
+from snat_race.rules.ruleset import ChainKey, Edit, LockNeed, RuleLine, Ruleset, edits_by_chain, reached
 
 _COUNTS = re.compile(r"^\[\d+:\d+\] ")
 _INCOMPATIBLE = re.compile(r"^# Table `(\S+?)' .*\bincompatible\b", re.MULTILINE)
@@ -92,15 +92,11 @@ class IptablesSave(Ruleset):
 
     def _reachable(self) -> set[str]:
         """Return the chains of table nat that a packet can come to."""
-        seen: set[str] = set()
-        waiting = [root for root in _ROOTS if root in self._nat_rules]
-        while waiting:
-            chain = waiting.pop()
-            if chain not in seen:
-                seen.add(chain)
-                targets = [_target(words) for _, words in self._nat_rules[chain]]
-                waiting += [target for target in targets if target in self._nat_rules]
-        return seen
+        return reached(_ROOTS, self._targets)
+
+    def _targets(self, chain: str) -> list[str]:
+        """Return what the rules of a chain jump or go to: other chains, and targets such as ACCEPT."""
+        return [_target(words) for _, words in self._nat_rules.get(chain, [])]
 
     @staticmethod
     def cured(rule: str) -> str:

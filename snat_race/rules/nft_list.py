@@ -28,6 +28,7 @@ from snat_race.rules.ruleset import (
     Ruleset,
     edits_by_chain,
     positions,
+    reached,
 )
 
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
@@ -332,25 +333,19 @@ def _network(rule: Json, field: str) -> str:
 
 def _reachable(objects: list[Json]) -> set[ChainKey]:
     """Return the chains that a packet can come to; what a map leads to counts as led to."""
-    waiting: list[ChainKey] = []
+    roots: list[ChainKey] = []
     leads: dict[ChainKey, set[ChainKey]] = {}
     for item in objects:
         for kind, thing in item.items():
             table = (thing.get("family", ""), thing.get("table", ""))
             if kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
-                waiting.append((*table, thing["name"]))
+                roots.append((*table, thing["name"]))
             elif kind == "map":
-                waiting += [(*table, name) for name in _targets(thing)]
+                roots += [(*table, name) for name in _targets(thing)]
             elif kind == "rule":
                 targets = {(*table, name) for name in _targets(thing)}
                 leads.setdefault((*table, thing["chain"]), set()).update(targets)
-    seen: set[ChainKey] = set()
-    while waiting:
-        chain = waiting.pop()
-        if chain not in seen:
-            seen.add(chain)
-            waiting += leads.get(chain, ())
-    return seen
+    return reached(roots, lambda chain: leads.get(chain, ()))
 
 
 def _targets(thing: Any) -> Iterator[str]:  # noqa: ANN401 - JSON

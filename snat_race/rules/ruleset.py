@@ -5,16 +5,17 @@ counts and locks is decided there, and nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Self
+from typing import Self, TypeVar
 
 from snat_race.results.findings import ChainAddress, ToolName
 from snat_race.rules.exposure import SnatRule
 
 ChainKey = tuple[str, str, str]
 """Family, table and name of a chain."""
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,18 @@ def edits_by_chain(edits: Iterable[Edit]) -> dict[ChainAddress, dict[int, Edit]]
     for edit in edits:
         by_chain.setdefault(edit.chain, {})[edit.index] = edit
     return by_chain
+
+
+def reached(roots: Iterable[Name], leads: Callable[[Name], Iterable[Name]]) -> set[Name]:
+    """Return the chains that a packet can come to from ``roots``; ``leads`` says where a chain leads."""
+    seen: set[Name] = set()
+    waiting = list(roots)
+    while waiting:
+        chain = waiting.pop()
+        if chain not in seen:
+            seen.add(chain)
+            waiting += leads(chain)
+    return seen
 
 
 def positions(wanted: Sequence[object], present: Sequence[object]) -> list[int] | None:
