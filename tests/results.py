@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.summary import Total
+from snat_race.analysis.summary import Circumstances, Total
 from snat_race.results import sample
-from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta, KernelCounters
+from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta, KernelCounters
 from snat_race.results.model import Tool
 from snat_race.results.nat import Nat
 from snat_race.results.schema import ClientResult, Summary, WatchResult
@@ -31,19 +31,39 @@ def dials(attempted: int, failed: int, seed: int = 0) -> np.ndarray[Any, Any]:
     samples = np.zeros(attempted, sample.FIELDS)
     errors = np.where(np.arange(attempted) < failed, sample.TIMED_OUT, 0).astype(np.uint64)
     ports = np.uint64(20000) + np.arange(attempted, dtype=np.uint64) % np.uint64(1000)
-    samples["packed"] = latencies_ns << sample.LATENCY_SHIFT | ports << sample.PORT_SHIFT | errors
+    words = zip(errors.tolist(), ports.tolist(), latencies_ns.tolist(), strict=True)
+    samples["packed"] = [sample.pack(*word) for word in words]
     return samples
 
 
 def summary_of(attempted: int, failed: int, seed: int = 0) -> Summary:
     total = Total(0)
     total.add(dials(attempted, failed, seed))
-    return total.summary(Counted(attempted), 10.0).model_copy(update={"began_at": BEGAN})
+    return total.summary(Counted(attempted), Circumstances(elapsed_s=10.0, began_at=BEGAN))
+
+
+def lost(
+    attempted: int, errors: dict[str, int], syn_retransmits: dict[str, int] | None = None, **fields: Any
+) -> Summary:
+    """What became of so many dials, of which those of ``errors`` failed."""
+    failed = sum(errors.values())
+    rates = {"elapsed_s": 1, "rate_per_s": 1, "loss_rate": 0, "loss_rate_ci95": (0, 1)}
+    return Summary(
+        attempted=attempted,
+        connected=attempted - failed,
+        failed=failed,
+        late=0,
+        overruns=0,
+        cut_short=0,
+        errors=errors,
+        syn_retransmits=syn_retransmits or {},
+        **(rates | fields),
+    )
 
 
 def rise(insert_failed: int, **others: int) -> ConntrackDelta:
     counted = {"insert_failed": insert_failed, "drop": insert_failed} | others
-    per_cpu = {name: [counted.get(name, 0), 0] for name in PER_CPU}
+    per_cpu = {name: [counted.get(name, 0), 0] for name in CONNTRACK_COUNTERS}
     return ConntrackDelta(**per_cpu, count=10, max=1000)
 
 
@@ -66,7 +86,7 @@ def small_client(
         summary=summary,
         periods=[summary.model_copy(update={"histogram": None, "histogram_all": None})],
         kernel=kernel,
-        diagnosis=diagnose(summary.attempted, summary.errors, kernel),
+        diagnosis=diagnose(summary, kernel),
     )
 
 
@@ -91,5 +111,5 @@ def small_watch(name: str, insert_failed: int = 0, began_at: str = BEGAN) -> Wat
         total=lap,
         nat=Nat(),
         exhausted=0,
-        suspects=[],
+        candidate_causes=[],
     )

@@ -13,9 +13,18 @@ from snat_race.analysis.intervals import (
     student_widening,
     wilson,
 )
-from snat_race.analysis.summary import Pairs, Total, count_errors, meetings, order_statistic, period
-from snat_race.analysis.verdict import as_expected, judge, outcome
+from snat_race.analysis.summary import (
+    Circumstances,
+    Pairs,
+    Total,
+    count_errors,
+    meetings,
+    order_statistic,
+    period,
+)
+from snat_race.analysis.verdict import as_expected, outcome_of, verdict_on, verdict_reason
 from snat_race.load.dialer_pool import DialCounts
+from snat_race.report.wording.verdicts import verdict
 from snat_race.results import sample
 from snat_race.results.nat import Nat
 from snat_race.results.schema import Summary, VariantResult
@@ -45,7 +54,9 @@ def test_order_statistics_are_numpys_lower_percentiles(values: list[int], per_mi
 def test_percentiles_never_cross(values: list[int]) -> None:
     total = Total(0)
     total.add(samples(*((0, 0, 0, value) for value in values)))
-    latency = total.summary(DialCounts(len(values), len(values), 0, 0, 0), 1.0).latency_ns
+    latency = total.summary(
+        DialCounts(len(values), len(values), 0, 0, 0), Circumstances(elapsed_s=1.0)
+    ).latency_ns
     assert latency
     assert latency.min <= latency.p50 <= latency.p90 <= latency.p95 <= latency.p99 <= latency.p999
     assert latency.p999 <= latency.max
@@ -109,7 +120,7 @@ def test_nothing_dialled_is_no_pair() -> None:
 
 def test_a_period_keeps_connected_and_failed_apart() -> None:
     dials = samples((0, 0, 1, 100), (1, 0, 2, 300), (2, sample.TIMED_OUT, 3, 9000), (3, 111, 4, 50))
-    summary = period(dials, DialCounts(5, 4, 2, 1, 0), 2.0)
+    summary = period(dials, DialCounts(5, 4, 2, 1, 0), Circumstances(elapsed_s=2.0))
     assert (summary.attempted, summary.connected, summary.failed, summary.overruns) == (5, 2, 2, 1)
     assert summary.errors == {"TIMEOUT": 1, "ECONNREFUSED": 1}
     assert summary.latency_ns
@@ -161,7 +172,8 @@ def variant(
         loss_rate_ci95=(0, 1),
     )
     same_draws = attempted / 2 / drawn if drawn else 0.0
-    diagnosis = diagnose(attempted, summary.errors, rose, nat=Nat(same_draws=same_draws))
+    diagnosis = diagnose(summary, rose, nat=Nat(same_draws=same_draws))
+    reason = verdict_reason(summary, diagnosis, same_draws, cpus)
     return VariantResult(
         name=name,
         rule=name,
@@ -170,7 +182,8 @@ def variant(
         summary=summary,
         kernel=rose,
         diagnosis=diagnosis,
-        outcome=outcome(summary, diagnosis, same_draws, cpus),
+        outcome=outcome_of(reason),
+        reason=reason,
         collision_rate_ci95=wilson(collisions, paired),
     )
 
@@ -191,15 +204,15 @@ def variant(
 def test_a_verdict_claims_no_more_than_was_seen(counts: dict[str, int], cpus: int, expected: str) -> None:
     base = variant("masquerade", cpus=cpus, **counts)
     cured = variant("masquerade fully-random", lost=0, others=0, paired=900, collisions=0)
-    verdict = judge([base, cured], cpus)
-    assert verdict.outcome == expected
-    assert verdict.text.split(":")[0].split(" under")[0] in (
+    judged = verdict_on([base, cured])
+    assert judged.outcome == expected
+    assert verdict(base).split(":")[0].split(" under")[0] in (
         "race reproduced",
         "no race seen",
         "not the race",
         "inconclusive",
     )
-    assert (verdict.mitigations[0].loss_reduction == 1.0) == (counts["collisions"] > 0)
+    assert (judged.mitigations[0].loss_reduction == 1.0) == (counts["collisions"] > 0)
 
 
 @pytest.mark.parametrize(
@@ -209,22 +222,28 @@ def test_a_verdict_claims_no_more_than_was_seen(counts: dict[str, int], cpus: in
 def test_two_draws_of_the_same_port_are_no_race(lost: int, drawn: int | None, expected: str) -> None:
     measured = variant("any", lost=lost, others=0, paired=2000, collisions=lost, drawn=drawn)
     assert measured.outcome == expected
-    assert ("beyond chance" in judge([measured], 2).text) == (expected == "not_seen")
+    assert (
+        (measured.reason == "by_chance")
+        == ("beyond chance" in verdict(measured))
+        == (expected == "not_seen")
+    )
 
 
 def test_losses_of_other_causes_are_not_called_a_race() -> None:
-    verdict = judge([variant("masquerade", lost=0, others=400, paired=0, collisions=0)], 2)
-    assert verdict.outcome == "inconclusive"
-    assert verdict.text.startswith("not the race")
+    measured = variant("masquerade", lost=0, others=400, paired=0, collisions=0)
+    assert (measured.outcome, measured.reason) == ("inconclusive", "other_causes")
+    assert verdict(measured).startswith("not the race")
 
 
 def test_what_may_be_the_race_is_not_called_another_cause() -> None:
     """Very few ports: exhaustion does not show."""
     rose = kernel(insert_failed=400, drop=400, count=16)
     few = variant("masquerade", lost=400, others=0, paired=0, collisions=0)
-    diagnosis = diagnose(800, {"TIMEOUT": 400}, rose, nat=Nat(ports=16))
-    verdict = judge([few.model_copy(update={"diagnosis": diagnosis, "outcome": "inconclusive"})], 2)
-    assert verdict.text.startswith("inconclusive: of 400")
+    diagnosis = diagnose(few.summary, rose, nat=Nat(ports=16))
+    reason = verdict_reason(few.summary, diagnosis, 0.0, 2)
+    assert reason == "mixed_causes"
+    judged = few.model_copy(update={"diagnosis": diagnosis, "reason": reason})
+    assert verdict(judged).startswith("inconclusive: of 400")
 
 
 def test_what_cannot_be_told_is_neither_as_expected_nor_not() -> None:

@@ -191,7 +191,7 @@ def test_json_events(server: RunningServer) -> None:
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["event"] for event in events] == ["start", "period", "result"]
     assert events[-1]["kind"] == "client"
-    assert all(event["schema_version"] == 1 for event in events)
+    assert all(event["schema_version"] == 2 for event in events)
     assert "Summary of the whole run" in done.stderr
 
 

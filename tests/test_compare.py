@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from snat_race.analysis.comparison import Arm, compare
+from snat_race.analysis.comparison import LossCounts, compare
 from snat_race.analysis.intervals import newcombe, wilson
 from tests.conftest import fork_cli
 
@@ -54,16 +54,16 @@ def test_a_difference_lies_in_its_interval_and_turns_with_its_sides(
 def test_every_number_of_a_comparison_is_finite_and_the_word_fits_the_interval(
     one: tuple[int, int], two: tuple[int, int]
 ) -> None:
-    found = compare(Arm("a", (one,)), Arm("b", (two,)))
+    found = compare(LossCounts(name="a", rounds=(one,)), LossCounts(name="b", rounds=(two,)))
     low, high = found.difference_ci95
     assert (found.outcome == "fewer") == (high < 0)
     assert (found.outcome == "more") == (low > 0)
     assert json.loads(found.model_dump_json())  # pydantic refuses what is not finite
 
 
-def simulated(rng: np.random.Generator, rate: float, rounds: int, dials: int, drift: float) -> Arm:
+def simulated(rng: np.random.Generator, rate: float, rounds: int, dials: int, drift: float) -> LossCounts:
     rates = np.clip(rate * np.exp(rng.normal(0, drift, rounds)), 0, 1)
-    return Arm("x", tuple((int(rng.binomial(dials, each)), dials) for each in rates))
+    return LossCounts(name="x", rounds=tuple((int(rng.binomial(dials, each)), dials) for each in rates))
 
 
 @pytest.mark.parametrize("drift", [0.0, 0.3])
@@ -86,14 +86,14 @@ def test_the_same_thing_twice_is_seldom_told_apart(
 def test_what_it_takes_to_tell_is_what_it_says() -> None:
     """With that many dials more, losses that halve are seen four times in five."""
     rng, rate = np.random.default_rng(3), 0.01
-    needed = compare(Arm("a", ((5, 500),)), Arm("b", ((4, 500),)))
+    needed = compare(LossCounts(name="a", rounds=((5, 500),)), LossCounts(name="b", rounds=((4, 500),)))
     assert needed.outcome == "inconclusive"
     assert needed.more_dials
     dials = 500 + needed.more_dials
     seen = sum(
         compare(
-            Arm("a", ((int(rng.binomial(dials, rate)), dials),)),
-            Arm("b", ((int(rng.binomial(dials, rate / 2)), dials),)),
+            LossCounts(name="a", rounds=((int(rng.binomial(dials, rate)), dials),)),
+            LossCounts(name="b", rounds=((int(rng.binomial(dials, rate / 2)), dials),)),
         ).outcome
         == "fewer"
         for _ in range(500)
@@ -102,13 +102,18 @@ def test_what_it_takes_to_tell_is_what_it_says() -> None:
 
 
 def test_none_lost_by_either_is_no_difference_detected() -> None:
-    found = compare(Arm("a", ((0, 5000),)), Arm("b", ((0, 5000),)))
+    found = compare(LossCounts(name="a", rounds=((0, 5000),)), LossCounts(name="b", rounds=((0, 5000),)))
     assert (found.outcome, found.reduction, found.more_dials) == ("no difference detected", None, 0)
 
 
 @pytest.mark.parametrize(("lost", "dialled"), [(0, 1), (3, 10)])
 def test_a_baseline_without_a_loss_is_no_proof_if_small(lost: int, dialled: int) -> None:
-    assert compare(Arm("a", ((0, dialled),)), Arm("b", ((lost, dialled),))).outcome == "inconclusive"
+    assert (
+        compare(
+            LossCounts(name="a", rounds=((0, dialled),)), LossCounts(name="b", rounds=((lost, dialled),))
+        ).outcome
+        == "inconclusive"
+    )
 
 
 @pytest.mark.parametrize("rounds", [2, 3])

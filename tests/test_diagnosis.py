@@ -6,15 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snat_race.analysis.diagnosis import UNPROVEN, diagnose
+from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.intervals import poisson_at_least
-from snat_race.results.counters import PER_CPU, ConntrackDelta, KernelCounters
+from snat_race.report.wording.causes import advice, evidence
+from snat_race.results.conclusions import UNPROVEN, Advice
+from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, KernelCounters
 from snat_race.results.nat import Nat
+from tests.results import lost
 
 
 def kernel(*, count: int = 10, **rises: int) -> KernelCounters:
-    per_cpu = {name: [rises.get(name, 0), 0] for name in PER_CPU}
-    destination = {name: rise for name, rise in rises.items() if name not in PER_CPU}
+    per_cpu = {name: [rises.get(name, 0), 0] for name in CONNTRACK_COUNTERS}
+    destination = {name: rise for name, rise in rises.items() if name not in CONNTRACK_COUNTERS}
     source = ConntrackDelta(**per_cpu, count=count, max=1000)
     return KernelCounters(source=source, destination=destination, containers={})
 
@@ -40,7 +43,7 @@ def kernel(*, count: int = 10, **rises: int) -> KernelCounters:
         ({"TIMEOUT": 7}, {"PAWSEstab": 5}, {"time_wait_reuse": 5, "unexplained": 2}),
         ({"ECONNREFUSED": 3}, {"insert_failed": 3, "drop": 3}, {"refused": 3}),
         ({"EADDRNOTAVAIL": 4}, {}, {"client_ports_exhausted": 4}),
-        ({"EPROTO": 2}, {}, {"eproto": 2}),
+        ({"EPROTO": 2}, {}, {"other_error": 2}),
         ({}, {"insert_failed": 3, "drop": 3}, {}),
         # Two suspects with enough for both; then with more than was lost.
         (
@@ -71,9 +74,9 @@ def kernel(*, count: int = 10, **rises: int) -> KernelCounters:
 def test_losses_go_to_their_causes(
     errors: dict[str, int], rises: dict[str, int], expected: dict[str, int]
 ) -> None:
-    causes = diagnose(100, errors, kernel(**rises))
+    causes = diagnose(lost(100, errors), kernel(**rises))
     assert {cause.cause: cause.losses for cause in causes} == expected
-    assert all(cause.evidence and cause.advice for cause in causes)
+    assert all(evidence(cause) and advice(cause) for cause in causes)
 
 
 @given(
@@ -89,62 +92,66 @@ def test_losses_go_to_their_causes(
     st.integers(0, 70_000),
 )
 def test_all_losses_are_accounted_for_and_none_twice(
-    lost: int, rises: dict[str, int], ports: int, count: int
+    timeouts: int, rises: dict[str, int], ports: int, count: int
 ) -> None:
-    causes = diagnose(300, {"TIMEOUT": lost}, kernel(count=count, **rises), nat=Nat(ports=ports))
-    assert sum(cause.losses for cause in causes) == lost
+    causes = diagnose(lost(300, {"TIMEOUT": timeouts}), kernel(count=count, **rises), nat=Nat(ports=ports))
+    assert sum(cause.losses for cause in causes) == timeouts
     assert all(cause.losses > 0 for cause in causes)
     raced = sum(cause.losses for cause in causes if cause.cause == "snat_race")
     assert raced <= min(rises.get("insert_failed", 0), rises.get("drop", 0))
 
 
 def test_a_rule_that_nobody_read_leaves_a_doubt() -> None:
-    (cause,) = diagnose(100, {"TIMEOUT": 3}, kernel(insert_failed=3, drop=3), nat=Nat(known=False))
-    assert (cause.cause, "32 ports or fewer" in cause.evidence) == ("snat_race", True)
+    (cause,) = diagnose(lost(100, {"TIMEOUT": 3}), kernel(insert_failed=3, drop=3), nat=Nat(known=False))
+    assert (cause.cause, "32 ports or fewer" in evidence(cause)) == ("snat_race", True)
 
 
 def test_clashes_that_no_rule_there_can_have_made_are_of_others() -> None:
-    (cause,) = diagnose(100, {"TIMEOUT": 3}, kernel(insert_failed=3, drop=3), nat=Nat(absent=True))
-    assert (cause.cause, "no rule there translates" in cause.evidence) == ("inconclusive", True)
+    (cause,) = diagnose(lost(100, {"TIMEOUT": 3}), kernel(insert_failed=3, drop=3), nat=Nat(absent=True))
+    assert (cause.cause, "no rule there translates" in evidence(cause)) == ("inconclusive", True)
 
 
 def test_what_nobody_watched_is_not_told() -> None:
     blind = KernelCounters(source=None, destination={}, containers={})
-    (cause,) = diagnose(100, {"TIMEOUT": 3}, blind)
-    assert (cause.cause, "--watch-netns" in cause.advice) == ("not_watched", True)
+    (cause,) = diagnose(lost(100, {"TIMEOUT": 3}), blind)
+    assert (cause.cause, "--watch-netns" in advice(cause)) == ("not_watched", True)
     assert cause.cause in UNPROVEN
 
 
 def test_what_a_client_counts_itself_is_not_of_the_server() -> None:
     rises = {"TCPSYNChallenge": 7, "PAWSEstab": 7, "ListenDrops": 7}
-    (cause,) = diagnose(100, {"TIMEOUT": 7}, kernel().model_copy(update={"containers": rises}))
+    (cause,) = diagnose(lost(100, {"TIMEOUT": 7}), kernel().model_copy(update={"containers": rises}))
     assert cause.cause == "unexplained"
 
 
 def test_a_search_alone_may_have_found_no_port() -> None:
     rises = kernel(insert_failed=1, drop=1, found=128, count=700)
-    (cause,) = diagnose(100, {"TIMEOUT": 1}, rises, nat=Nat(ports=1000))
+    (cause,) = diagnose(lost(100, {"TIMEOUT": 1}), rises, nat=Nat(ports=1000))
     assert cause.cause == "nat_ports_exhausted"
 
 
 def test_syns_lost_of_dials_that_connected_late_are_explained_as_well() -> None:
-    causes = diagnose(100, {"TIMEOUT": 1}, kernel(insert_failed=4, drop=4), resent=3)
+    causes = diagnose(
+        lost(100, {"TIMEOUT": 1}, syn_retransmits={"1": 1, "2": 1}), kernel(insert_failed=4, drop=4)
+    )
     assert {cause.cause: cause.losses for cause in causes} == {"snat_race": 4}
 
 
 def test_an_answer_that_came_too_late_is_no_loss_of_the_network() -> None:
-    causes = diagnose(100, {"TIMEOUT": 3}, kernel(), answered_late=2)
+    causes = diagnose(lost(100, {"TIMEOUT": 3}), kernel(), answered_late=2)
     assert {cause.cause: cause.losses for cause in causes} == {"answered_too_late": 2, "unexplained": 1}
 
 
 def test_nobody_is_told_to_do_what_is_done() -> None:
-    lost = {"TIMEOUT": 1}
-    (plain,) = diagnose(100, lost, kernel(insert_failed=1, drop=1))
-    (chance,) = diagnose(100, lost, kernel(insert_failed=1, drop=1), nat=Nat(same_draws=0.02))
-    assert "--random-fully" in plain.advice
-    assert "--random-fully" not in chance.advice
-    (broken,) = diagnose(100, {"TIMEOUT": 9}, kernel(insert_failed=9, drop=9), nat=Nat(same_draws=0.02))
-    assert broken.advice.startswith("report it")
+    one = lost(100, {"TIMEOUT": 1})
+    (plain,) = diagnose(one, kernel(insert_failed=1, drop=1))
+    (chance,) = diagnose(one, kernel(insert_failed=1, drop=1), nat=Nat(same_draws=0.02))
+    assert "--random-fully" in advice(plain)
+    assert "--random-fully" not in advice(chance)
+    (broken,) = diagnose(
+        lost(100, {"TIMEOUT": 9}), kernel(insert_failed=9, drop=9), nat=Nat(same_draws=0.02)
+    )
+    assert broken.advice == Advice.report_excess
 
 
 @pytest.mark.parametrize(
@@ -208,5 +215,5 @@ def test_the_race_is_told_from_a_nat_without_ports(
     ports: int, count: int, clashes: int, found: int, expected: dict[str, int]
 ) -> None:
     rises = kernel(insert_failed=clashes, drop=clashes, found=found, count=count)
-    causes = diagnose(1200, {"TIMEOUT": clashes}, rises, nat=Nat(ports=ports))
+    causes = diagnose(lost(1200, {"TIMEOUT": clashes}), rises, nat=Nat(ports=ports))
     assert {cause.cause: cause.losses for cause in causes} == expected

@@ -71,7 +71,7 @@ def test_what_comes_from_a_result_is_escaped(kept: Kept) -> None:
     path = kept("a", failed=7, environment={"kernel": NASTY})
     document = json.loads(path.read_text())
     document["spec"]["remote_addr"] = NASTY
-    document["diagnosis"][0]["evidence"] = NASTY
+    document["diagnosis"][0]["recorded"] = {"evidence": NASTY, "advice": NASTY}
     path.write_text(json.dumps(document))
     text = page(path).read_text()
     assert "<script" not in text
@@ -82,7 +82,7 @@ def test_a_rule_is_escaped_in_figures_and_sentences_too(every_variant: Path) -> 
     result = lab_of(every_variant)
     first = result.variants[0].model_copy(update={"name": NASTY})
     mitigations = [each.model_copy(update={"name": NASTY}) for each in result.verdict.mitigations]
-    verdict = result.verdict.model_copy(update={"text": NASTY, "mitigations": mitigations})
+    verdict = result.verdict.model_copy(update={"mitigations": mitigations})
     variants = [first, result.variants[1]]
     text = written(result.model_copy(update={"variants": variants, "verdict": verdict}))
     assert "<script" not in text

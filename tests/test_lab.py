@@ -55,7 +55,7 @@ def check_racing(result: dict[str, Any]) -> None:
         assert summary["paired"] >= 100
         assert summary["collisions"] <= summary["failed"]
         for each in variant["periods"]:
-            assert_all_clashed(each["failed"], sum(each["watched"][0]["conntrack"]["insert_failed"]))
+            assert_all_clashed(each["failed"], sum(each["counters"][0]["conntrack"]["insert_failed"]))
         assert sum(each["failed"] for each in variant["periods"]) == summary["failed"]
     assert racing["summary"]["failed"] >= 5
     named = {cause["cause"] for cause in racing["diagnosis"]}

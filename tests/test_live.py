@@ -28,7 +28,7 @@ from rich.text import Text
 from snat_race.analysis.rolling_window import MOST_BINS, WINDOW_S, RollingWindow, VariantTotals
 from snat_race.report.live.panel import REFRESH_S, Room, flow, spark
 from snat_race.results import sample
-from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
+from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 from snat_race.results.schema import Summary
 from tests.conftest import COMMAND, PRIVATE, RunningServer, clean_environment, fork_cli, run_cli
 
@@ -48,7 +48,7 @@ def drained(*workers: tuple[int, int], latency_ns: int = 1000) -> list[Any]:
 
 
 def risen(insert_failed: int) -> list[CounterDelta]:
-    per_cpu = {name: [0, 0] for name in PER_CPU} | {"insert_failed": [insert_failed, 0]}
+    per_cpu = {name: [0, 0] for name in CONNTRACK_COUNTERS} | {"insert_failed": [insert_failed, 0]}
     conntrack = ConntrackDelta(**per_cpu, count=1, max=9)
     return [CounterDelta(netns="x", began_at="", elapsed_s=1, conntrack=conntrack, tcp={})]
 
@@ -144,7 +144,7 @@ def test_the_rounds_of_a_rule_add_up() -> None:
     totals = VariantTotals()
     assert totals.collision_rate is None
     fields = {"connected": 0, "late": 0, "overruns": 0, "cut_short": 0, "elapsed_s": 1, "rate_per_s": 1}
-    fields |= {"errors": {}, "loss_rate": 0, "loss_rate_ci95": (0, 1), "watched": risen(3)}
+    fields |= {"errors": {}, "loss_rate": 0, "loss_rate_ci95": (0, 1), "counters": risen(3)}
     for _ in range(2):
         totals.add(Summary(attempted=100, failed=3, paired=40, collisions=3, **fields))
     counted = totals.dials, totals.lost, totals.insert_failed, totals.paired

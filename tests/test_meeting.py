@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from snat_race.analysis.merge import merged, source_of
-from snat_race.analysis.pairing import silent_zero, unmet
-from snat_race.analysis.warnings import doubts
+from snat_race.analysis.merge import merged, part_of_client
+from snat_race.analysis.pairing import unmet
+from snat_race.analysis.warnings import lost_nothing_alone, of_client, of_merged
+from snat_race.report.wording.warnings import sentences
 from snat_race.results.schema import ClientResult
 from tests.results import rise, small_client
 
@@ -21,7 +22,7 @@ def client(name: str, fields: dict[str, Any] | None = None, failed: int = 0, **s
 
 
 def told(*clients: ClientResult) -> list[str]:
-    return list(unmet([source_of(each) for each in clients]))
+    return list(sentences(list(unmet([part_of_client(each) for each in clients]))))
 
 
 def test_the_same_slots_at_the_same_time_meet_whatever_the_number_of_workers() -> None:
@@ -54,18 +55,18 @@ def test_a_client_alone_has_met_nobody_unless_it_lost_something() -> None:
     assert "none among these results" in told(client("a"))[0]
     assert not told(client("a", failed=3))
     assert not told(client("a", mode="independent"))
-    assert "none among these results" in " ".join(doubts(merged([client("a")], [])))
+    assert "none among these results" in " ".join(sentences(of_merged(merged([client("a")], []))))
 
 
 def test_a_client_of_two_addresses_meets_itself() -> None:
     alone, two = client("a"), client("a", local_ips=["10.0.0.2", "10.0.0.3"])
-    assert (bool(silent_zero(alone)), bool(told(alone))) == (True, True)
-    assert (silent_zero(two), told(two)) == ("", [])
+    assert (lost_nothing_alone(alone), bool(told(alone))) == (True, True)
+    assert (lost_nothing_alone(two), told(two)) == (False, [])
 
 
 def test_a_silent_zero_is_no_finding_of_one_client() -> None:
-    assert "only if another client met these slots" in " ".join(doubts(client("a")))
-    assert not doubts(client("a", mode="independent"))
-    assert "met these slots" not in " ".join(doubts(client("a", failed=1)))
+    assert "only if another client met these slots" in " ".join(sentences(of_client(client("a"))))
+    assert not of_client(client("a", mode="independent"))
+    assert "met these slots" not in " ".join(sentences(of_client(client("a", failed=1))))
     watched = client("a").kernel.model_copy(update={"source": rise(1)})
-    assert not doubts(client("a", {"kernel": watched}))
+    assert not of_client(client("a", {"kernel": watched}))

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.merge import merged, merged_summary
-from snat_race.analysis.warnings import doubts
+from snat_race.analysis.warnings import of_merged
 from snat_race.cli.result_reader import read
-from snat_race.results.counters import PER_CPU, CounterDelta
+from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.schema import ClientResult, Latency
 from tests.conftest import ROOT, fork_cli, run_cli, start_cli
 from tests.results import BEGAN, rise, small_client, small_watch, summary_of
@@ -109,8 +109,8 @@ def test_losses_of_two_clients_are_those_that_their_node_counted() -> None:
     assert (cause.cause, cause.losses) == ("snat_race", 12)
     assert sum(both.kernel.conntrack.insert_failed) == both.summary.failed == 12
     assert sum(period.failed for period in both.periods) == 12
-    assert both.periods[0].watched[0].conntrack == both.kernel.source
-    assert [source.kind for source in both.sources] == ["client", "client", "watch"]
+    assert both.periods[0].counters[0].conntrack == both.kernel.source
+    assert [source.kind for source in both.merged_from] == ["client", "client", "watch"]
 
 
 def test_a_namespace_that_two_have_watched_counts_once() -> None:
@@ -122,16 +122,16 @@ def test_a_namespace_that_two_have_watched_counts_once() -> None:
 def test_nodes_of_different_cpus_and_a_client_that_watched_for_itself_add_up() -> None:
     lap = CounterDelta(netns="x", inode=3, began_at=BEGAN, elapsed_s=10, conntrack=rise(5), tcp={})
     assert lap.conntrack
-    wide = {name: [*getattr(lap.conntrack, name), 0, 0] for name in PER_CPU}
+    wide = {name: [*getattr(lap.conntrack, name), 0, 0] for name in CONNTRACK_COUNTERS}
     lap = lap.model_copy(update={"conntrack": lap.conntrack.model_copy(update=wide)})
     own = small_client("own", failed=5, environment={"boot_id": "elsewhere"}, watched=lap.conntrack)
     own = own.model_copy(
-        update={"periods": [each.model_copy(update={"watched": [lap]}) for each in own.periods]}
+        update={"periods": [each.model_copy(update={"counters": [lap]}) for each in own.periods]}
     )
     both = merged([own, small_client("b", failed=7)], [small_watch("w", 7)])
     assert both.kernel.conntrack.insert_failed == [12, 0, 0, 0]
     assert {each.cause: each.losses for each in both.diagnosis} == {"snat_race": 12}
-    assert not any("Nobody watched" in each for each in doubts(both))
+    assert not any(warning.kind == "hosts_unwatched" for warning in of_merged(both))
 
 
 def test_a_watch_of_another_time_is_not_counted(kept: Kept) -> None:
@@ -201,9 +201,11 @@ def test_the_schema_is_one_and_fits(kept: Kept) -> None:
         ("{", "cut off"),
         ("[1, 2]", "holds no result"),
         ('{"kind": "pizza"}', "kind 'pizza'"),
-        ('{"kind": "client", "schema_version": 2}', "update snat_race"),
+        ('{"kind": "client", "schema_version": 3}', "update snat_race"),
         ('{"kind": "client", "schema_version": 0}', "with the version that wrote it"),
         ('{"kind": "client", "schema_version": 1}', "damaged"),
+        ('{"kind": "client", "schema_version": 1, "periods": 5}', "damaged"),
+        ('{"kind": "client", "schema_version": 2}', "damaged"),
         ("\xff\xfe", "no result"),
         ("[" * 100_000, "no result"),
     ],

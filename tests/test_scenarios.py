@@ -313,7 +313,7 @@ def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -
         == variant["summary"]["failed"]
         == sum(variant["kernel"]["source"]["insert_failed"])
     )
-    assert "doubt: 16 workers share" in done.stdout
+    assert "warning: 16 workers share" in done.stdout
 
 
 def test_a_seed_repeats_ports_and_offsets() -> None:

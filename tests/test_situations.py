@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from snat_race.analysis.diagnosis import UNPROVEN
 from snat_race.kernel import counters
 from snat_race.lab.topology import IPV4
+from snat_race.results.conclusions import UNPROVEN
 from tests.conftest import NFT, PRIVATE, TWO_CPUS, assert_all_clashed, eventually, in_sandbox
 from tests.stage import (
     FIRST,
@@ -139,7 +139,7 @@ def test_the_race_of_one_client_with_two_addresses(tmp_path: Path) -> None:
     assert named["snat_race"] >= 5
     assert named.keys() <= {"snat_race", "unexplained"}
     assert_all_clashed(summary["failed"], named["snat_race"])
-    watched = result["periods"][0]["watched"][0]["conntrack"]
+    watched = result["periods"][0]["counters"][0]["conntrack"]
     assert sum(watched["insert_failed"]) >= result["periods"][0]["failed"] > 0
 
 

@@ -22,7 +22,7 @@ def stream(watch: WatchResult, *, ended: bool) -> str:
         {"event": "start", "kind": "watch", "counters_from": "netlink"}
         | {name: whole[name] for name in HEAD}
     ]
-    events += [{"event": "period", "schema_version": 1} | lap for lap in whole["periods"]]
+    events += [{"event": "period", "schema_version": 2} | lap for lap in whole["periods"]]
     events += [{"event": "result"} | whole | {"periods": []}] if ended else []
     return "".join(f"{json.dumps(event)}\n" for event in events)
 
@@ -36,8 +36,8 @@ def watch_of(tmp_path: Path, *, ended: bool) -> WatchResult:
 
 
 def test_a_watch_that_was_cut_off_says_what_its_counters_could_account_for(tmp_path: Path) -> None:
-    (cause,) = watch_of(tmp_path, ended=False).suspects
-    assert (cause.cause, cause.losses) == ("snat_race", 71)
+    (cause,) = watch_of(tmp_path, ended=False).candidate_causes
+    assert (cause.cause, cause.at_most) == ("snat_race", 71)
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -49,7 +49,7 @@ def test_a_watch_has_the_periods_of_its_stream(tmp_path: Path, ended: bool) -> N
 
 def test_a_part_that_was_cut_off_is_doubted(tmp_path: Path) -> None:
     watch = watch_of(tmp_path, ended=False)
-    assert [each.cut_off for each in merged([small_client("a", failed=71)], [watch]).sources] == [
+    assert [each.cut_off for each in merged([small_client("a", failed=71)], [watch]).merged_from] == [
         False,
         True,
     ]

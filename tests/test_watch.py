@@ -19,7 +19,7 @@ from snat_race.kernel import counters, netns_lookup
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import build
-from snat_race.results.counters import PER_CPU
+from snat_race.results.counters import CONNTRACK_COUNTERS
 from snat_race.runs.signals import StopSignals
 from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, eventually, in_sandbox, start_cli
 from tests.stage import SECOND_IP, Stage, drop_forwarded
@@ -98,7 +98,7 @@ OLD = (
 
 def test_columns_are_found_by_name_whatever_the_version() -> None:
     read = counters.parse_stat(OLD)
-    assert set(read) == set(PER_CPU)
+    assert set(read) == set(CONNTRACK_COUNTERS)
     expected = {
         "found": 255,
         "invalid": 2,
@@ -161,9 +161,9 @@ def test_a_live_table_on_a_terminal_marks_what_changed() -> None:
     from rich.console import Console
 
     from snat_race.report.live.watch_table import live_table
-    from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
+    from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 
-    rise = {name: [0, 0] for name in PER_CPU} | {"insert_failed": [0, 7]}
+    rise = {name: [0, 0] for name in CONNTRACK_COUNTERS} | {"insert_failed": [0, 7]}
     lap = CounterDelta(
         netns="x",
         began_at="",
@@ -208,7 +208,7 @@ def test_connects_whose_syn_was_lost_are_counted_by_how_often(tmp_path: Path) ->
 
     result = in_sandbox(late)
     assert result["summary"]["connected"] == 2
-    assert result["summary"]["syn_resent"] == {"1": 2}
+    assert result["summary"]["syn_retransmits"] == {"1": 2}
     (cause,) = result["diagnosis"]
     assert (cause["cause"], cause["losses"]) == ("unexplained", 2)
 

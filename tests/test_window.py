@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from snat_race.analysis.forecast import Traffic, forecast, lost_per_s
 from snat_race.analysis.race_window import Sweep, exceeds_sweep, window_for_forecast
-from snat_race.analysis.verdict import judge
+from snat_race.analysis.verdict import verdict_on
 from snat_race.errors import UsageError
 from snat_race.results.model import Tool
 from snat_race.results.nat import EVERY_PORT
@@ -160,7 +160,7 @@ def lab(window: Window | None, drawn: int | None = None) -> LabResult:
         spec={},
         interrupted=False,
         variants=[measured],
-        verdict=judge([measured], cpus=2),
+        verdict=verdict_on([measured]),
         window=window,
     )
 

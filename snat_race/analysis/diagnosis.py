@@ -2,97 +2,128 @@
 what no counter accounts for unexplained.
 """
 
-from snat_race.analysis.candidate_causes import at_nat, beyond_nat, exhausted_at_most, late
-from snat_race.results.cause import Cause
+from collections.abc import Iterable, Sequence
+
+from snat_race.analysis.candidate_causes import answered_too_late, at_nat, beyond_nat, exhausted_at_most
+from snat_race.results.conclusions import Advice, CandidateCause, Cause, CauseName
 from snat_race.results.counters import KernelCounters
 from snat_race.results.nat import Nat
+from snat_race.results.schema import Summary
 
 DEFAULT_NAT = Nat()
-UNPROVEN = frozenset({"inconclusive", "unexplained", "filtered", "not_watched"})
+TIMEOUT = "TIMEOUT"
 
 # Another's clashes are counted with ours. Two or three clients alike lose a share each; but where far
 # more clashed than was lost, that ours are among them is no more than likely.
 _MOSTLY_OTHERS = 3
+# Errors that end a dial at once, because somebody answered by RST or ICMP.
 _ANSWERED = ("ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH")
 _BY_ERROR = {
-    "ECONNREFUSED": ("refused", "nobody listens at the destination; start the server"),
-    "ECONNRESET": ("reset", "the destination, or a firewall, resets connections"),
-    "EHOSTUNREACH": ("unreachable", "check routes and firewalls"),
-    "ENETUNREACH": ("unreachable", "check routes"),
-    "EADDRNOTAVAIL": ("client_ports_exhausted", "no SYN was sent: widen ip_local_port_range"),
-    "EADDRINUSE": ("client_port_taken", "no SYN was sent: another program holds the source port"),
-    "EMFILE": ("client_out_of_files", "no SYN was sent: raise ulimit -n"),
+    "ECONNREFUSED": (CauseName.refused, Advice.start_server),
+    "ECONNRESET": (CauseName.reset, Advice.find_who_resets),
+    "EHOSTUNREACH": (CauseName.unreachable, Advice.check_routes_and_firewalls),
+    "ENETUNREACH": (CauseName.unreachable, Advice.check_routes_and_firewalls),
+    "EADDRNOTAVAIL": (CauseName.client_ports_exhausted, Advice.widen_local_ports),
+    "EADDRINUSE": (CauseName.client_port_taken, Advice.free_source_port),
+    "EMFILE": (CauseName.client_out_of_files, Advice.raise_open_files),
 }
 
 
 def diagnose(
-    attempted: int,
-    errors: dict[str, int],
-    kernel: KernelCounters,
-    *,
-    nat: Nat = DEFAULT_NAT,
-    answered_late: int = 0,
-    resent: int = 0,
+    summary: Summary, kernel: KernelCounters, *, nat: Nat = DEFAULT_NAT, answered_late: int = 0
 ) -> list[Cause]:
     """Return the causes of the lost dials, most losses first; together they are all losses.
 
+    Losses are the dials that failed, and the lost SYNs of dials that connected after a retransmit.
     ``answered_late``: requests that the server answered beyond those that connected.
-    ``resent``: lost SYNs of dials that connected all the same, after SYNs sent again.
     """
-    lost = errors.get("TIMEOUT", 0) + resent
-    at_most = exhausted_at_most(kernel.conntrack, nat) if kernel.exhausted is None else kernel.exhausted
-    suspects = [
-        *at_nat(kernel.conntrack, nat, at_most),
-        *beyond_nat(kernel, sum(errors.get(name, 0) for name in _ANSWERED)),
-        late(answered_late),
-    ]
-    causes = [_by_error(name, count) for name, count in errors.items() if name != "TIMEOUT"]
-    causes += _shared_out([each for each in suspects if each.losses > 0], lost)
-    if left := lost + sum(errors.values()) - errors.get("TIMEOUT", 0) - sum(each.losses for each in causes):
-        causes.append(
-            _unaccounted(left, kernel, nothing_came=left == errors.get("TIMEOUT", 0) == attempted)
-        )
+    timeouts = summary.errors.get(TIMEOUT, 0)
+    lost_syns = timeouts + lost_before_retransmit(summary.syn_retransmits)
+    causes = [_by_error(name, count) for name, count in summary.errors.items() if name != TIMEOUT]
+    causes += _shared_out(_candidates(summary, kernel, nat, answered_late), lost_syns)
+    losses = sum(summary.errors.values()) - timeouts + lost_syns
+    unaccounted = losses - sum(cause.losses for cause in causes)
+    if unaccounted:
+        nothing_came = unaccounted == timeouts == summary.attempted
+        causes.append(_unaccounted(unaccounted, kernel, nothing_came=nothing_came))
     return sorted(causes, key=lambda cause: -cause.losses)
 
 
-def _shared_out(suspects: list[Cause], lost: int) -> list[Cause]:
-    """Give each suspect the losses that are certainly its own.
+def lost_before_retransmit(syn_retransmits: dict[str, int]) -> int:
+    """Return how many SYNs were lost of dials that connected in the end."""
+    return sum(int(times) * count for times, count in syn_retransmits.items())
+
+
+def _candidates(
+    summary: Summary, kernel: KernelCounters, nat: Nat, answered_late: int
+) -> list[CandidateCause]:
+    """Return all causes that may have cost a SYN."""
+    exhausted = kernel.exhausted
+    if exhausted is None:
+        exhausted = exhausted_at_most(kernel.conntrack, nat)
+    answered = sum(summary.errors.get(name, 0) for name in _ANSWERED)
+    candidates: Iterable[CandidateCause] = (
+        *at_nat(kernel.conntrack, nat, exhausted),
+        *beyond_nat(kernel, answered),
+        answered_too_late(answered_late),
+    )
+    return [candidate for candidate in candidates if candidate.at_most > 0]
+
+
+def _shared_out(candidates: Sequence[CandidateCause], lost: int) -> list[Cause]:
+    """Give each candidate the losses that are certainly its own.
 
     Counters may have risen for others' sake. If together they account for more than was lost, a
-    suspect is only sure of what is left when all others are given theirs; what nobody is sure of
+    candidate is only sure of what is left when all others are given theirs; what nobody is sure of
     is inconclusive.
     """
-    total = sum(each.losses for each in suspects)
-    if total <= lost or len(suspects) == 1:
-        sure = [min(lost, each.losses) for each in suspects]
-    else:
-        sure = [max(0, lost - (total - each.losses)) for each in suspects]
-    others = [each.cause == "snat_race" and each.losses > _MOSTLY_OTHERS * lost for each in suspects]
-    sure = [0 if mostly else own for own, mostly in zip(sure, others, strict=True)]
-    certain = [_owned(each, own) for each, own in zip(suspects, sure, strict=True) if own]
-    unsure = min(total, lost) - sum(sure)
-    if not unsure:
-        return certain
-    named = "; or ".join(
-        f"{each.cause}, at most {min(each.losses, lost):,} ({each.evidence})" for each in suspects
-    )
-    advice = (
-        "measure again while nothing else uses these hosts, merge what all clients measured with "
-        "'snat-race report', or mend the one and see what is left"
-    )
-    return [*certain, Cause(cause="inconclusive", losses=unsure, evidence=named, advice=advice)]
+    total = sum(candidate.at_most for candidate in candidates)
+    causes: list[Cause] = []
+    for candidate in candidates:
+        others = total - candidate.at_most
+        certain = min(candidate.at_most, max(0, lost - others)) if total > lost else candidate.at_most
+        if certain and not _mostly_of_others(candidate, lost):
+            causes.append(_certain(candidate, certain))
+    unsure = min(total, lost) - sum(cause.losses for cause in causes)
+    if unsure:
+        causes.append(
+            Cause(
+                cause=CauseName.inconclusive,
+                losses=unsure,
+                advice=Advice.measure_alone,
+                candidates=[_bounded(candidate, lost) for candidate in candidates],
+            )
+        )
+    return causes
 
 
-def _owned(cause: Cause, losses: int) -> Cause:
-    beyond = f"; at most {losses:,} of them are of this run" if cause.losses > losses else ""
-    return cause.model_copy(update={"losses": losses, "evidence": cause.evidence + beyond})
+def _mostly_of_others(candidate: CandidateCause, lost: int) -> bool:
+    return candidate.cause == CauseName.snat_race and candidate.at_most > _MOSTLY_OTHERS * lost
+
+
+def _certain(candidate: CandidateCause, losses: int) -> Cause:
+    return Cause(
+        cause=candidate.cause,
+        losses=losses,
+        at_most=candidate.at_most,
+        evidence=candidate.evidence,
+        advice=candidate.advice,
+    )
+
+
+def _bounded(candidate: CandidateCause, lost: int) -> CandidateCause:
+    """Return a candidate that cost no more than was lost."""
+    return CandidateCause(
+        cause=candidate.cause,
+        at_most=min(candidate.at_most, lost),
+        evidence=candidate.evidence,
+        advice=candidate.advice,
+    )
 
 
 def _by_error(name: str, count: int) -> Cause:
-    cause, advice = _BY_ERROR.get(name, (name.lower(), "see errno(3)"))
-    return Cause(
-        cause=cause, losses=count, evidence=f"connect() failed with {name} {count:,} times", advice=advice
-    )
+    cause, advice = _BY_ERROR.get(name, (CauseName.other_error, Advice.look_up_errno))
+    return Cause(cause=cause, losses=count, evidence={name: count}, advice=advice)
 
 
 def _unaccounted(losses: int, kernel: KernelCounters, *, nothing_came: bool) -> Cause:
@@ -101,24 +132,8 @@ def _unaccounted(losses: int, kernel: KernelCounters, *, nothing_came: bool) -> 
     A packet that a firewall drops raises no counter but the rule's own (measured, in raw, FORWARD,
     INPUT and POSTROUTING), and it drops them all.
     """
-    cause, evidence, advice = (
-        "unexplained",
-        "timeouts that no counter accounts for",
-        "packets may be lost elsewhere, or the timeout is too short for this path",
-    )
     if not kernel.source:
-        cause = "not_watched"
-        evidence = "the NAT's counters were not read, so the cause cannot be told"
-        advice = (
-            "add --watch-netns 1 (the host's; containers need --pid host), "
-            "or run 'snat-race watch' at the NAT"
-        )
-    elif nothing_came:
-        cause = "filtered"
-        evidence = "not one dial was answered, and no counter rose"
-        advice = (
-            "look for a rule that drops ('iptables-save -c' and 'nft list ruleset' count packets), "
-            "for the route, and whether the host is up; a full accept queue shows if the server's "
-            "namespace is watched too"
-        )
-    return Cause(cause=cause, losses=losses, evidence=evidence, advice=advice)
+        return Cause(cause=CauseName.not_watched, losses=losses, advice=Advice.read_nat_counters)
+    if nothing_came:
+        return Cause(cause=CauseName.filtered, losses=losses, advice=Advice.find_dropping_rule)
+    return Cause(cause=CauseName.unexplained, losses=losses, advice=Advice.check_path)

@@ -4,6 +4,7 @@ their nodes. Histograms are added as histograms, counts as counts, periods by wa
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +12,10 @@ from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.intervals import wilson
-from snat_race.analysis.summary import from_histogram, lost_again
-from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed, total_of
+from snat_race.analysis.summary import from_histogram
+from snat_race.results.counters import CounterDelta, KernelCounters, kernel_counters, summed, total_of
 from snat_race.results.nat import Nat
-from snat_race.results.schema import ClientResult, MergedResult, Source, Summary, WatchResult
+from snat_race.results.schema import ClientResult, MergedPart, MergedResult, Summary, WatchResult
 
 _ADDED = ("attempted", "connected", "failed", "late", "overruns", "cut_short")
 _LATENCIES = {
@@ -22,7 +23,16 @@ _LATENCIES = {
     "histogram_all": "latency_all_ns",
     "histogram_from_slot": "latency_from_slot_ns",
 }
-_SLACK_S = 2.0  # a watch reads at its own times
+# A watch reads at its own times, so what it counted that close to the clients' run belongs to it.
+_SLACK_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Reader:
+    """Whoever read counters during the experiment, and what was counted."""
+
+    boot_id: str  # of the host; empty: not known
+    deltas: Sequence[CounterDelta]  # period by period, of one namespace or several
 
 
 def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> MergedResult:
@@ -31,89 +41,91 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
     One namespace that several have read counts once, by whoever read it longest: its node is known by
     ``boot_id``, itself by its inode.
     """
-    first = min(clients, key=lambda each: each.started_at)
-    every: list[ClientResult | WatchResult] = [*clients, *watches]
-    summary = merged_summary([each.summary for each in clients])
-    laps = _laps(clients, watches)
-    nats = [each.nat for each in watches or clients if each.nat]
-    nat = min(nats, key=lambda each: each.ports, default=DEFAULT_NAT)
-    kernel = _kernel(clients, watches, laps, nat)
+    first = min(clients, key=lambda client: client.started_at)
+    run_ids = [client.run_id for client in clients] + [watch.run_id for watch in watches]
+    summary = merged_summary([client.summary for client in clients])
+    deltas = _deltas(clients, watches)
+    nats = [watch.nat for watch in watches] or [client.nat for client in clients if client.nat]
+    nat = min(nats, key=lambda known: known.ports, default=DEFAULT_NAT)
+    kernel = _kernel(clients, watches, deltas, nat)
     return MergedResult(
-        run_id="+".join(sorted(each.run_id[:8] for each in every)),
+        run_id="+".join(sorted(run_id[:8] for run_id in run_ids)),
         tool=first.tool,
         started_at=first.started_at,
         elapsed_s=summary.elapsed_s,
         environment=first.environment,
         spec=first.spec,
-        sources=[source_of(each) for each in every],
+        merged_from=[*map(part_of_client, clients), *map(part_of_watch, watches)],
         summary=summary,
-        periods=_periods(clients, laps),
+        periods=_periods(clients, deltas),
         kernel=kernel,
         nat=nat,
-        diagnosis=diagnose(
-            summary.attempted, summary.errors, kernel, nat=nat, resent=lost_again(summary.syn_resent)
-        ),
+        diagnosis=diagnose(summary, kernel, nat=nat),
+        warnings=[
+            *(warning for client in clients for warning in client.warnings),
+            *(warning for watch in watches for warning in watch.warnings),
+        ],
     )
 
 
-def source_of(result: ClientResult | WatchResult) -> Source:
-    """Return what identifies a result among those that were merged."""
-    summary = result.summary if isinstance(result, ClientResult) else None
-    lost = sum(each.losses for each in result.suspects) if isinstance(result, WatchResult) else None
-    return Source(
-        kind=result.kind,
-        run_id=result.run_id,
-        boot_id=str(result.environment.get("boot_id", "")),
-        started_at=result.started_at,
-        elapsed_s=result.elapsed_s,
-        spec=result.spec,
-        attempted=summary.attempted if summary else None,
-        failed=summary.failed if summary else lost,
-        watched=not isinstance(result, ClientResult) or result.kernel.source is not None,
-        cut_off=result.cut_off,
+def part_of_client(client: ClientResult) -> MergedPart:
+    """Return what identifies a client's result among those that were merged."""
+    return MergedPart(
+        kind=client.kind,
+        run_id=client.run_id,
+        boot_id=_boot_id(client.environment),
+        started_at=client.started_at,
+        elapsed_s=client.elapsed_s,
+        spec=client.spec,
+        attempted=client.summary.attempted,
+        failed=client.summary.failed,
+        watched=client.kernel.source is not None,
+        cut_off=client.cut_off,
     )
 
 
-def merged_summary(parts: Sequence[Summary]) -> Summary:
+def part_of_watch(watch: WatchResult) -> MergedPart:
+    """Return what identifies a watch's result among those that were merged."""
+    return MergedPart(
+        kind=watch.kind,
+        run_id=watch.run_id,
+        boot_id=_boot_id(watch.environment),
+        started_at=watch.started_at,
+        elapsed_s=watch.elapsed_s,
+        spec=watch.spec,
+        attempted=None,
+        failed=sum(candidate.at_most for candidate in watch.candidate_causes),
+        watched=True,
+        cut_off=watch.cut_off,
+    )
+
+
+def merged_summary(parts: Sequence[Summary], counters: Sequence[CounterDelta] = ()) -> Summary:
     """Add summaries up that ran side by side; percentiles only where every part has a histogram.
 
     ``rate_per_s`` is of all dials over the whole time, from the first to begin to the last to end.
+    ``counters``: what was counted meanwhile, because parts may have read the same namespace.
     """
-    counts = {name: sum(getattr(each, name) for each in parts) for name in _ADDED}
+    counts = {name: sum(getattr(part, name) for part in parts) for name in _ADDED}
     errors: Counter[str] = Counter()
-    resent: Counter[str] = Counter()
-    for each in parts:
-        errors.update(each.errors)
-        resent.update(each.syn_resent)
-    elapsed_s, recorded = _elapsed_s(parts), counts["attempted"] - counts["overruns"]
+    retransmits: Counter[str] = Counter()
+    for part in parts:
+        errors.update(part.errors)
+        retransmits.update(part.syn_retransmits)
+    elapsed_s = _elapsed_s(parts)
+    recorded = counts["attempted"] - counts["overruns"]
     return Summary(
         **counts,
         **_latencies(parts),
-        began_at=min((each.began_at for each in parts if each.began_at), default=None),
+        began_at=min((part.began_at for part in parts if part.began_at), default=None),
         elapsed_s=round(elapsed_s, 6),
         rate_per_s=round(counts["attempted"] / elapsed_s, 3) if elapsed_s else 0.0,
         errors=dict(errors.most_common()),
         loss_rate=counts["failed"] / recorded if recorded else 0.0,
         loss_rate_ci95=wilson(counts["failed"], recorded),
-        syn_resent=dict(sorted(resent.items())),
+        syn_retransmits=dict(sorted(retransmits.items())),
+        counters=list(counters),
     )
-
-
-def _latencies(parts: Sequence[Summary]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for encoded, latency in _LATENCIES.items():
-        texts = [getattr(each, encoded) for each in parts if each.attempted > each.overruns]
-        if texts and all(texts):
-            histogram = Histogram.of(texts)
-            found |= {encoded: histogram.encode(), latency: from_histogram(histogram)}
-    return found
-
-
-def _elapsed_s(parts: Sequence[Summary]) -> float:
-    spans = [(seconds(each.began_at), each.elapsed_s) for each in parts if each.began_at]
-    if len(spans) < len(parts):
-        return max(each.elapsed_s for each in parts)
-    return max(begin + length for begin, length in spans) - min(begin for begin, _ in spans)
 
 
 def seconds(instant: str) -> float:
@@ -121,73 +133,114 @@ def seconds(instant: str) -> float:
     return datetime.fromisoformat(instant).replace(tzinfo=UTC).timestamp()
 
 
-def _laps(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> list[CounterDelta]:
-    """Return what was counted while the clients ran, each namespace once: by whoever read it longest."""
-    began_s = min(seconds(each.started_at) for each in clients) - _SLACK_S
-    ended_s = max(seconds(each.started_at) + each.elapsed_s for each in clients) + _SLACK_S
-    readers: dict[tuple[str, int, str], list[list[CounterDelta]]] = {}
-    every: list[ClientResult | WatchResult] = [*watches, *clients]
-    for result in every:
-        own: dict[tuple[str, int, str], list[CounterDelta]] = {}
-        for lap in _read_by(result):
-            node = str(result.environment.get("boot_id", ""))
-            own.setdefault((node, lap.inode, "" if lap.inode else lap.netns), []).append(lap)
-        for key, laps in own.items():
-            readers.setdefault(key, []).append(laps)
-    longest = [max(each, key=lambda laps: sum(lap.elapsed_s for lap in laps)) for each in readers.values()]
+def _boot_id(environment: dict[str, Any]) -> str:
+    return str(environment.get("boot_id", ""))
+
+
+def _latencies(parts: Sequence[Summary]) -> dict[str, Any]:
+    """Return the histograms added up, and the latencies derived from them, by the fields' names."""
+    fields: dict[str, Any] = {}
+    for histogram_field, latency_field in _LATENCIES.items():
+        encoded = [getattr(part, histogram_field) for part in parts if part.attempted > part.overruns]
+        if encoded and all(encoded):
+            histogram = Histogram.of(encoded)
+            fields[histogram_field] = histogram.encode()
+            fields[latency_field] = from_histogram(histogram)
+    return fields
+
+
+def _elapsed_s(parts: Sequence[Summary]) -> float:
+    """Return the time from the first to begin to the last to end."""
+    spans = [(seconds(part.began_at), part.elapsed_s) for part in parts if part.began_at]
+    if len(spans) < len(parts):
+        return max(part.elapsed_s for part in parts)
+    ended_s = max(began_s + elapsed_s for began_s, elapsed_s in spans)
+    return ended_s - min(began_s for began_s, _ in spans)
+
+
+def _deltas(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> list[CounterDelta]:
+    """Return what was counted while the clients ran, each namespace by whoever read it longest."""
+    began_s = min(seconds(client.started_at) for client in clients) - _SLACK_S
+    ended_s = max(seconds(client.started_at) + client.elapsed_s for client in clients) + _SLACK_S
+    readers = [_watch_as_reader(watch) for watch in watches]
+    readers += [_client_as_reader(client) for client in clients]
+    longest: dict[tuple[str, int, str], list[CounterDelta]] = {}
+    for reader in readers:
+        for namespace, deltas in _by_namespace(reader).items():
+            if namespace not in longest or _length_s(deltas) > _length_s(longest[namespace]):
+                longest[namespace] = deltas
     return [
-        lap
-        for laps in longest
-        for lap in laps
-        if began_s <= seconds(lap.began_at) + lap.elapsed_s and seconds(lap.began_at) <= ended_s
+        delta
+        for deltas in longest.values()
+        for delta in deltas
+        if began_s <= seconds(delta.began_at) + delta.elapsed_s and seconds(delta.began_at) <= ended_s
     ]
 
 
-def _read_by(result: ClientResult | WatchResult) -> Iterable[CounterDelta]:
-    if isinstance(result, WatchResult):
-        return result.periods or ([result.total] if result.total else [])
-    return [lap for each in result.periods for lap in each.watched] or result.summary.watched
+def _watch_as_reader(watch: WatchResult) -> _Reader:
+    deltas = watch.periods or ([watch.total] if watch.total else [])
+    return _Reader(boot_id=_boot_id(watch.environment), deltas=deltas)
+
+
+def _client_as_reader(client: ClientResult) -> _Reader:
+    deltas = [delta for period in client.periods for delta in period.counters] or client.summary.counters
+    return _Reader(boot_id=_boot_id(client.environment), deltas=deltas)
+
+
+def _by_namespace(reader: _Reader) -> dict[tuple[str, int, str], list[CounterDelta]]:
+    """Return a reader's periods by what identifies a namespace: its host, and its inode or else name."""
+    namespaces: dict[tuple[str, int, str], list[CounterDelta]] = {}
+    for delta in reader.deltas:
+        name = "" if delta.inode else delta.netns
+        namespaces.setdefault((reader.boot_id, delta.inode, name), []).append(delta)
+    return namespaces
+
+
+def _length_s(deltas: Iterable[CounterDelta]) -> float:
+    return sum(delta.elapsed_s for delta in deltas)
 
 
 def _kernel(
-    clients: Sequence[ClientResult], watches: Sequence[WatchResult], laps: Sequence[CounterDelta], nat: Nat
+    clients: Sequence[ClientResult],
+    watches: Sequence[WatchResult],
+    deltas: Sequence[CounterDelta],
+    nat: Nat,
 ) -> KernelCounters:
-    """Add up what was counted. The readers' own count of exhausted searches is of shorter laps."""
-    known = [each.exhausted for each in watches] + [each.kernel.exhausted or 0 for each in clients]
-    return KernelCounters(
-        source=conntrack_of(laps),
-        exhausted=min(exhausted_over(laps, nat), sum(known)),
-        source_tcp=summed(lap.tcp for lap in laps),
-        destination={},
-        containers=summed(each.kernel.containers for each in clients),
+    """Add up what was counted. The readers' own count of exhausted searches is of shorter periods."""
+    counted = sum(watch.exhausted for watch in watches)
+    counted += sum(client.kernel.exhausted or 0 for client in clients)
+    return kernel_counters(
+        deltas,
+        exhausted=min(exhausted_over(deltas, nat), counted),
+        containers=summed(client.kernel.containers for client in clients),
     )
 
 
-def _periods(clients: Sequence[ClientResult], laps: Sequence[CounterDelta]) -> list[Summary]:
+def _periods(clients: Sequence[ClientResult], deltas: Sequence[CounterDelta]) -> list[Summary]:
     """Return the periods of all, by wall-clock time: as long as the longest of theirs.
 
-    A period belongs to the bin that holds its middle; a lap of a watch that reaches beyond the first
-    or the last, to that. Percentiles of periods cannot be added up.
+    A period belongs to the bin that holds its middle. What was counted beyond the first or the last bin
+    belongs to that. Percentiles of periods cannot be added up.
     """
-    every = [each for client in clients for each in client.periods if each.began_at]
-    if not every:
+    periods = [period for client in clients for period in client.periods if period.began_at]
+    if not periods:
         return []
-    origin_s = min(seconds(each.began_at or "") for each in every)
-    length_s = max(each.elapsed_s for each in every)
+    origin_s = min(seconds(period.began_at or "") for period in periods)
+    length_s = max(period.elapsed_s for period in periods)
 
-    def at(began_at: str, elapsed_s: float) -> int:
-        return int((seconds(began_at) + elapsed_s / 2 - origin_s) // length_s)
+    def bin_of(began_at: str, elapsed_s: float) -> int:
+        middle_s = seconds(began_at) + elapsed_s / 2
+        return int((middle_s - origin_s) // length_s)
 
     bins: dict[int, list[Summary]] = {}
-    for each in every:
-        bins.setdefault(at(each.began_at or "", each.elapsed_s), []).append(each)
-    watched: dict[int, list[CounterDelta]] = {}
-    for lap in laps:
-        number = max(min(bins), min(max(bins), at(lap.began_at, lap.elapsed_s)))
-        watched.setdefault(number, []).append(lap)
-    return [
-        merged_summary(parts).model_copy(
-            update={"watched": [total] if (total := total_of(watched.get(number, []))) else []}
-        )
-        for number, parts in sorted(bins.items())
-    ]
+    for period in periods:
+        bins.setdefault(bin_of(period.began_at or "", period.elapsed_s), []).append(period)
+    counted: dict[int, list[CounterDelta]] = {}
+    for delta in deltas:
+        number = max(min(bins), min(max(bins), bin_of(delta.began_at, delta.elapsed_s)))
+        counted.setdefault(number, []).append(delta)
+    merged_periods: list[Summary] = []
+    for number, parts in sorted(bins.items()):
+        total = total_of(counted.get(number, []))
+        merged_periods.append(merged_summary(parts, [total] if total else []))
+    return merged_periods

@@ -5,67 +5,74 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from snat_race.analysis.merge import seconds
-from snat_race.results.schema import ClientResult, Source
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
+from snat_race.results.schema import MergedPart
 
-_AGREED = {
-    "dial_interval_us": "--dial-interval-us",
-    "source_ports": "--source-ports",
-    "lanes": "--lanes",
-}
-_SILENT_ZERO = (
-    "Nothing was lost to the race. That is a finding only if another client met these slots: the same "
-    "destination, --dial-interval-us, --source-ports and --lanes, through the same NAT, at the same time. "
-    "'snat-race report' of both results says whether they did"
+_AGREED = ("dial_interval_us", "source_ports", "lanes")
+"""Settings that must be the same for two clients to use the same ports in the same slots."""
+
+_NEAREST_FIRST = (
+    WarningKind.met_nobody_setting,
+    WarningKind.met_nobody_time,
+    WarningKind.met_nobody_destination,
+    WarningKind.met_nobody_host,
 )
+"""What keeps two clients apart, the easiest to mend first: of several others, that one is told."""
 
 
-def silent_zero(result: ClientResult) -> str:
-    """Say what a run without a loss is worth, "" if it had losses that the race may account for."""
-    lost = "TIMEOUT" in result.summary.errors or result.summary.syn_resent
-    risen = result.kernel.source and sum(result.kernel.source.insert_failed)
-    known = lost or risen or _meets_itself(result.spec) or not result.summary.connected
-    return "" if known or result.spec.get("mode") != "rendezvous" else _SILENT_ZERO
-
-
-def unmet(clients: Sequence[Source]) -> Iterator[str]:
-    """Say of each client that no other could meet why not, and what to do about it."""
-    clients = [each for each in clients if each.spec.get("mode") == "rendezvous"]
-    for each in clients:
-        reasons = [_apart(each, other) for other in clients if other is not each]
-        if _meets_itself(each.spec):
+def unmet(clients: Sequence[MergedPart]) -> Iterator[MeasurementWarning]:
+    """Yield a warning for each client that no other could meet: what kept the nearest of them away."""
+    meeting = [client for client in clients if client.spec.get("mode") == "rendezvous"]
+    for client in meeting:
+        if meets_itself(client.spec):
             continue
-        if not reasons and not each.failed:
-            reasons = ["there is none among these results. Run two at a time, and give both"]
-        if reasons and all(reasons):
-            yield f"The slots of client {each.run_id[:8]} met no other's: {min(reasons, key=len)}."
+        reasons = [_apart(client, other) for other in meeting if other is not client]
+        obstacles = [reason for reason in reasons if reason]
+        if reasons and len(obstacles) == len(reasons):
+            yield min(obstacles, key=lambda obstacle: _NEAREST_FIRST.index(obstacle.kind))
+        elif not reasons and not client.failed:
+            yield _warning(WarningKind.met_nobody, client)
 
 
-def _meets_itself(spec: dict[str, Any]) -> bool:
+def meets_itself(spec: dict[str, Any]) -> bool:
     """Whether a client dials from several addresses, whose workers share lanes."""
     return len(spec.get("local_ips") or ()) > 1
 
 
-def _apart(one: Source, other: Source) -> str:
-    """Return why two never meet, and what to do; "" if they may."""
-    if one.boot_id and other.boot_id and one.boot_id != other.boot_id:
-        return "the other ran on another host, with a clock and a NAT of its own. Run both on one host"
-    for key, option in _AGREED.items():
-        mine, others = one.spec.get(key), other.spec.get(key)
-        if mine != others:
-            return f"its {option} is {_shown(mine)}, not {_shown(others)}. Give both the same"
-    if not _same_destination(str(one.spec.get("remote_addr")), str(other.spec.get("remote_addr"))):
-        return "the other dialled another destination. Give both the same --remote-addr"
-    if not _overlap(one, other):
-        return "the other did not run at that time. Run both at once"
-    return ""
+def _apart(client: MergedPart, other: MergedPart) -> MeasurementWarning | None:
+    """Return why two clients never meet; None if they may."""
+    if client.boot_id and other.boot_id and client.boot_id != other.boot_id:
+        return _warning(WarningKind.met_nobody_host, client)
+    for setting in _AGREED:
+        own = client.spec.get(setting)
+        others = other.spec.get(setting)
+        if own != others:
+            return _warning(
+                WarningKind.met_nobody_setting,
+                client,
+                setting=setting,
+                own=_as_text(own),
+                other=_as_text(others),
+            )
+    if not _same_destination(str(client.spec.get("remote_addr")), str(other.spec.get("remote_addr"))):
+        return _warning(WarningKind.met_nobody_destination, client)
+    if not _overlap(client, other):
+        return _warning(WarningKind.met_nobody_time, client)
+    return None
 
 
-def _shown(value: Any) -> str:  # noqa: ANN401 - JSON
+def _warning(kind: WarningKind, client: MergedPart, **values: str) -> MeasurementWarning:
+    return MeasurementWarning(kind=kind, values={"run_id": client.run_id, **values})
+
+
+def _as_text(value: Any) -> str:  # noqa: ANN401 - JSON
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _same_destination(one: str, other: str) -> bool:
-    (host, _, port), (other_host, _, other_port) = one.rpartition(":"), other.rpartition(":")
+    """Whether two destinations may be the same: a name may stand for any address."""
+    host, _, port = one.rpartition(":")
+    other_host, _, other_port = other.rpartition(":")
     both_known = _is_address(host) and _is_address(other_host)
     return port == other_port and (host == other_host or not both_known)
 
@@ -78,6 +85,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _overlap(one: Source, other: Source) -> bool:
+def _overlap(one: MergedPart, other: MergedPart) -> bool:
     began_s = max(seconds(one.started_at), seconds(other.started_at))
-    return began_s < min(seconds(each.started_at) + each.elapsed_s for each in (one, other))
+    ended_s = min(seconds(part.started_at) + part.elapsed_s for part in (one, other))
+    return began_s < ended_s

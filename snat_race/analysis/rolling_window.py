@@ -35,7 +35,7 @@ class DialStatistics(NamedTuple):
             elapsed_s=summary.elapsed_s,
             dials=summary.attempted,
             lost=summary.failed,
-            insert_failed=insert_failed_in(summary.watched),
+            insert_failed=insert_failed_in(summary.counters),
             latency_ns=summary.latency_all_ns,
         )
 
@@ -188,7 +188,7 @@ class VariantTotals:
         """Add a round."""
         self.dials += summary.attempted
         self.lost += summary.failed
-        self.insert_failed += insert_failed_in(summary.watched) or 0
+        self.insert_failed += insert_failed_in(summary.counters) or 0
         self.paired += summary.paired or 0
         self.collisions += summary.collisions or 0
 

@@ -1,6 +1,8 @@
 """From samples to summaries: accumulate, then derive once."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from errno import errorcode
 from typing import Any, NamedTuple, Protocol
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.intervals import wilson
 from snat_race.results import sample
+from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import Latency, Summary
 
 Samples = NDArray[Any]
@@ -59,9 +62,15 @@ class Meetings(NamedTuple):
         return Pairs(len(self.ports), int((self.losers > 0).sum()))
 
 
-def lost_again(syn_resent: dict[str, int]) -> int:
-    """Return how many SYNs were lost of dials that connected in the end."""
-    return sum(int(times) * count for times, count in syn_resent.items())
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Circumstances:
+    """What a summary says besides what became of its dials."""
+
+    elapsed_s: float  # length of the period or run
+    began_at: str | None = None  # its beginning: UTC, ISO 8601; None: not known
+    pairs: Pairs | None = None  # None: one client cannot know which of its dials met another's
+    syn_retransmits: Mapping[str, int] = field(default_factory=dict)  # slow connects by SYNs sent again
+    counters: Sequence[CounterDelta] = ()  # what the kernel counted meanwhile, a delta a namespace
 
 
 def error_name(error: int) -> str:
@@ -102,11 +111,10 @@ class Total:
         """The dials recorded that did not connect."""
         return self._errors.total()
 
-    def summary(self, counts: Counts, elapsed_s: float, pairs: Pairs | None = None) -> Summary:
+    def summary(self, counts: Counts, circumstances: Circumstances) -> Summary:
         """Derive the summary; ``counts`` are the workers' own counters over the same dials."""
         return Summary(
-            **_counted(counts, elapsed_s, self._errors),
-            **(pairs._asdict() if pairs else {}),
+            **_counted(counts, circumstances, self._errors),
             latency_ns=from_histogram(self._connected),
             latency_all_ns=from_histogram(self._all),
             latency_from_slot_ns=from_histogram(self._from_slot),
@@ -116,12 +124,12 @@ class Total:
         )
 
 
-def period(samples: Samples, counts: Counts, elapsed_s: float) -> Summary:
+def period(samples: Samples, counts: Counts, circumstances: Circumstances) -> Summary:
     """Summarise one period; its percentiles are order statistics of exactly these samples."""
     packed = samples["packed"]
     latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
     return Summary(
-        **_counted(counts, elapsed_s, count_errors(errors)),
+        **_counted(counts, circumstances, count_errors(errors)),
         latency_ns=exact_latency(latencies_ns[errors == 0]),
         latency_all_ns=exact_latency(latencies_ns),
     )
@@ -181,9 +189,12 @@ def meetings(samples: list[Samples], interval_ns: int) -> Meetings:
     return Meetings(ports[apart][met], np.bincount(group, weights=lost)[met].astype(np.int64))
 
 
-def _counted(counts: Counts, elapsed_s: float, errors: Counter[str]) -> dict[str, Any]:
+def _counted(counts: Counts, circumstances: Circumstances, errors: Counter[str]) -> dict[str, Any]:
     """Return the fields of a summary that are not latencies."""
-    failed, attempted = errors.total(), counts.recorded + counts.overruns
+    failed = errors.total()
+    attempted = counts.recorded + counts.overruns
+    elapsed_s = circumstances.elapsed_s
+    pairs = circumstances.pairs
     return {
         "attempted": attempted,
         "connected": counts.recorded - failed,
@@ -191,11 +202,16 @@ def _counted(counts: Counts, elapsed_s: float, errors: Counter[str]) -> dict[str
         "late": counts.late,
         "overruns": counts.overruns,
         "cut_short": counts.cut_short,
+        "began_at": circumstances.began_at,
+        "paired": pairs.paired if pairs else None,
+        "collisions": pairs.collisions if pairs else None,
         "elapsed_s": round(elapsed_s, 6),
         "rate_per_s": round(attempted / elapsed_s, 3) if elapsed_s else 0.0,
         "errors": dict(errors.most_common()),
         "loss_rate": failed / counts.recorded if counts.recorded else 0.0,
         "loss_rate_ci95": wilson(failed, counts.recorded),
+        "syn_retransmits": dict(circumstances.syn_retransmits),
+        "counters": list(circumstances.counters),
     }
 
 

@@ -2,77 +2,98 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from snat_race.analysis.diagnosis import UNPROVEN
-from snat_race.results.cause import Cause
+from snat_race.analysis.verdict import race_losses
+from snat_race.results.conclusions import UNPROVEN, Cause
 from snat_race.results.schema import Summary
 
 
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """None: no limit. ``error_rate``: of the dials whose outcome is known; ``p99_ns``: of all of them,
-    failed ones too; ``race_losses``: SYNs lost to the race.
-    """
+class Limit(StrEnum):
+    """What can be limited."""
 
-    error_rate: float | None = None
+    error_rate = "error_rate"  # failed dials per dial whose outcome is known, 0 to 1
+    p99_ns = "p99_ns"  # 99th percentile of the latency of all dials, failed ones too
+    race_losses = "race_losses"  # SYNs lost to the race
+
+
+class Unknown(StrEnum):
+    """Why it cannot be told whether a limit holds, or why it does not hold."""
+
+    nothing_dialled = "nothing_dialled"  # so the limit does not hold
+    no_percentiles = "no_percentiles"  # a run that was cut off has none
+    causes_unproven = "causes_unproven"  # that many losses may be the race's
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thresholds:
+    """The limits of a run; None: no limit."""
+
+    error_rate: float | None = None  # 0 to 1
     p99_ns: int | None = None
     race_losses: int | None = None
 
     def __bool__(self) -> bool:
-        return any(each is not None for each in (self.error_rate, self.p99_ns, self.race_losses))
+        return any(limit is not None for limit in (self.error_rate, self.p99_ns, self.race_losses))
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One limit and whether it held; None: what was observed cannot tell. ``limit`` and ``observed`` are
-    in the unit that ``option`` takes: a share, ns or a count.
-    """
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitCheck:
+    """One limit and whether it holds."""
 
-    option: str
-    limit: float
-    observed: float | None
-    holds: bool | None
-    why: str = ""
+    limit: Limit
+    allowed: float  # in the unit of the limit
+    observed: float | None  # likewise; None: nothing was
+    holds: bool | None  # None: what was observed cannot tell
+    unknown: Unknown | None = None  # why it cannot be told; None: it can
+    unproven: int = 0  # losses without a proven cause, where they are what cannot be told
 
 
-def held(limits: Thresholds, summary: Summary, diagnosis: Sequence[Cause]) -> Iterator[Held]:
-    """Yield each limit that is set. Where nothing was dialled, nothing holds."""
+def checked(limits: Thresholds, summary: Summary, diagnosis: Sequence[Cause]) -> Iterator[LimitCheck]:
+    """Yield each limit that is set. Where nothing was dialled, none holds."""
     if limits.error_rate is not None:
         rate = summary.loss_rate if summary.attempted > summary.overruns else None
-        yield _of("--max-error-rate", limits.error_rate, rate)
+        yield _check(Limit.error_rate, limits.error_rate, rate)
     if limits.p99_ns is not None:
         yield _latency(limits.p99_ns, summary)
     if limits.race_losses is not None:
         yield _race(limits.race_losses, summary, diagnosis)
 
 
-def _of(option: str, limit: float, observed: float | None) -> Held:
+def _check(limit: Limit, allowed: float, observed: float | None) -> LimitCheck:
     if observed is None:
-        return Held(option, limit, None, holds=False, why="nothing was dialled, so nothing is known")
-    return Held(option, limit, observed, holds=observed <= limit)
+        return LimitCheck(
+            limit=limit, allowed=allowed, observed=None, holds=False, unknown=Unknown.nothing_dialled
+        )
+    return LimitCheck(limit=limit, allowed=allowed, observed=observed, holds=observed <= allowed)
 
 
-def _latency(limit_ns: int, summary: Summary) -> Held:
-    every, option = summary.latency_all_ns, "--max-p99"
-    if not every and summary.attempted > summary.overruns:
-        return Held(option, limit_ns, None, None, "a run that was cut off has no percentiles; run it again")
-    return _of(option, limit_ns, every.p99 if every else None)
+def _latency(allowed_ns: int, summary: Summary) -> LimitCheck:
+    latency = summary.latency_all_ns
+    if not latency and summary.attempted > summary.overruns:
+        return LimitCheck(
+            limit=Limit.p99_ns,
+            allowed=allowed_ns,
+            observed=None,
+            holds=None,
+            unknown=Unknown.no_percentiles,
+        )
+    return _check(Limit.p99_ns, allowed_ns, latency.p99 if latency else None)
 
 
-def _race(limit: int, summary: Summary, diagnosis: Sequence[Cause]) -> Held:
-    """Tell of the race what is proven; beyond that, losses without a proven cause may be its own."""
-    option = "--max-race-losses"
+def _race(allowed: int, summary: Summary, diagnosis: Sequence[Cause]) -> LimitCheck:
+    """Count what is proven to be the race's; losses without a proven cause may be its own too."""
     if not summary.attempted:
-        return _of(option, limit, None)
-    proven = sum(each.losses for each in diagnosis if each.cause == "snat_race")
-    possible = sum(each.losses for each in diagnosis if each.cause in UNPROVEN)
-    if proven > limit or proven + possible <= limit:
-        return Held(option, limit, proven, holds=proven <= limit)
-    return Held(
-        option,
-        limit,
-        proven,
-        None,
-        f"and {possible:,} more losses of which nobody can tell the cause; add --watch-netns, or merge a "
-        "watch of the NAT's host",
+        return _check(Limit.race_losses, allowed, None)
+    proven = race_losses(diagnosis)
+    unproven = sum(cause.losses for cause in diagnosis if cause.cause in UNPROVEN)
+    if proven > allowed or proven + unproven <= allowed:
+        return _check(Limit.race_losses, allowed, proven)
+    return LimitCheck(
+        limit=Limit.race_losses,
+        allowed=allowed,
+        observed=proven,
+        holds=None,
+        unknown=Unknown.causes_unproven,
+        unproven=unproven,
     )

@@ -1,75 +1,135 @@
-"""What makes one doubt a measurement, each with what to do about it. Pure."""
+"""What makes a measurement doubtful, as data; a function for each kind of result. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from snat_race.analysis.merge import seconds
-from snat_race.analysis.pairing import silent_zero, unmet
-from snat_race.results.schema import ClientResult, MergedResult, Summary, WatchResult
+from snat_race.analysis.pairing import meets_itself, unmet
+from snat_race.analysis.race_window import exceeds_sweep
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
+from snat_race.results.counters import KernelCounters
+from snat_race.results.schema import (
+    ClientResult,
+    LabResult,
+    MergedPart,
+    MergedResult,
+    Summary,
+    WatchResult,
+    Window,
+)
 
-_MANY_LATE = 0.05
-_WATCH_WITH = "run 'snat-race watch --output watch.json' where the NAT is, and give that file too"
-
-
-def doubts(result: ClientResult | MergedResult | WatchResult) -> list[str]:
-    """Return sentences, the gravest first; none if there is nothing to doubt."""
-    return list(_doubts(result))
-
-
-def _doubts(result: ClientResult | MergedResult | WatchResult) -> Iterator[str]:
-    if not isinstance(result, MergedResult) and result.cut_off:
-        yield "This run was cut off: what followed its last whole period is missing. Run it again."
-    if isinstance(result, WatchResult):
-        return
-    if result.summary.failed and not result.kernel.source:
-        yield f"Nobody read the NAT's counters, so the causes cannot be told: {_WATCH_WITH}."
-    yield from _of_dials(result.summary)
-    if isinstance(result, ClientResult):
-        yield from _of_cpus(result)
-        if silence := silent_zero(result):
-            yield f"{silence}."
-    else:
-        yield from _of_sources(result)
+_MANY_LATE = 0.05  # of all slots
+_OTHER_LOSSES = 0.02  # of a sweep's collisions
 
 
-def _of_dials(summary: Summary) -> Iterator[str]:
-    if summary.overruns:
-        yield (
-            f"{summary.overruns:,} samples were dropped because the ring was full: the outcomes of as "
-            "many dials are not known. Use fewer --workers, or a longer --dial-interval-us."
+def of_client(result: ClientResult) -> list[MeasurementWarning]:
+    """Return what makes a client's result doubtful, the gravest first."""
+    warnings = [MeasurementWarning(kind=WarningKind.run_cut_off)] if result.cut_off else []
+    warnings += result.warnings
+    warnings += _of_dials(result.summary, result.kernel)
+    workers = result.spec.get("workers") or 0
+    cpus = len(result.environment.get("usable_cpus", ()))
+    already = any(warning.kind == WarningKind.workers_share_cpus for warning in warnings)
+    if workers > cpus > 0 and not already:
+        warnings.append(workers_share_cpus(workers, cpus, result.spec.get("lanes") or cpus))
+    if lost_nothing_alone(result):
+        warnings.append(MeasurementWarning(kind=WarningKind.nothing_lost_alone))
+    return warnings
+
+
+def workers_share_cpus(workers: int, cpus: int, lanes: int) -> MeasurementWarning:
+    """Return the warning that a client has fewer CPUs than workers."""
+    values: dict[str, int | float | str] = {"workers": workers, "cpus": cpus, "lanes": lanes}
+    return MeasurementWarning(kind=WarningKind.workers_share_cpus, values=values)
+
+
+def of_merged(result: MergedResult) -> list[MeasurementWarning]:
+    """Return what makes a merged result doubtful, the gravest first."""
+    return [
+        *result.warnings,
+        *_of_dials(result.summary, result.kernel),
+        *_of_parts(result.merged_from),
+        *unmet([part for part in result.merged_from if part.kind == "client"]),
+    ]
+
+
+def of_watch(result: WatchResult) -> list[MeasurementWarning]:
+    """Return what makes a watch's result doubtful, the gravest first."""
+    cut_off = [MeasurementWarning(kind=WarningKind.run_cut_off)] if result.cut_off else []
+    return [*cut_off, *result.warnings]
+
+
+def of_lab(result: LabResult) -> list[MeasurementWarning]:
+    """Return what makes a lab's result doubtful, the gravest first; see also :func:`of_window`."""
+    workers = result.spec["containers"] * result.spec["workers"]
+    cpus = len(result.spec["cpus"] or result.environment["usable_cpus"])
+    if workers <= cpus:
+        return []
+    values = {"workers": workers, "cpus": cpus}
+    return [MeasurementWarning(kind=WarningKind.lab_workers_share_cpus, values=values)]
+
+
+def of_window(window: Window) -> list[MeasurementWarning]:
+    """Return what makes a race window doubtful."""
+    warnings: list[MeasurementWarning] = []
+    if exceeds_sweep(window):
+        warnings.append(
+            MeasurementWarning(
+                kind=WarningKind.window_sweep_too_narrow, values={"tail_rate": window.tail_rate}
+            )
         )
+    if window.unexplained > _OTHER_LOSSES * window.collisions:
+        warnings.append(
+            MeasurementWarning(
+                kind=WarningKind.window_has_other_losses, values={"unexplained": window.unexplained}
+            )
+        )
+    return warnings
+
+
+def lost_nothing_alone(result: ClientResult) -> bool:
+    """Whether a run in rendezvous lost nothing to the race, and may have met nobody."""
+    if result.spec.get("mode") != "rendezvous" or not result.summary.connected:
+        return False
+    may_have_lost = (
+        "TIMEOUT" in result.summary.errors
+        or result.summary.syn_retransmits
+        or sum(result.kernel.conntrack.insert_failed)
+    )
+    return not may_have_lost and not meets_itself(result.spec)
+
+
+def _of_dials(summary: Summary, kernel: KernelCounters) -> Iterator[MeasurementWarning]:
+    if summary.failed and not kernel.source:
+        yield MeasurementWarning(kind=WarningKind.counters_unread)
+    if summary.overruns:
+        yield MeasurementWarning(kind=WarningKind.ring_overruns, values={"overruns": summary.overruns})
     slots = summary.attempted + summary.late
     if summary.late > slots * _MANY_LATE:
-        yield (
-            f"{summary.late:,} of {slots:,} slots passed while a dial was in flight or being prepared. "
-            "Use a longer --dial-interval-us, or a shorter --timeout-ms."
+        yield MeasurementWarning(
+            kind=WarningKind.many_late_slots, values={"late": summary.late, "slots": slots}
         )
 
 
-def _of_cpus(result: ClientResult) -> Iterator[str]:
-    workers, cpus = result.spec.get("workers", 0), len(result.environment.get("usable_cpus", ()))
-    if isinstance(workers, int) and workers > cpus > 0:
-        yield f"{workers} workers shared {cpus} CPUs, so fewer dials met. Use --workers {cpus}."
-
-
-def _of_sources(result: MergedResult) -> Iterator[str]:
-    clients = [each for each in result.sources if each.kind == "client"]
-    watches = [each for each in result.sources if each.kind == "watch"]
-    for each in result.sources:
-        if each.cut_off:
-            yield f"The {each.kind} {each.run_id[:8]} was cut off: the end is missing."
-    unwatched = {each.boot_id for each in clients} - {
-        each.boot_id for each in result.sources if each.watched
-    }
-    if watches and unwatched:
-        yield f"Nobody watched {len(unwatched)} of the hosts that the clients ran on: {_WATCH_WITH}."
-    began_s = min(seconds(each.started_at) for each in clients)
-    ended_s = max(seconds(each.started_at) + each.elapsed_s for each in clients)
-    for each in watches:
-        late_s = seconds(each.started_at) - began_s
-        early_s = ended_s - seconds(each.started_at) - each.elapsed_s
-        if late_s > 0 or early_s > 0:
-            yield (
-                f"A watch began {max(0.0, late_s):.1f} s after the first client and ended "
-                f"{max(0.0, early_s):.1f} s before the last, and missed some. Start it first, stop it last."
+def _of_parts(parts: Sequence[MergedPart]) -> Iterator[MeasurementWarning]:
+    """Yield what makes parts doubtful: ends that are missing, and watches that do not cover the clients."""
+    clients = [part for part in parts if part.kind == "client"]
+    watches = [part for part in parts if part.kind == "watch"]
+    for part in parts:
+        if part.cut_off:
+            yield MeasurementWarning(
+                kind=WarningKind.part_cut_off, values={"kind": part.kind, "run_id": part.run_id}
             )
-    yield from unmet(clients)
+    watched = {part.boot_id for part in parts if part.watched}
+    unwatched = {client.boot_id for client in clients} - watched
+    if watches and unwatched:
+        yield MeasurementWarning(kind=WarningKind.hosts_unwatched, values={"hosts": len(unwatched)})
+    began_s = min(seconds(client.started_at) for client in clients)
+    ended_s = max(seconds(client.started_at) + client.elapsed_s for client in clients)
+    for watch in watches:
+        late_s = seconds(watch.started_at) - began_s
+        early_s = ended_s - seconds(watch.started_at) - watch.elapsed_s
+        if late_s > 0 or early_s > 0:
+            yield MeasurementWarning(
+                kind=WarningKind.watch_missed_some,
+                values={"late_s": max(0.0, late_s), "early_s": max(0.0, early_s)},
+            )

@@ -11,8 +11,7 @@ from snat_race.cli.result_writer import require_other_than, require_writable, wr
 from snat_race.errors import ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
-    from snat_race.analysis.arms import Named
-    from snat_race.analysis.comparison import Compared
+    from snat_race.analysis.comparison import Comparable, Compared
 
 
 class Shown(StrEnum):
@@ -48,36 +47,37 @@ def compare(
     fail_if: FailIf = None,
 ) -> None:
     """Compare loss rates with those of the first result: fewer, more, no difference detected."""
-    from snat_race.analysis.arms import compared
+    from snat_race.analysis.comparison import compared
 
     if len(files) < 2:
         raise UsageError("compare: takes two results or more, the baseline first")
     if output:
         require_other_than(output, files)
         require_writable(output)
-    result = compared(_comparable(files))
+    base, *others = _comparable(files)
+    result = compared(base, others)
     text = _formed(result, form)
     if output:
         write_atomically(output, text + "\n")
     else:
         print(text)
-    outcomes = {each.outcome for each in result.comparisons}
-    if failed := [each.value for each in fail_if or () if each in outcomes]:
+    outcomes = {each.outcome.value for each in result.comparisons}
+    if failed := [each.value for each in fail_if or () if each.value in outcomes]:
         raise ThresholdExceeded(f"--fail-if {failed[0]}: it is so")
 
 
-def _comparable(files: list[Path]) -> "list[Named]":
+def _comparable(files: list[Path]) -> "list[Comparable]":
     """Read the results.
 
     Raises:
         UsageError: one cannot be compared with the first.
 
     """
-    from snat_race.analysis.arms import Named
+    from snat_race.analysis.comparison import comparable_client, comparable_lab
     from snat_race.cli.result_reader import read
     from snat_race.results.schema import ClientResult, LabResult, MergedResult
 
-    found: list[Named] = []
+    found: list[Comparable] = []
     for path in files:
         result = read(path)
         if not isinstance(result, ClientResult | LabResult | MergedResult):
@@ -91,7 +91,10 @@ def _comparable(files: list[Path]) -> "list[Named]":
             )
         if any(each.result.run_id == result.run_id for each in found):
             raise UsageError(f"{path}: is the same run as another; give two runs")
-        found.append(Named(str(path), result))
+        if isinstance(result, LabResult):
+            found.append(comparable_lab(str(path), result))
+        else:
+            found.append(comparable_client(str(path), result))
     return found
 
 

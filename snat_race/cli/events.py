@@ -15,6 +15,7 @@ from snat_race.report.wording.client_lines import (
     period_extra,
 )
 from snat_race.report.wording.formats import ancestor_stamp
+from snat_race.report.wording.warnings import sentence
 from snat_race.results.counters import CounterDelta
 from snat_race.results.model import SCHEMA_VERSION
 from snat_race.results.schema import ClientResult, Started, Summary
@@ -32,12 +33,12 @@ class ClientPrinter:
         self._period_s, self._as_json, self._view = period_s, as_json, view
         self._text = sys.stderr if as_json else sys.stdout
 
-    def started(self, lines: list[str], head: Started) -> None:
-        """Say what is about to be dialled, and any doubts about it."""
+    def started(self, opening: str, head: Started) -> None:
+        """Say what is about to be dialled, and what makes that doubtful."""
         self._event("start", head.model_dump(mode="json"))
-        self._say(f"{ancestor_stamp(time.time_ns())} {lines[0]}")
-        for doubt in lines[1:]:
-            print(f"warning: {doubt}", file=sys.stderr, flush=True)
+        self._say(f"{ancestor_stamp(time.time_ns())} {opening}")
+        for warning in head.warnings:
+            print(f"warning: {sentence(warning)}", file=sys.stderr, flush=True)
 
     def failure(self, failure: Failure) -> None:
         """Tell one failed dial."""

@@ -9,8 +9,8 @@ from snat_race.cli.parsing import parse_rate, parsed
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
-    from snat_race.analysis.thresholds import Held, Thresholds
-    from snat_race.results.cause import Cause
+    from snat_race.analysis.thresholds import LimitCheck, Thresholds
+    from snat_race.results.conclusions import Cause
     from snat_race.results.schema import Summary
 
 _LATENCY = re.compile(r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s)$")
@@ -29,9 +29,9 @@ def gathered(max_error_rate: str | None, max_p99: str | None, max_race_losses: i
     if max_race_losses is not None and max_race_losses < 0:
         raise UsageError(f"--max-race-losses: {max_race_losses} is no count; give 0 or more")
     return Thresholds(
-        parsed(parse_rate, max_error_rate, "--max-error-rate"),
-        parsed(parse_latency_ns, max_p99, "--max-p99"),
-        max_race_losses,
+        error_rate=parsed(parse_rate, max_error_rate, "--max-error-rate"),
+        p99_ns=parsed(parse_latency_ns, max_p99, "--max-p99"),
+        race_losses=max_race_losses,
     )
 
 
@@ -53,26 +53,44 @@ def require(
         Inconclusive: of one, nobody can tell.
 
     """
-    from snat_race.analysis.thresholds import held
+    from snat_race.analysis.thresholds import checked
 
-    checked = [(name, each) for name, summary, causes in measured for each in held(limits, summary, causes)]
-    for name, each in checked:
-        print(_line(name, each), file=sys.stderr if as_json else sys.stdout, flush=True)
-    broken = [_line(name, each) for name, each in checked if each.holds is False]
+    checks = [
+        (name, check) for name, summary, causes in measured for check in checked(limits, summary, causes)
+    ]
+    for name, check in checks:
+        print(_line(name, check), file=sys.stderr if as_json else sys.stdout, flush=True)
+    broken = [_line(name, check) for name, check in checks if check.holds is False]
     if broken:
         raise ThresholdExceeded("; ".join(broken))
-    unknown = [_line(name, each) for name, each in checked if each.holds is None]
+    unknown = [_line(name, check) for name, check in checks if check.holds is None]
     if unknown:
         raise Inconclusive("; ".join(unknown))
 
 
-def _line(name: str, each: "Held") -> str:
+def _line(name: str, check: "LimitCheck") -> str:
+    """Say whether a limit holds, of what, and why that cannot be told if it cannot."""
+    from snat_race.analysis.thresholds import Limit, Unknown
     from snat_race.report.wording.formats import duration, percent
 
-    forms: dict[str, Callable[[float], str]] = {"--max-error-rate": percent, "--max-p99": duration}
-    form = forms.get(each.option, "{:,.0f}".format)
-    observed = "" if each.observed is None else f"observed {form(each.observed)}"
-    told = ", ".join(part for part in (observed, each.why) if part)
-    word = {True: "holds", False: "does not hold", None: "cannot be told"}[each.holds]
+    options = {
+        Limit.error_rate: "--max-error-rate",
+        Limit.p99_ns: "--max-p99",
+        Limit.race_losses: "--max-race-losses",
+    }
+    reasons = {
+        Unknown.nothing_dialled: "nothing was dialled, so nothing is known",
+        Unknown.no_percentiles: "a run that was cut off has no percentiles; run it again",
+        Unknown.causes_unproven: (
+            f"and {check.unproven:,} more losses of which nobody can tell the cause; add --watch-netns, or "
+            "merge a watch of the NAT's host"
+        ),
+    }
+    forms: dict[Limit, Callable[[float], str]] = {Limit.error_rate: percent, Limit.p99_ns: duration}
+    form = forms.get(check.limit, "{:,.0f}".format)
+    observed = "" if check.observed is None else f"observed {form(check.observed)}"
+    reason = reasons[check.unknown] if check.unknown else ""
+    details = ", ".join(part for part in (observed, reason) if part)
+    word = {True: "holds", False: "does not hold", None: "cannot be told"}[check.holds]
     whose = f" under '{name}'" if name else ""
-    return f"{each.option} {form(each.limit)} {word}{whose}: {told}"
+    return f"{options[check.limit]} {form(check.allowed)} {word}{whose}: {details}"

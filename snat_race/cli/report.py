@@ -14,7 +14,7 @@ from snat_race.errors import UsageError
 
 if TYPE_CHECKING:
     from snat_race.cli.result_reader import AnyResult
-    from snat_race.results.cause import Cause
+    from snat_race.results.conclusions import Cause
     from snat_race.results.schema import Summary
 
 

@@ -13,6 +13,7 @@ from snat_race.errors import UsageError
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import SCHEMA_VERSION, Model
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, WatchResult
+from snat_race.results.schema_v1 import upgraded
 
 AnyResult = ClientResult | LabResult | MergedResult | WatchResult | DoctorResult
 _KINDS: dict[str, type[AnyResult]] = {
@@ -46,10 +47,12 @@ def read(path: Path) -> AnyResult:
     if not text.strip():
         raise UsageError(f"{path}: is empty; give a file of --output or --json")
     try:
-        found = so_far(_events(path, text))
+        found = so_far([upgraded(event) for event in _events(path, text)])
         return found if isinstance(found, Model) else _validated(path, found)
     except ValidationError as failed:
         raise UsageError(f"{path}: is no result of snat_race, or a damaged one: {_first(failed)}") from None
+    except ValueError as failed:
+        raise UsageError(f"{path}: is no result of snat_race, or a damaged one: {failed}") from None
 
 
 def _events(path: Path, text: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.host import utc_now
 from snat_race.kernel.netns import Namespace
-from snat_race.results.counters import PER_CPU, ConntrackDelta, CounterDelta
+from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 
 # /proc/net/stat/nf_conntrack has kept the old headings of columns that now hold something else:
 # ct_cpu_seq_show() in net/netfilter/nf_conntrack_standalone.c.
@@ -154,7 +154,10 @@ def read_conntrack(namespace: Namespace) -> Reading:
     """Read what ``conntrack -S`` shows, by netlink, ordered by CPU; OSError as for :func:`read`."""
     with _conntrack(namespace) as netlink:
         rows = sorted(netlink.stat(), key=lambda row: int(row["res_id"]))
-    return {name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows] for name in PER_CPU}
+    return {
+        name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows]
+        for name in CONNTRACK_COUNTERS
+    }
 
 
 def parse_stat(text: str) -> Reading:
@@ -167,7 +170,7 @@ def parse_stat(text: str) -> Reading:
     rows = [line.split() for line in lines]
     column_of = {heading: column for column, heading in enumerate(headings)}
     reading: Reading = {}
-    for name in PER_CPU:
+    for name in CONNTRACK_COUNTERS:
         column = column_of.get(_HEADINGS.get(name, name))
         reading[name] = [0 if column is None else int(row[column], 16) for row in rows]
     return reading

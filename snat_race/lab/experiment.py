@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from snat_race.analysis.race_window import Sweep
-from snat_race.analysis.summary import Meetings, Total, meetings, period
-from snat_race.analysis.verdict import between_rounds, judge
+from snat_race.analysis.summary import Circumstances, Meetings, Total, meetings, period
+from snat_race.analysis.verdict import between_rounds, verdict_on
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.kernel import counters, host
 from snat_race.kernel.host import utc_now
@@ -18,7 +18,8 @@ from snat_race.lab.scenarios import Scenario
 from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.testbed import Testbed
 from snat_race.lab.variants import Variant
-from snat_race.results.schema import Summary, UnavailableVariant, VariantResult, Verdict, Window
+from snat_race.results.conclusions import Verdict
+from snat_race.results.schema import Summary, UnavailableVariant, VariantResult, Window
 
 _LONGEST_ROUND_S = 0.5
 _SLOTS_A_ROUND = 20
@@ -82,15 +83,13 @@ class _Bench:
         if into.variant.command and not into.translated:
             into.translated = counters.any_translated(source)
         risen = [now.since(before[name], netns=name) for name, now in testbed.read().items()]
-        into.periods.append(
-            period(np.concatenate(samples), counted, elapsed_s).model_copy(
-                update={
-                    "began_at": began_at,
-                    "watched": risen,
-                    **(met.pairs._asdict() if testbed.scenario.rendezvous else {}),
-                }
-            )
+        circumstances = Circumstances(
+            elapsed_s=elapsed_s,
+            began_at=began_at,
+            pairs=met.pairs if testbed.scenario.rendezvous else None,
+            counters=risen,
         )
+        into.periods.append(period(np.concatenate(samples), counted, circumstances))
         return True
 
     def _offsets_ns(self, met: Meetings, sweep_ns: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -151,7 +150,7 @@ def run(
         interrupted=not going,
         variants=results,
         unavailable=unavailable,
-        verdict=judge(results, cpus),
+        verdict=verdict_on(results),
         window=swept.window(settings.caches.value) if swept else None,
     )
 

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from snat_race.analysis.candidate_causes import exhausted_at_most
+from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.intervals import wilson
 from snat_race.analysis.race_window import Sweep
-from snat_race.analysis.summary import Pairs, Total
-from snat_race.analysis.verdict import discounted, outcome, pairs_of
+from snat_race.analysis.summary import Circumstances, Pairs, Total
+from snat_race.analysis.verdict import discounted, outcome_of, pairs_of, verdict_reason
 from snat_race.kernel import host
 from snat_race.lab import variant_rules
 from snat_race.lab.testbed import Testbed
 from snat_race.lab.variants import Variant
 from snat_race.load.dialer_pool import NO_DIALS, DialCounts
-from snat_race.results.counters import ConntrackDelta, KernelCounters, conntrack_of, summed
+from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed
 from snat_race.results.nat import Nat
 from snat_race.results.schema import CacheState, Summary, VariantResult, Window
 
@@ -41,20 +41,21 @@ class VariantMeasurement:
         scenario = testbed.scenario
         pairs = Pairs(*map(sum, zip(*self.rounds, strict=True))) if scenario.rendezvous else None
         elapsed_s = sum(each.elapsed_s for each in self.periods)
-        summary = self.total.summary(self.tally, elapsed_s, pairs)
+        summary = self.total.summary(self.tally, Circumstances(elapsed_s=elapsed_s, pairs=pairs))
         drawn = self.variant.drawn_ports(testbed.source_ports)
         # At the most: as if all dialers dialled at once, and met.
         same_draws = summary.attempted * (len(testbed.placements) - 1) / 2 / drawn if drawn else 0.0
         evicts = scenario.protocol == "tcp" and host.kernel_version() >= (6, 5)
         nat = Nat(ports=self.variant.port_count, same_draws=same_draws, evicts=evicts)
-        exhausted = sum(exhausted_at_most(lap, nat) for lap in self._laps())
-        kernel = self._kernel().model_copy(update={"exhausted": exhausted})
+        kernel = self._kernel(exhausted_over(self._deltas(), nat))
         diagnosis = diagnose(
-            summary.attempted,
-            summary.errors,
+            summary,
             kernel,
             nat=nat,
             answered_late=self.accepted - summary.connected if scenario.protocol == "udp" else 0,
+        )
+        reason = verdict_reason(
+            summary, diagnosis, same_draws, cpus, translated=self.translated is not False
         )
         return VariantResult(
             name=self.variant.name,
@@ -65,7 +66,8 @@ class VariantMeasurement:
             summary=summary,
             kernel=kernel,
             diagnosis=diagnosis,
-            outcome=outcome(summary, diagnosis, same_draws, cpus, translated=self.translated is not False),
+            outcome=outcome_of(reason),
+            reason=reason,
             periods=self.periods,
             collision_rate_ci95=wilson(*discounted(pairs.collisions, pairs.paired, spread))
             if pairs
@@ -80,18 +82,18 @@ class VariantMeasurement:
         unexplained = self.total.failed - sum(conntrack.insert_failed)
         return self.sweep.window(self.variant.name, caches, max(0, unexplained))
 
-    def _laps(self) -> list[ConntrackDelta]:
-        watched = (each.conntrack for period in self.periods for each in period.watched)
-        return [each for each in watched if each]
+    def _deltas(self) -> list[CounterDelta]:
+        return [delta for period in self.periods for delta in period.counters]
 
-    def _kernel(self) -> KernelCounters:
-        watched = [each for period in self.periods for each in period.watched]
+    def _kernel(self, exhausted: int | None = None) -> KernelCounters:
+        deltas = self._deltas()
         tcp = {
-            host: summed(each.tcp for each in watched if each.netns == host)
+            host: summed(delta.tcp for delta in deltas if delta.netns == host)
             for host in ("source", "destination", "containers")
         }
         return KernelCounters(
-            source=conntrack_of(watched),
+            source=conntrack_of(deltas),
+            exhausted=exhausted,
             source_tcp=tcp["source"],
             destination=tcp["destination"],
             containers=tcp["containers"],

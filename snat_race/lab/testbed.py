@@ -114,7 +114,9 @@ class Testbed:
             return UdpServer(net.family, addresses, self._port)
         if serving is Serving.never_accept:
             return NonAcceptingServer(endpoint)
-        return TcpServer(endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.accept_in_batches else 0)
+        return TcpServer(
+            endpoint, [None], batch_ms=_BATCH_MS if serving is Serving.accept_in_batches else 0
+        )
 
     @property
     def _port(self) -> int:

@@ -25,8 +25,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A whole report: the verdict comes first."""
+    """A whole report: the verdict comes first, then what it means, if there is more to say."""
 
     title: str
     verdict: str
     sections: tuple[Section, ...] = field(default=())
+    meaning: str = ""

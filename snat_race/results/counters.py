@@ -1,11 +1,11 @@
-"""What the kernel counted while we looked: rises, never totals since boot."""
+"""What the kernel counted while we looked: how far counters rose, never totals since boot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from snat_race.results.model import Model
 
-PER_CPU = (
+CONNTRACK_COUNTERS = (
     "insert_failed",
     "drop",
     "found",
@@ -16,99 +16,160 @@ PER_CPU = (
     "error",
     "search_restart",
 )
+"""Conntrack's counters, each kept per CPU, named as netlink's CTA_STATS_* attributes."""
+
+CONNTRACK_LABELS = {"chain_toolong": "chaintoolong"}
+"""What ``conntrack -S`` calls those that it gives another name."""
+
+LOSS_COUNTERS = frozenset({"insert_failed", "drop", "chain_toolong"})
+"""Conntrack's counters that rise when a packet is lost."""
+
+TCP_COUNTERS = (
+    "ListenOverflows",
+    "ListenDrops",
+    "TCPReqQFullDrop",
+    "TCPReqQFullDoCookies",
+    "SyncookiesSent",
+    "PAWSActive",
+    "PAWSEstab",
+    "PAWSTimewait",
+    "TCPACKSkippedTimeWait",
+    "TCPSYNChallenge",
+    "IPReversePathFilter",
+    "TCPSynRetrans",
+)
+"""Counters of TcpExt that have to do with lost SYNs: those that are shown and exported."""
 
 
 class ConntrackDelta(Model):
-    """Rise of a namespace's conntrack counters, one number per CPU, and the table's fill: ``count``
-    at the end of a period, or the highest of those.
-    """
+    """How far a namespace's conntrack counters rose, one number per CPU, and its table's fill."""
 
     insert_failed: list[int]
+    """Entries that could not be inserted: clashes, and hash chains that are too long."""
     drop: list[int]
+    """Packets dropped because their entry could not be made or inserted."""
     found: list[int]
+    """Ports that a NAT's search found taken, and entries looked up and found."""
     clash_resolve: list[int]
+    """Clashes of one flow's packets that were resolved, so that both passed."""
     chain_toolong: list[int]
+    """Entries not inserted because their hash chain was too long; insert_failed counts them too."""
     early_drop: list[int]
+    """Entries deleted to make room in a full table."""
     invalid: list[int]
+    """Packets that could not be tracked."""
     error: list[int]
+    """Packets with an error, most of them of ICMP."""
     search_restart: list[int]
+    """Look-ups repeated because the hash table was resized."""
     count: int
+    """Entries in the table at the end; of several periods, the most."""
     max: int
+    """Most entries that there may be; 0: not read."""
 
 
-NOTHING = ConntrackDelta(**{name: [] for name in PER_CPU}, count=0, max=0)
+NOTHING = ConntrackDelta(**{name: [] for name in CONNTRACK_COUNTERS}, count=0, max=0)
 
 
 class CounterDelta(Model):
-    """Rise of one namespace's counters over ``elapsed_s`` from ``began_at`` on.
-
-    ``tcp``: TcpExt and Tcp by name, only those that rose. ``conntrack`` None: not read there.
-    ``inode``: the namespace, whatever it is called; 0: one of the lab's own.
-    """
+    """How far one namespace's counters rose."""
 
     netns: str
+    """Name of the namespace."""
     inode: int = 0
+    """Inode of the namespace, which identifies it whatever its name; 0: one of the lab's own."""
     began_at: str
+    """Since when: UTC, ISO 8601."""
     elapsed_s: float
+    """For how many seconds."""
     conntrack: ConntrackDelta | None = None
+    """Conntrack's counters; null: not read there."""
     tcp: dict[str, int]
+    """Counters of TcpExt, Tcp and a few others by name, only those that rose."""
 
 
 class KernelCounters(Model):
-    """Rise of the kernel's counters over a run: conntrack where the NAT is, None if nobody looked
-    there, and TcpExt and Tcp by name, only those that rose. ``exhausted``: how many clashes may be
-    of a NAT without free ports, added up over the laps of the run; None: it was all one lap.
-    """
+    """How far the kernel's counters rose over a run, by where they were read."""
 
     source: ConntrackDelta | None
+    """Conntrack where the NAT is; null: nobody read it."""
     exhausted: int | None = None
+    """How many clashes may be of a NAT without free ports; null: to be told from ``source``."""
     source_tcp: dict[str, int] = {}
+    """Counters of TcpExt, Tcp and others where the NAT is, only those that rose."""
     destination: dict[str, int]
+    """The same at the server."""
     containers: dict[str, int]
+    """The same where the dials come from."""
 
     @property
     def conntrack(self) -> ConntrackDelta:
-        """What conntrack counted; nothing, if nobody looked."""
+        """What conntrack counted; nothing, if nobody read it."""
         return self.source or NOTHING
 
     @property
     def tcp(self) -> dict[str, int]:
-        """TcpExt and Tcp of all hosts."""
+        """The counters of TcpExt and Tcp of all hosts."""
         return summed((self.source_tcp, self.destination, self.containers))
 
 
-def total_of(periods: Iterable[CounterDelta]) -> CounterDelta | None:
+def total_of(deltas: Iterable[CounterDelta]) -> CounterDelta | None:
     """Add the periods of one namespace up; None if there is none."""
-    every = list(periods)
-    if not every:
+    periods = list(deltas)
+    if not periods:
         return None
-    return every[0].model_copy(
-        update={
-            "elapsed_s": round(sum(each.elapsed_s for each in every), 6),
-            "conntrack": conntrack_of(every),
-            "tcp": summed(each.tcp for each in every),
-        }
+    first = periods[0]
+    return CounterDelta(
+        netns=first.netns,
+        inode=first.inode,
+        began_at=first.began_at,
+        elapsed_s=round(sum(period.elapsed_s for period in periods), 6),
+        conntrack=conntrack_of(periods),
+        tcp=summed(period.tcp for period in periods),
     )
 
 
-def conntrack_of(watched: Iterable[CounterDelta]) -> ConntrackDelta | None:
+def conntrack_of(deltas: Iterable[CounterDelta]) -> ConntrackDelta | None:
     """Add conntrack counters up, of several periods or namespaces; None if nobody read them."""
-    every = [each.conntrack for each in watched if each.conntrack]
-    if not every:
+    read = [delta.conntrack for delta in deltas if delta.conntrack]
+    if not read:
         return None
-    per_cpu = {
+    per_cpu: dict[str, list[int]] = {}
+    for name in CONNTRACK_COUNTERS:
         # Nodes differ in how many CPUs they have.
-        name: [sum(column) for column in zip_longest(*(getattr(each, name) for each in every), fillvalue=0)]
-        for name in PER_CPU
-    }
-    fill = max(each.count for each in every), max(each.max for each in every)
-    return ConntrackDelta(**per_cpu, count=fill[0], max=fill[1])
+        columns = zip_longest(*(getattr(conntrack, name) for conntrack in read), fillvalue=0)
+        per_cpu[name] = [sum(column) for column in columns]
+    return ConntrackDelta(
+        **per_cpu,
+        count=max(conntrack.count for conntrack in read),
+        max=max(conntrack.max for conntrack in read),
+    )
 
 
 def summed(counters: Iterable[dict[str, int]]) -> dict[str, int]:
     """Add counters up by name."""
     total: dict[str, int] = {}
-    for each in counters:
-        for name, value in each.items():
+    for counter in counters:
+        for name, value in counter.items():
             total[name] = total.get(name, 0) + value
     return total
+
+
+def kernel_counters(
+    deltas: Sequence[CounterDelta],
+    *,
+    exhausted: int | None = None,
+    containers: dict[str, int] | None = None,
+) -> KernelCounters:
+    """Return what was counted where the NAT is, added up over periods and namespaces.
+
+    ``exhausted``: how many clashes may be of a NAT without free ports. ``containers``: counters of where
+    the dials come from.
+    """
+    return KernelCounters(
+        source=conntrack_of(deltas),
+        exhausted=exhausted,
+        source_tcp=summed(delta.tcp for delta in deltas),
+        destination={},
+        containers=containers or {},
+    )

@@ -2,28 +2,31 @@
 
 from snat_race.results.model import Model
 
+# get_unique_tuple() in nf_nat_core.c: from a port above 1023, it searches 1024 to 65535
 EVERY_PORT = 64512
 
 
 class Nat(Model):
-    """How many ``ports`` the NAT has for a destination and, if it draws them, how many simultaneous
-    SYNs are expected to draw the same one. ``evicts``: TCP, on a kernel of 6.5 or newer. ``known``:
-    somebody read all rules, so these are its ports. ``drawn``: it draws them. ``absent``: all were read,
-    and none translates these dials.
-    """
+    """What is known of a NAT."""
 
     ports: int = EVERY_PORT
+    """How many ports it has for one destination."""
     same_draws: float = 0.0
+    """How many simultaneous SYNs are expected to draw the same port; 0: it draws none."""
     evicts: bool = True
+    """Whether a search may evict a TCP entry that is closing: kernels of 6.5 and newer."""
     known: bool = True
+    """Whether somebody read all rules, so that these are its ports."""
     drawn: bool = False
+    """Whether it draws ports at random."""
     absent: bool = False
+    """Whether all rules were read, and none translates these dials."""
 
     @property
     def found_per_exhausted(self) -> int:
         """By how much ``found`` rises when a search ends without a free port.
 
-        VariantMeasurement on 6.18, TCP: 0 up to 32 ports, 32 of 64, 96 of 128, 128 of 256, 1,000 and 3,000; UDP:
+        Measured on 6.18, TCP: 0 up to 32 ports, 32 of 64, 96 of 128, 128 of 256, 1,000 and 3,000; UDP:
         16 of 16, 248 of 1,000. One more if the client's own port was tried first.
         """
         return sum(self._found_per_turn)
@@ -43,7 +46,7 @@ class Nat(Model):
 
         No more than ``found`` can pay for had a first turn in vain. In each later one a share of at
         most entries / ports is taken throughout, wherever they are: four turns make that to the fourth.
-        VariantMeasurement with half of 1,000 ports held in a block: 0.5 to 4 % of all searches were in vain.
+        Measured with half of 1,000 ports held in a block: 0.5 to 4 % of all searches were in vain.
         """
         if self.ports <= 128:
             return float(max(found, clashes)) if entries >= self.ports else 0.0

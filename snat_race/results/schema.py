@@ -1,12 +1,19 @@
-"""The results of runs: the JSON contract, schema_version 1."""
+"""The results of runs: the JSON contract. Files of version 1 are upgraded by ``schema_v1``."""
 
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
-from snat_race.results.cause import Cause
+from snat_race.results.conclusions import (
+    CandidateCause,
+    Cause,
+    MeasurementWarning,
+    Outcome,
+    Verdict,
+    VerdictReason,
+)
+from snat_race.results.counters import CounterDelta, KernelCounters
 from snat_race.results.model import Model, Result
-from snat_race.results.counters import KernelCounters, CounterDelta
 from snat_race.results.nat import Nat
 
 
@@ -14,14 +21,23 @@ class Latency(Model):
     """Connect latency in ns; each is at least the one before."""
 
     min: int
+    """Shortest."""
     p50: int
+    """Median."""
     p90: int
+    """90th percentile."""
     p95: int
+    """95th percentile."""
     p99: int
+    """99th percentile."""
     p999: int
+    """99.9th percentile."""
     p9999: int | None = None
+    """99.99th percentile; null: of a single period, which has too few dials for it."""
     max: int
+    """Longest."""
     mean: float
+    """Mean."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -33,218 +49,268 @@ class Latency(Model):
 
 
 class Summary(Model):
-    """What became of the dials of a period, a variant or a run.
-
-    ``attempted`` dials have an outcome. ``paired`` and ``collisions`` count slots in which two or
-    more containers dialled the same lane, and those in which one of them lost; None where one
-    client cannot know. ``latency_ns`` is of connected dials, ``latency_all_ns`` of failed ones too,
-    ``latency_from_slot_ns`` also of the slots that passed while one was in flight. ``histogram``,
-    ``histogram_all`` and ``histogram_from_slot`` hold what these were derived from, as HdrHistogram
-    V2, base64. ``began_at``: when this period, or the run, began. ``syn_resent``: connects
-    that took so long that their SYN may have been sent again, by how often TCP_INFO says it was.
-    ``watched``: the counters of the namespaces that were watched meanwhile.
-    """
+    """What became of the dials of a period, a variant or a run."""
 
     attempted: int
+    """Dials that have an outcome: ``connected`` + ``failed`` + ``overruns``."""
     connected: int
+    """Dials that connected."""
     failed: int
+    """Dials that did not connect."""
     late: int
+    """Slots that passed without a dial, because one was in flight or being prepared."""
     overruns: int
+    """Dials whose sample was dropped because the ring was full; their outcome is not known."""
     cut_short: int
+    """Dials in flight at the stop; they are counted nowhere else."""
     began_at: str | None = None
+    """When this period, or the run, began: UTC, ISO 8601; null: not known."""
     paired: int | None = None
+    """Slots in which two or more containers dialled the same lane; null: one client cannot know."""
     collisions: int | None = None
+    """Paired slots in which at least one dial was lost; null as above."""
     elapsed_s: float
+    """Length in seconds."""
     rate_per_s: float
+    """Dials attempted per second."""
     errors: dict[str, int]
+    """Failed dials by the name of their errno; TIMEOUT: no answer in time."""
     loss_rate: float
+    """Share of the dials with a known outcome that failed, 0 to 1."""
     loss_rate_ci95: tuple[float, float]
+    """Its 95 % interval (Wilson's)."""
     latency_ns: Latency | None = None
+    """Latency of connected dials; null: there were none."""
     latency_all_ns: Latency | None = None
+    """Latency of all dials, failed ones too; null: there were none."""
     latency_from_slot_ns: Latency | None = None
+    """As ``latency_all_ns``, with the slots that passed while a dial was in flight; null: not derived."""
     histogram: str | None = None
+    """What ``latency_ns`` was derived from: HdrHistogram V2, base64; null: of a single period."""
     histogram_all: str | None = None
+    """What ``latency_all_ns`` was derived from, likewise."""
     histogram_from_slot: str | None = None
-    syn_resent: dict[str, int] = {}
-    watched: list[CounterDelta] = []
+    """What ``latency_from_slot_ns`` was derived from, likewise."""
+    syn_retransmits: dict[str, int] = {}
+    """Connects so slow that their SYN may have been sent again, by how often TCP_INFO says it was."""
+    counters: list[CounterDelta] = []
+    """What the kernel counted meanwhile, in each namespace that was read."""
 
 
 CacheState = Literal["hot", "warm", "cold"]
-Outcome = Literal["reproduced", "not_seen", "inconclusive"]
 
 
 class VariantResult(Model):
-    """One SNAT rule under test.
-
-    ``drawn_ports``: how many ports the rule draws from; None if it tries to keep the client's.
-    ``translated``: whether a rule of the user's translated anything; None if nobody looked.
-    ``accepted``: connections accepted, or requests answered, at the destination.
-    ``periods``: its rounds. ``collision_rate_ci95``: collisions per paired slot; None where nothing
-    is paired.
-    """
+    """One SNAT rule under test."""
 
     name: str
+    """Name of the variant."""
     rule: str
+    """The rule, as its loader writes it."""
     drawn_ports: int | None = None
+    """How many ports the rule draws from; null: it tries to keep the client's port."""
     translated: bool | None = None
+    """Whether a rule of the user's translated anything; null: nobody looked."""
     accepted: int
+    """Connections accepted, or requests answered, at the destination."""
     summary: Summary
+    """What became of its dials."""
     kernel: KernelCounters
+    """What the kernel counted over its rounds."""
     diagnosis: list[Cause]
+    """What its losses are due to, most losses first."""
     outcome: Outcome
+    """What its rounds prove."""
+    reason: VerdictReason
+    """Why."""
     periods: list[Summary] = []
+    """Its rounds."""
     collision_rate_ci95: tuple[float, float] | None = None
+    """95 % interval of its collisions per paired slot; null: nothing is paired."""
 
 
 class UnavailableVariant(Model):
-    """A rule that could not be loaded here, and why."""
+    """A rule that could not be loaded here."""
 
     name: str
+    """Name of the variant."""
     reason: str
+    """Why not, and what to do about it."""
 
 
 class WindowPoint(Model):
-    """What became of the pairs whose second SYN was sent ``low_ns`` to ``high_ns`` after the first
-    (before it, if negative).
-    """
+    """What became of the pairs whose SYNs were sent at offsets of a small range."""
 
     low_ns: int
+    """Least offset in ns: by how much the second SYN was sent after the first (before, if negative)."""
     high_ns: int
+    """Greatest offset in ns."""
     paired: int
+    """Pairs at these offsets."""
     collisions: int
+    """Pairs of those of which a SYN was lost."""
 
 
 class Window(Model):
-    """The race window: the area under the probability of a collision against the offset.
-
-    Offsets were drawn evenly from +-``sweep_ns``. ``dispersion``: variance between rounds over
-    that of a binomial; the interval allows for it. ``tail_rate``: collisions per pair in the
-    outermost tenth of the offsets. ``unexplained``: losses during the sweep without a rise of
-    insert_failed; they count as collisions, so many make the window too long.
-    """
+    """The race window: the area under the probability of a collision against the offset."""
 
     variant: str
+    """The variant that it was measured with."""
     caches: CacheState
+    """How recently the way through the NAT had been used."""
     sweep_ns: int
+    """Offsets were drawn evenly from -sweep_ns to +sweep_ns."""
     paired: int
+    """All pairs of the sweep."""
     collisions: int
+    """Pairs of which a SYN was lost."""
     unexplained: int
+    """Losses without a rise of insert_failed; they count as collisions, so many make it too long."""
     window_ns: float
+    """The window in ns."""
     window_ns_ci95: tuple[float, float]
+    """Its 95 % interval, which allows for the dispersion."""
     dispersion: float
+    """Variance between rounds over that of a binomial."""
     tail_rate: float
+    """Collisions per pair in the outermost tenth of the offsets; much above 0: the window is longer."""
     curve: list[WindowPoint]
-
-
-class Mitigation(Model):
-    """How far a variant lowers the collision rate of the first; None if that has none to lower."""
-
-    name: str
-    loss_reduction: float | None
-    ci95: tuple[float, float] | None
-
-
-class Verdict(Model):
-    """The conclusion, in one word and in a sentence.
-
-    ``dispersion``: variance between rounds over that of a binomial; all intervals of collision
-    rates allow for it.
-    """
-
-    outcome: Outcome
-    text: str
-    dispersion: float = 1.0
-    mitigations: list[Mitigation]
+    """The curve, by rising offset."""
 
 
 class LabResult(Result):
     """A run of ``lab``."""
 
     kind: Literal["lab"] = "lab"
+    """Kind of result."""
     interrupted: bool
+    """Whether a signal ended it before its time."""
     variants: list[VariantResult]
+    """The variants measured, the baseline first."""
     unavailable: list[UnavailableVariant] = []
+    """Variants asked for that cannot be measured here."""
     verdict: Verdict
+    """What the run proves of its first variant."""
     window: Window | None = None
+    """The race window; null: not measured."""
 
 
 class Forecast(Model):
-    """SYNs that ordinary traffic is expected to lose an hour, with the 95 % interval of the window."""
+    """SYNs that ordinary traffic is expected to lose an hour."""
 
     kept_ports: float
+    """With a NAT that keeps the clients' ports."""
     kept_ports_ci95: tuple[float, float]
+    """The same at both ends of the window's 95 % interval."""
     drawn_ports: float
+    """With a NAT that draws ports at random."""
     drawn_ports_ci95: tuple[float, float]
+    """The same at both ends of the window's 95 % interval."""
 
 
 class Started(Result):
     """The first event of a stream: what is known of a run as it begins."""
 
     event: Literal["start"] = "start"
+    """Kind of event."""
     kind: Literal["client", "watch"]
+    """Kind of result that the stream will end with."""
     nat: Nat | None = None
+    """What is known of the NAT; null: nothing."""
     counters_from: str | None = None
+    """Of a watch: netlink, or the file that is read instead."""
+    warnings: list[MeasurementWarning] = []
+    """What makes the run doubtful before it begins."""
 
 
 class ClientResult(Result):
-    """A run of ``client``. ``nat``: what is known of the NAT that its dials pass, None: nothing.
-    ``cut_off``: made of the periods of a stream that has no end.
-    """
+    """A run of ``client``."""
 
     kind: Literal["client"] = "client"
+    """Kind of result."""
     cut_off: bool = False
+    """Whether it was made of the periods of a stream that has no end."""
     summary: Summary
+    """What became of all its dials."""
     periods: list[Summary]
+    """The same, period by period."""
     kernel: KernelCounters
+    """What the kernel counted meanwhile."""
     nat: Nat | None = None
+    """What is known of the NAT that its dials pass; null: nothing."""
     diagnosis: list[Cause]
+    """What its losses are due to, most losses first."""
+    warnings: list[MeasurementWarning] = []
+    """What makes it doubtful and only the run itself could see."""
 
 
-class Source(Model):
-    """One of the results that were merged. ``failed``: dials of a client; of a watch, the SYNs at most
-    that its counters account for. ``watched``: a NAT's counters were read. ``cut_off``: its end is missing.
-    """
+class MergedPart(Model):
+    """One of the results that were merged."""
 
     kind: Literal["client", "watch"]
+    """Kind of that result."""
     run_id: str
+    """Its run_id."""
     boot_id: str
+    """Identifies the boot of the host that it ran on; empty: not known."""
     started_at: str
+    """When it began: UTC, ISO 8601."""
     elapsed_s: float
+    """Its length in seconds."""
     spec: dict[str, Any]
+    """Its settings."""
     attempted: int | None
+    """Dials of a client; null: it is a watch."""
     failed: int | None
+    """Failed dials of a client; of a watch, the SYNs that its counters account for at the most."""
     watched: bool = False
+    """Whether it read a NAT's counters."""
     cut_off: bool = False
+    """Whether its end is missing."""
 
 
 class MergedResult(Result):
-    """Clients of several containers or hosts, and watches of their nodes, by ``report``.
+    """Clients of several containers or hosts, and watches of their nodes, made one by ``report``.
 
     ``environment`` and ``spec`` are those of the first client.
     """
 
     kind: Literal["merged"] = "merged"
-    sources: list[Source]
+    """Kind of result."""
+    merged_from: list[MergedPart]
+    """The results that it was made of."""
     summary: Summary
+    """What became of the dials of all clients."""
     periods: list[Summary]
+    """The same, period by period of wall-clock time."""
     kernel: KernelCounters
+    """What the kernels counted meanwhile, each namespace once."""
     nat: Nat
+    """What is known of the NAT."""
     diagnosis: list[Cause]
+    """What all losses are due to, most losses first."""
+    warnings: list[MeasurementWarning] = []
+    """What makes its parts doubtful and only they could see."""
 
 
 class WatchResult(Result):
-    """A run of ``watch``.
-
-    ``counters_from``: netlink, or the file read instead. ``suspects``: what the counters could
-    account for, each with the most SYNs that it may have cost. ``nat`` and ``exhausted``: what the
-    rules there say, and how many of the clashes may be for want of ports. ``cut_off``: as a client's.
-    """
+    """A run of ``watch``."""
 
     kind: Literal["watch"] = "watch"
+    """Kind of result."""
     cut_off: bool = False
+    """Whether it was made of the periods of a stream that has no end."""
     counters_from: str
+    """Netlink, or the file that was read instead."""
     periods: list[CounterDelta]
+    """What was counted, period by period."""
     total: CounterDelta | None
+    """What was counted in all; null: nothing was read."""
     nat: Nat
+    """What the rules there say of the NAT."""
     exhausted: int
-    suspects: list[Cause]
+    """How many of the clashes may be of a NAT without free ports."""
+    candidate_causes: list[CandidateCause]
+    """What the counters could account for, each with the most SYNs that it may have cost."""
+    warnings: list[MeasurementWarning] = []
+    """What makes it doubtful and only the run itself could see."""

@@ -9,14 +9,14 @@ from typing import Protocol
 import numpy as np
 
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.summary import Failure, Samples, Total, failures, lost_again, period
+from snat_race.analysis.summary import Circumstances, Failure, Samples, Total, failures, period
+from snat_race.analysis.warnings import workers_share_cpus
 from snat_race.errors import SnatRaceError
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.host import utc_now
 from snat_race.load.dialer_pool import DialerPool
-from snat_race.results.cause import Cause
-from snat_race.results.counters import CounterDelta, KernelCounters
-from snat_race.results.nat import Nat
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
+from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import ClientResult, Started, Summary
 from snat_race.runs.counter_monitor import CounterMonitor
 from snat_race.runs.nat_properties import nat_of, rules_for
@@ -32,8 +32,8 @@ MOST_FAILURES_SHOWN = 10
 class Observer(Protocol):
     """Who is told of the run's findings as they come."""
 
-    def started(self, lines: list[str], head: Started) -> None:
-        """Note that workers are ready: what they will do, then doubts about it."""
+    def started(self, opening: str, head: Started) -> None:
+        """Note that workers are ready: what they will do, and what is known of the run by now."""
 
     def failure(self, failure: Failure) -> None:
         """Note a failed dial; only the first few of each period are told."""
@@ -120,13 +120,13 @@ class _Run:
 
     def _keep_period(self, elapsed_s: float) -> None:
         counts = self._pool.counts().since(self._period_since)._replace(cut_short=0)
-        summary = period(np.concatenate(self._taken), counts, elapsed_s)
-        update = {
-            "began_at": self._period_began_at,
-            "watched": self._monitor.end_period(),
-            "syn_resent": self._resent(self._period_resent),
-        }
-        self.periods.append(summary.model_copy(update=update))
+        circumstances = Circumstances(
+            elapsed_s=elapsed_s,
+            began_at=self._period_began_at,
+            syn_retransmits=self._retransmits_since(self._period_resent),
+            counters=self._monitor.end_period(),
+        )
+        self.periods.append(period(np.concatenate(self._taken), counts, circumstances))
 
     def tell(self, drained: list[Samples]) -> None:
         """Tell of every drain, for a live view."""
@@ -137,17 +137,17 @@ class _Run:
         the pool has stopped.
         """
         now_s = time.monotonic()
-        total = self._total.summary(self._pool.counts().since(self._since), now_s - self._began_s)
+        counts = self._pool.counts().since(self._since)
         self._keep_period(now_s - (self._period_began_s if self.periods else self._began_s))
-        return total.model_copy(
-            update={
-                "began_at": self._began_at,
-                "watched": self._monitor.total,
-                "syn_resent": self._resent(self._resent_since),
-            }
+        circumstances = Circumstances(
+            elapsed_s=now_s - self._began_s,
+            began_at=self._began_at,
+            syn_retransmits=self._retransmits_since(self._resent_since),
+            counters=self._monitor.total,
         )
+        return self._total.summary(counts, circumstances)
 
-    def _resent(self, earlier: list[int]) -> dict[str, int]:
+    def _retransmits_since(self, earlier: list[int]) -> dict[str, int]:
         risen = [b - a for a, b in zip(earlier, self._pool.slow_connects(), strict=True)]
         return {str(times): count for times, count in enumerate(risen) if count}
 
@@ -168,7 +168,8 @@ def run(
     translation = rules_for((reader.namespace for reader in readers), target.source_ips)
     with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
         nat = nat_of(translation, 0)
-        head = Started(kind="client", **record.fields(), spec=settings.spec(), nat=nat)
+        warnings = _warnings(settings, target)
+        head = Started(kind="client", **record.fields(), spec=settings.spec(), nat=nat, warnings=warnings)
         observer.started(_opening(settings, target), head)
         _warm_up(pool, settings.warmup_s, interrupt)
         monitor = CounterMonitor(readers, nat)
@@ -182,7 +183,8 @@ def run(
         periods=state.periods,
         kernel=monitor.kernel_counters(),
         nat=(nat := nat_of(translation, summary.attempted)),
-        diagnosis=_causes(summary, monitor.kernel_counters(), nat),
+        diagnosis=diagnose(summary, monitor.kernel_counters(), nat=nat),
+        warnings=warnings,
     )
     return result, fault or _unreadable(monitor)
 
@@ -201,13 +203,8 @@ def _warm_up(pool: DialerPool, duration_s: float | None, interrupt: StopSignals)
         pool.rest()
 
 
-def _causes(summary: Summary, kernel: KernelCounters, nat: Nat) -> list[Cause]:
-    resent = lost_again(summary.syn_resent)
-    return diagnose(summary.attempted, summary.errors, kernel, nat=nat, resent=resent)
-
-
-def _opening(settings: ClientSettings, target: Target) -> list[str]:
-    """Say what the run will do; then each doubt about it, with advice."""
+def _opening(settings: ClientSettings, target: Target) -> str:
+    """Say what the run will do."""
     low, high = settings.source_ports
     if settings.mode is Mode.rendezvous:
         how = (
@@ -217,20 +214,20 @@ def _opening(settings: ClientSettings, target: Target) -> list[str]:
         how = (
             f"independent, each {settings.dial_interval_us} us" if settings.dial_interval_us else "flat out"
         )
-    lines = [f"Starting to dial {target.remote.text}, workers: {settings.workers}, {how}"]
+    return f"Starting to dial {target.remote.text}, workers: {settings.workers}, {how}"
+
+
+def _warnings(settings: ClientSettings, target: Target) -> list[MeasurementWarning]:
+    """Return what makes the run doubtful before it begins."""
+    warnings: list[MeasurementWarning] = []
     cpus = len(target.cpus)
     if settings.workers > cpus:
-        lines.append(
-            f"{settings.workers} workers share {cpus} CPUs: they hinder each other, so fewer dials meet; "
-            f"only clients with --lanes {settings.lanes} meet them at all; use --workers {cpus}"
-        )
+        warnings.append(workers_share_cpus(settings.workers, cpus, settings.lanes))
     if (
         settings.mode is Mode.rendezvous
         and target.remote.family == socket.AF_INET
         and not target.remote.routed
     ):
-        lines.append(
-            f"no router lies between this host and {target.remote.text}, so its SYNs pass no "
-            "NAT and none is lost to the race; dial a server beyond the NAT"
-        )
-    return lines
+        remote = target.remote.text
+        warnings.append(MeasurementWarning(kind=WarningKind.no_router, values={"remote": remote}))
+    return warnings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from snat_race.analysis.candidate_causes import exhausted_at_most
 from snat_race.kernel import counters, netns_lookup
 from snat_race.kernel.counters import CounterReader
-from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed, total_of
+from snat_race.results.counters import CounterDelta, KernelCounters, kernel_counters, total_of
 from snat_race.results.nat import Nat
 
 READING_INTERVAL_S = 0.5
@@ -65,11 +65,9 @@ class CounterMonitor:
     def kernel_counters(self) -> KernelCounters:
         """Return all that was counted up to the last reading."""
         own_tcp = counters.difference(self._own_tcp_now, self._own_tcp_before)
-        return KernelCounters(
-            source=conntrack_of(self._total),
+        return kernel_counters(
+            self._total,
             exhausted=self.exhausted_at_most,
-            source_tcp=summed(delta.tcp for delta in self._total),
-            destination={},
             containers={name: values[0] for name, values in own_tcp.items() if values[0] > 0},
         )
 

@@ -77,7 +77,7 @@ def run(
         total=next(iter(monitor.total), None),
         nat=nat,
         exhausted=monitor.exhausted_at_most,
-        suspects=of_node(monitor.kernel_counters(), nat),
+        candidate_causes=of_node(monitor.kernel_counters(), nat),
     )
     return result, ended
 

@@ -3,6 +3,7 @@
 from snat_race.analysis.comparison import Compared, Comparison, Rate
 from snat_race.report.document import Document, Section, Table
 from snat_race.report.wording.formats import percent
+from snat_race.report.wording.warnings import sentences
 
 
 def compared(result: Compared) -> Document:
@@ -13,7 +14,7 @@ def compared(result: Compared) -> Document:
     sections = (
         Section("Loss rates", table=Table(columns, tuple(_row(each) for each in rates))),
         Section("Against the baseline", sentences=tuple(map(sentence, result.comparisons))),
-        *([Section("Doubts", sentences=tuple(result.doubts))] if result.doubts else []),
+        *([Section("Warnings", sentences=sentences(result.warnings))] if result.warnings else []),
     )
     named: dict[str, list[str]] = {}
     for each in result.comparisons:

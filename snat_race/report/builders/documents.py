@@ -1,18 +1,15 @@
 """Results as documents, a builder for each kind."""
 
-from snat_race.analysis.verdict import ADVERSARIAL
-from snat_race.analysis.warnings import doubts
+from snat_race.analysis import warnings
 from snat_race.report.builders import sections
 from snat_race.report.builders.doctor import doctor_lines
 from snat_race.report.builders.lab import (
     insert_failed_of,
-    meaning,
     mitigation_sentence,
     window_lines,
-    word_of,
 )
 from snat_race.report.document import Document, Section, Table
-from snat_race.report.wording import findings
+from snat_race.report.wording import findings, verdicts
 from snat_race.report.wording.counter_deltas import conntrack
 from snat_race.report.wording.formats import percent
 from snat_race.report.wording.program import Program
@@ -55,7 +52,7 @@ def _of_clients(result: ClientResult | MergedResult) -> Document:
     summary = result.summary
     latencies = (summary.latency_ns, summary.latency_all_ns, summary.latency_from_slot_ns)
     clients = (
-        sum(each.kind == "client" for each in result.sources) if isinstance(result, MergedResult) else 1
+        sum(each.kind == "client" for each in result.merged_from) if isinstance(result, MergedResult) else 1
     )
     title = f"snat_race client, {result.spec.get('remote_addr', '')}" + (
         f": {clients} clients merged" if clients > 1 else ""
@@ -65,14 +62,21 @@ def _of_clients(result: ClientResult | MergedResult) -> Document:
         _clients_verdict(result),
         _put(
             sections.totals(summary),
-            sections.causes(("", each) for each in result.diagnosis),
-            sections.doubtful(doubts(result)),
+            sections.causes(("", each, each.losses) for each in result.diagnosis),
+            sections.doubtful(
+                warnings.of_merged(result)
+                if isinstance(result, MergedResult)
+                else warnings.of_client(result)
+            ),
             sections.timeline(result.periods),
             sections.latency(zip(_ENDS, latencies, strict=True)),
             sections.histogram(summary.histogram_all),
             _sources(result) if isinstance(result, MergedResult) else None,
             sections.conditions(result.spec, result.environment, result.tool.version, result.started_at),
         ),
+        meaning=verdicts.ADVERSARIAL
+        if result.summary.failed and result.spec.get("mode") == "rendezvous"
+        else "",
     )
 
 
@@ -85,15 +89,14 @@ def _clients_verdict(result: ClientResult | MergedResult) -> str:
     told = ", ".join(f"{each.losses:,} {each.cause}" for each in result.diagnosis)
     rose = sum(result.kernel.conntrack.insert_failed)
     beside = f"; insert_failed rose by {rose:,}" if result.kernel.source else ""
-    adversarial = f" {ADVERSARIAL}" if result.spec.get("mode") == "rendezvous" else ""
     return (
         f"{summary.failed:,} of {summary.attempted:,} dials ({percent(summary.loss_rate)}) failed: {told}"
-        f"{beside}.{adversarial}"
+        f"{beside}."
     )
 
 
 def _sources(result: MergedResult) -> Section:
-    hosts = list(dict.fromkeys(each.boot_id for each in result.sources))
+    hosts = list(dict.fromkeys(each.boot_id for each in result.merged_from))
     rows = tuple(
         (
             each.kind,
@@ -104,26 +107,28 @@ def _sources(result: MergedResult) -> Section:
             "-" if each.attempted is None else f"{each.attempted:,}",
             "-" if each.failed is None else f"{each.failed:,}",
         )
-        for each in result.sources
+        for each in result.merged_from
     )
     columns = ("kind", "run", "host", "began", "length", "dials", "failed")
     return Section("Merged from", table=Table(columns, rows, words=4))
 
 
 def _of_lab(result: LabResult) -> Document:
-    verdict = result.verdict
     return Document(
         f"snat_race lab, {result.spec['scenario']}, kernel {result.environment['kernel']}",
-        f"{verdict.text}.",
+        f"{verdicts.verdict(result.variants[0])}.",
         _put(
             _variants(result),
             _mitigations(result),
-            sections.causes((each.name, cause) for each in result.variants for cause in each.diagnosis),
+            sections.causes(
+                (each.name, cause, cause.losses) for each in result.variants for cause in each.diagnosis
+            ),
             sections.timeline(result.variants[0].periods),
             sections.latency((each.name, each.summary.latency_ns) for each in result.variants),
             _window(result),
             sections.conditions(result.spec, result.environment, result.tool.version, result.started_at),
         ),
+        meaning=verdicts.meaning(result),
     )
 
 
@@ -131,7 +136,7 @@ def _variants(result: LabResult) -> Section:
     columns = ("rule", "verdict", "dials", "lost", "insert_failed", "paired", "collided", "95 % interval")
     rows = tuple(_variant(each) for each in result.variants)
     missing = tuple(f"{each.name}: unavailable: {each.reason}." for each in result.unavailable)
-    return Section("Rules", sentences=(meaning(result), *missing), table=Table(columns, rows, words=2))
+    return Section("Rules", sentences=missing, table=Table(columns, rows, words=2))
 
 
 def _variant(variant: VariantResult) -> tuple[str, ...]:
@@ -139,7 +144,7 @@ def _variant(variant: VariantResult) -> tuple[str, ...]:
     share = (summary.collisions or 0) / summary.paired if summary.paired else None
     return (
         variant.name,
-        word_of(variant),
+        verdicts.word(variant),
         f"{summary.attempted:,}",
         f"{summary.failed:,}",
         insert_failed_of(variant),
@@ -164,7 +169,7 @@ def _window(result: LabResult) -> Section | None:
 
 def _of_watch(result: WatchResult) -> Document:
     total = result.total
-    lost = ", ".join(f"{each.losses:,} {each.cause}" for each in result.suspects)
+    lost = ", ".join(f"{each.at_most:,} {each.cause}" for each in result.candidate_causes)
     verdict = (
         f"these counters account for SYNs lost: at most {lost}."
         if lost
@@ -174,8 +179,8 @@ def _of_watch(result: WatchResult) -> Document:
         f"snat_race watch, {total.netns if total else 'nothing'}, by {result.counters_from}",
         verdict,
         _put(
-            sections.causes(("", each) for each in result.suspects),
-            sections.doubtful(doubts(result)),
+            sections.causes(("", each, each.at_most) for each in result.candidate_causes),
+            sections.doubtful(warnings.of_watch(result)),
             _counters(total) if total else None,
             _laps(result),
             sections.conditions(result.spec, result.environment, result.tool.version, result.started_at),

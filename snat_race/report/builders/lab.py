@@ -4,29 +4,19 @@ import textwrap
 from collections.abc import Iterable
 from typing import Protocol
 
-from snat_race.analysis.diagnosis import UNPROVEN
-from snat_race.analysis.race_window import exceeds_sweep
-from snat_race.analysis.verdict import ADVERSARIAL, MEANING, not_the_race
+from snat_race.analysis.warnings import of_lab, of_window
 from snat_race.report.builders.sections import bar
+from snat_race.report.wording import verdicts
+from snat_race.report.wording.causes import advice, evidence
 from snat_race.report.wording.formats import percent
-from snat_race.results.schema import LabResult, Mitigation, VariantResult, Window
+from snat_race.report.wording.warnings import sentence
+from snat_race.results.conclusions import UNPROVEN, CauseName, Mitigation
+from snat_race.results.schema import LabResult, VariantResult, Window
 
 _WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60
 _HEADINGS = (
     f"{'dials':>8}{'lost':>7}{'insert_failed':>15}{'explained':>11}{'paired':>8}"
     f"{'collided':>10}{'95 % interval':>16}{'late':>7}  verdict"
-)
-_UNEXPLAINED = (
-    "What no counter explains is not the race, which always raises insert_failed: look at firewalls, "
-    "routes and load."
-)
-_RESOLVED = (
-    "Packets of one flow clashed, as clash_resolve shows, and this kernel let both pass: what a resolver "
-    "asks at once is answered."
-)
-_WORDS = {"reproduced": "race", "not_seen": "no race", "inconclusive": "cannot tell"}
-_NOT_THE_RACE = (
-    "A rule that draws ports at random would not have helped here: mend the cause that is named above."
 )
 
 
@@ -62,12 +52,12 @@ def lab_report(result: LabResult) -> str:
         ),
         "",
         *_wrapped_all(_causes(result)),
-        *wrapped(f"Verdict: {result.verdict.text}."),
+        *wrapped(f"Verdict: {verdicts.verdict(result.variants[0])}."),
         *_wrapped_all(map(mitigation_sentence, result.verdict.mitigations)),
         *(["", *window_lines(result.window)] if result.window else []),
         *(["", "Race window: no pair was swept."] if result.spec["window_s"] and not result.window else []),
         "",
-        *wrapped(meaning(result)),
+        *wrapped(verdicts.meaning(result)),
     ]
     return "\n".join(parts)
 
@@ -93,13 +83,12 @@ def _conditions(result: LabResult) -> list[str]:
     length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
     if result.interrupted:
         length += f", interrupted (of {spec['duration_s']:g} s)"
-    dialers, cpus = spec["containers"] * spec["workers"], len(spec["cpus"] or machine["usable_cpus"])
+    cpus = len(spec["cpus"] or machine["usable_cpus"])
     seed = f"seed {spec['seed']}, {result.elapsed_s:.1f} s in all"
-    crowded = f"doubt: {dialers} workers share {cpus} CPUs, so fewer meet; lower --containers or --workers"
     return [
         f"snat_race lab, {spec['scenario']}: {hosts} of {each}, {timing}, {length}",
         f"kernel {machine['kernel']}, CPUs: {cpus}, {spec['topology']}, backend {spec['backend']}, {seed}",
-        *([crowded] if dialers > cpus else []),
+        *(f"warning: {sentence(warning)}" for warning in of_lab(result)),
     ]
 
 
@@ -113,7 +102,7 @@ def _variant_row(variant: VariantResult) -> str:
         interval = f"{low:.1%} - {high:.1%}"
     return (
         f"{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
-        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {word_of(variant)}"
+        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {verdicts.word(variant)}"
     )
 
 
@@ -123,30 +112,23 @@ def insert_failed_of(variant: VariantResult) -> str:
     return f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
 
 
-def word_of(variant: VariantResult) -> str:
-    """Return the outcome of a rule in two words."""
-    if variant.outcome == "inconclusive" and variant.summary.failed and not_the_race(variant):
-        return "not the race"
-    return _WORDS[variant.outcome]
-
-
 def _causes(result: LabResult) -> list[str]:
     """Return each variant's causes with their evidence, then each advice once."""
     found = [(each.name, cause) for each in result.variants for cause in each.diagnosis]
     resolved = {each.name: sum(each.kernel.conntrack.clash_resolve) for each in result.variants}
-    advised: dict[tuple[str, str], list[str]] = {}
+    advised: dict[tuple[CauseName, str], list[str]] = {}
     for name, cause in found:
-        advised.setdefault((cause.cause, cause.advice), []).append(f"'{name}'")
+        advised.setdefault((cause.cause, advice(cause)), []).append(f"'{name}'")
     return [
-        *(f"{name}: {cause.losses:,} x {cause.cause}: {cause.evidence}." for name, cause in found),
+        *(f"{name}: {cause.losses:,} x {cause.cause}: {evidence(cause)}." for name, cause in found),
         *(
             f"{name}: clash_resolve +{count:,}: so often did packets of one flow clash, and both pass."
             for name, count in resolved.items()
             if count
         ),
         *(
-            f"To do about {cause} under {', '.join(names)}: {advice}."
-            for (cause, advice), names in advised.items()
+            f"To do about {cause} under {', '.join(names)}: {to_do}."
+            for (cause, to_do), names in advised.items()
         ),
     ]
 
@@ -172,16 +154,6 @@ def mitigation_sentence(mitigation: Mitigation) -> str:
     )
 
 
-def meaning(result: LabResult) -> str:
-    """Say what the verdict means to people."""
-    if result.verdict.text.startswith("not the race"):
-        unexplained = any(each.cause == "unexplained" for each in result.variants[0].diagnosis)
-        return _UNEXPLAINED if unexplained else _NOT_THE_RACE
-    if result.verdict.outcome == "not_seen" and any(result.variants[0].kernel.conntrack.clash_resolve):
-        return _RESOLVED
-    return f"{MEANING[result.verdict.outcome]} {ADVERSARIAL}"
-
-
 def window_lines(window: Window) -> list[str]:
     """Return the window, its interval, and the curve it is the area of."""
     heading = f"{'offset, us':>14}{'pairs':>8}{'collided':>10}"
@@ -197,16 +169,7 @@ def window_sentences(window: Window) -> list[str]:
         f"(95 % interval {low:,.0f} to {high:,.0f}{half}), the area under this curve: collisions "
         f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
     )
-    sentences = [length]
-    if exceeds_sweep(window):
-        sentences.append(
-            f"doubt: {window.tail_rate:.1%} still collide at the ends of the sweep, so it is longer"
-        )
-    if window.unexplained > 0.02 * window.collisions:
-        sentences.append(
-            f"doubt: {window.unexplained:,} losses of the sweep are not the race, so it is shorter"
-        )
-    return sentences
+    return [length, *(f"warning: {sentence(warning)}" for warning in of_window(window))]
 
 
 def _curve(window: Window) -> list[str]:

@@ -6,8 +6,10 @@ from typing import Any
 
 from snat_race.analysis.histogram import Histogram
 from snat_race.report.document import Section, Table
+from snat_race.report.wording.causes import advice, evidence
 from snat_race.report.wording.formats import duration, percent
-from snat_race.results.cause import Cause
+from snat_race.report.wording.warnings import sentences
+from snat_race.results.conclusions import CandidateCause, Cause, MeasurementWarning
 from snat_race.results.schema import Latency, Summary
 
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p999", "p9999", "max")
@@ -91,7 +93,7 @@ def timeline(periods: Sequence[Summary]) -> Section | None:
 def _period(period: Summary) -> tuple[str, ...]:
     began = (period.began_at or "").removesuffix("Z").partition("T")[2] or "-"
     head = (began, f"{period.attempted:,}", f"{period.failed:,}")
-    counted = [each.conntrack for each in period.watched if each.conntrack]
+    counted = [each.conntrack for each in period.counters if each.conntrack]
     if not counted:
         return (*head, "-", "-", "-", "-")
     failed = [sum(column) for column in zip(*(each.insert_failed for each in counted), strict=False)]
@@ -110,24 +112,24 @@ def on_cpus(per_cpu: Sequence[int]) -> str:
     return ", ".join(found[:12]) + (" ..." if len(found) > 12 else "") or "-"
 
 
-def causes(named: Iterable[tuple[str, Cause]]) -> Section | None:
-    """Return what explains the losses, and each advice once. A name tells of whose."""
+def causes(named: Iterable[tuple[str, Cause | CandidateCause, int]]) -> Section | None:
+    """Return what explains the losses, their number, and each advice once. A name tells whose they are."""
     every = list(named)
     if not every:
         return None
-    whose = any(name for name, _ in every)
+    whose = any(name for name, _, _ in every)
     rows = tuple(
-        (*([name] if whose else []), cause.cause, cause.evidence, f"{cause.losses:,}")
-        for name, cause in every
+        (*([name] if whose else []), cause.cause, evidence(cause), f"{losses:,}")
+        for name, cause, losses in every
     )
     columns = (*(["rule"] if whose else []), "cause", "evidence", "losses")
-    advice = dict.fromkeys(f"To do about {cause.cause}: {cause.advice}." for _, cause in every)
-    return Section("Causes", sentences=tuple(advice), table=Table(columns, rows, words=len(columns) - 1))
+    to_do = dict.fromkeys(f"To do about {cause.cause}: {advice(cause)}." for _, cause, _ in every)
+    return Section("Causes", sentences=tuple(to_do), table=Table(columns, rows, words=len(columns) - 1))
 
 
-def doubtful(sentences: Sequence[str]) -> Section | None:
-    """Return what makes one doubt the figures."""
-    return Section("Doubts", sentences=tuple(sentences)) if sentences else None
+def doubtful(warnings: Sequence[MeasurementWarning]) -> Section | None:
+    """Return what makes the figures doubtful."""
+    return Section("Warnings", sentences=sentences(warnings)) if warnings else None
 
 
 def conditions(

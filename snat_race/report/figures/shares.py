@@ -23,7 +23,7 @@ from snat_race.report.figures.drawing import (
     units,
 )
 from snat_race.report.wording.formats import percent
-from snat_race.results.schema import ClientResult, LabResult, MergedResult, Source, VariantResult
+from snat_race.results.schema import ClientResult, LabResult, MergedPart, MergedResult, VariantResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def of_clients(result: ClientResult | MergedResult) -> Figure | None:
     summary = result.summary
     if not summary.attempted:
         return None
-    sources = result.sources if isinstance(result, MergedResult) else []
+    sources = result.merged_from if isinstance(result, MergedResult) else []
     each = [_client(source) for source in sources if source.kind == "client"]
     name = "all clients" if len(each) > 1 else "this client"
     rows = [_share(name, summary.loss_rate, summary.loss_rate_ci95), *(each if len(each) > 1 else [])]
@@ -83,7 +83,7 @@ def of_clients(result: ClientResult | MergedResult) -> Figure | None:
     return _figure("Loss rate", caption, what, rows[:_MOST], ())
 
 
-def _client(source: Source) -> _Share:
+def _client(source: MergedPart) -> _Share:
     dials, failed = source.attempted or 0, source.failed or 0
     return _share(f"run {source.run_id[:8]}", failed / dials if dials else 0.0, wilson(failed, dials))
 

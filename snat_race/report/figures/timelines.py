@@ -57,8 +57,8 @@ def _neighbours(periods: Sequence[Any]) -> Iterable[Sequence[Any]]:
 def _added_up(periods: Sequence[Summary]) -> list[Summary]:
     added = []
     for some in _neighbours(periods):
-        watched = total_of(each for period in some for each in period.watched)
-        added.append(merged_summary(some).model_copy(update={"watched": [watched] if watched else []}))
+        total = total_of(delta for period in some for delta in period.counters)
+        added.append(merged_summary(some, [total] if total else []))
     return added
 
 
@@ -90,7 +90,7 @@ def of_watch(result: WatchResult) -> Figure | None:
 
 def _laps(periods: Iterable[Summary]) -> list[_Lap]:
     return [
-        _Lap(seconds(each.began_at), each.elapsed_s, each.failed, _cpus(each.watched))
+        _Lap(seconds(each.began_at), each.elapsed_s, each.failed, _cpus(each.counters))
         for each in periods
         if each.began_at
     ]

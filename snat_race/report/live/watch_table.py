@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from snat_race.report.wording.causes import evidence
 from snat_race.report.wording.counter_deltas import LOSSES, TCP, conntrack, delta_line
 from snat_race.report.wording.formats import stamp
+from snat_race.results.conclusions import CauseName
 from snat_race.results.counters import CounterDelta, total_of
 from snat_race.results.schema import WatchResult
 
@@ -88,10 +90,10 @@ def closing(result: WatchResult) -> str:
         return "Nothing was watched."
     lines = [f"In all, {result.total.elapsed_s:.1f} s: {delta_line(result.total)}"]
     lines += [
-        f"SYNs lost here, at most: {each.losses:,} x {each.cause}: {each.evidence}."
-        for each in result.suspects
+        f"SYNs lost here, at most: {candidate.at_most:,} x {candidate.cause}: {evidence(candidate)}."
+        for candidate in result.candidate_causes
     ]
-    if any(each.cause == "snat_race" for each in result.suspects):
+    if any(candidate.cause == CauseName.snat_race for candidate in result.candidate_causes):
         lines.append("Which rules race, and what helps: 'snat-race doctor'.")
     return "\n".join(lines)
 

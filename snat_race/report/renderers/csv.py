@@ -9,7 +9,7 @@ from snat_race.analysis.histogram import Histogram
 from snat_race.report.renderers.hgrm import distribution
 from snat_race.report.wording.findings import worded
 from snat_race.report.wording.program import Program
-from snat_race.results.counters import PER_CPU, CounterDelta
+from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import Result
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, Summary, WatchResult
@@ -57,13 +57,13 @@ def _period(period: Summary) -> dict[str, Any]:
     row |= {name: getattr(period, name) for name in _COUNTS}
     if period.latency_all_ns:
         row |= {f"{name}_ns": getattr(period.latency_all_ns, name) for name in _PERCENTILES}
-    return row | _counted(period.watched)
+    return row | _counted(period.counters)
 
 
 def _counted(watched: list[CounterDelta]) -> dict[str, Any]:
     conntrack = [each.conntrack for each in watched if each.conntrack]
     row: dict[str, Any] = {}
-    for name in PER_CPU if conntrack else ():
+    for name in CONNTRACK_COUNTERS if conntrack else ():
         row[name] = sum(sum(getattr(each, name)) for each in conntrack)
     for each in conntrack[:1]:
         row |= {f"insert_failed_cpu{cpu}": count for cpu, count in enumerate(each.insert_failed)}

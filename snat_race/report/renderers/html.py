@@ -6,9 +6,8 @@ from html import escape
 from importlib.resources import files
 from re import sub
 
-from snat_race.analysis.verdict import ADVERSARIAL
 from snat_race.report.builders import documents
-from snat_race.report.builders.lab import meaning, window_sentences
+from snat_race.report.builders.lab import window_sentences
 from snat_race.report.document import Document, Section, Table
 from snat_race.report.figures.curves import window_table
 from snat_race.report.figures.drawing import Figure, Key, css
@@ -44,24 +43,23 @@ def page(document: Document, result: Result) -> str:
 
     """
     whole = coarse(result)
-    style = files("snat_race.report").joinpath("page.css").read_text(encoding="utf-8")
-    lede = _lede(document, result)
+    style = files("snat_race.report.renderers").joinpath("page.css").read_text(encoding="utf-8")
     parts = [
         _HEAD.format(title=escape(document.title), style=style),
-        *_header(document, result, lede),
+        *_header(document, result),
         *(_figure(each) for each in figures(whole)),
-        *(_section(each, lede) for each in _sections(document, result, whole)),
+        *(_section(each) for each in _sections(document, result, whole)),
         "</main>\n</body>\n</html>",
     ]
     return "".join(parts)
 
 
-def _header(document: Document, result: Result, lede: str) -> Iterator[str]:
-    verdict = document.verdict.removesuffix(ADVERSARIAL).strip()
+def _header(document: Document, result: Result) -> Iterator[str]:
+    verdict = document.verdict
     yield f'<header class="{_tone(result)}">\n<p class="title">{escape(document.title)}</p>\n'
     yield f"<h1>{_said(verdict[:1].upper() + verdict[1:])}</h1>\n"
-    if lede:
-        yield f'<p class="lede">{_said(lede)}</p>\n'
+    if document.meaning:
+        yield f'<p class="lede">{_said(document.meaning)}</p>\n'
     run = result.run_id if "+" in result.run_id else result.run_id[:8]
     began = result.started_at.replace("T", " ").partition(".")[0].removesuffix("Z")
     facts = {
@@ -73,13 +71,6 @@ def _header(document: Document, result: Result, lede: str) -> Iterator[str]:
     yield f'<p class="facts">{escape(told)}</p>\n</header>\n'
 
 
-def _lede(document: Document, result: Result) -> str:
-    """Return what the verdict means."""
-    if isinstance(result, LabResult):
-        return meaning(result)
-    return ADVERSARIAL if document.verdict.endswith(ADVERSARIAL) else ""
-
-
 def _tone(result: Result) -> str:
     if isinstance(result, LabResult):
         return _TONES[result.verdict.outcome]
@@ -88,7 +79,7 @@ def _tone(result: Result) -> str:
     if isinstance(result, ClientResult | MergedResult):
         clean = result.summary.attempted and not result.diagnosis
         return "bad" if result.summary.failed else "good" if clean else "unsure"
-    return "bad" if isinstance(result, WatchResult) and result.suspects else "good"
+    return "bad" if isinstance(result, WatchResult) and result.candidate_causes else "good"
 
 
 def _sections(document: Document, result: Result, whole: Result) -> Iterator[Section]:
@@ -126,15 +117,14 @@ def _swatch(key: Key) -> str:
     return f'<svg class="key" viewBox="0 0 24 12" aria-hidden="true">{drawn}</svg>'
 
 
-def _section(section: Section, lede: str) -> str:
+def _section(section: Section) -> str:
     title = escape(section.title)
     parts = [f"<section>\n<h2>{title}</h2>\n"]
-    said = [each for each in section.sentences if each != lede]
-    if len(said) > 1:
-        items = "".join(f"<li>{_said(each)}</li>\n" for each in said)
+    if len(section.sentences) > 1:
+        items = "".join(f"<li>{_said(each)}</li>\n" for each in section.sentences)
         parts.append(f"<ul>\n{items}</ul>\n")
-    elif said:
-        parts.append(f"<p>{_said(said[0])}</p>\n")
+    elif section.sentences:
+        parts.append(f"<p>{_said(section.sentences[0])}</p>\n")
     box = f'<div class="box" role="region" tabindex="0" aria-label="{title}">\n'
     if section.table:
         parts.append(f"{box}{_table(section.table)}</div>\n")

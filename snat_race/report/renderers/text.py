@@ -10,7 +10,7 @@ _WIDTH = 110
 
 def text(document: Document) -> str:
     """Return a document for a terminal."""
-    lines = [document.title, "", *_wrapped(f"Verdict: {document.verdict}")]
+    lines = [document.title, "", *_wrapped(f"Verdict: {document.verdict} {document.meaning}")]
     for section in document.sections:
         lines += ["", section.title.upper(), *_text_lines(section)]
     return "\n".join(lines)
@@ -42,6 +42,8 @@ def _wrapped(sentence: str) -> list[str]:
 def markdown(document: Document) -> str:
     """Return a document to paste into an issue or a pull request."""
     parts = [f"## {document.title}", f"**{_escaped(document.verdict)}**"]
+    if document.meaning:
+        parts.append(_escaped(document.meaning))
     for section in document.sections:
         parts.append(f"### {section.title}")
         if section.table:

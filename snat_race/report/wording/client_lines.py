@@ -4,12 +4,14 @@ import os
 from collections import Counter
 from errno import EINPROGRESS
 
-from snat_race.analysis.pairing import silent_zero
 from snat_race.analysis.summary import Failure
-from snat_race.analysis.verdict import ADVERSARIAL
+from snat_race.analysis.warnings import lost_nothing_alone
+from snat_race.report.wording.causes import advice, evidence
 from snat_race.report.wording.counter_deltas import delta_line
 from snat_race.report.wording.formats import ancestor_stamp, duration, percent
-from snat_race.results.cause import Cause
+from snat_race.report.wording.verdicts import ADVERSARIAL
+from snat_race.report.wording.warnings import sentence
+from snat_race.results.conclusions import Cause, MeasurementWarning, WarningKind
 from snat_race.results.schema import ClientResult, Latency, Summary
 
 _MS = 1e6
@@ -55,17 +57,17 @@ def period_extra(summary: Summary) -> str:
     doubts = [f"late slots: {summary.late:,}"] if summary.late else []
     if summary.overruns:
         doubts.append(f"overruns: {summary.overruns:,} samples dropped, the ring was full")
-    if summary.syn_resent:
-        doubts.append(f"slow: {slow_text(summary.syn_resent)}")
+    if summary.syn_retransmits:
+        doubts.append(f"slow: {slow_text(summary.syn_retransmits)}")
     lines = ["  ".join(doubts)] if doubts else []
-    return "\n".join(lines + [f"{each.netns}: {delta_line(each)}" for each in summary.watched])
+    return "\n".join(lines + [f"{each.netns}: {delta_line(each)}" for each in summary.counters])
 
 
-def slow_text(syn_resent: dict[str, int]) -> str:
+def slow_text(syn_retransmits: dict[str, int]) -> str:
     """Count the connects that were slow by how often their SYN was sent again, which the last count
     does not tell beyond.
     """
-    again = [f"{_TIMES.get(times, times + ' times')} {count:,}" for times, count in syn_resent.items()]
+    again = [f"{_TIMES.get(times, times + ' times')} {count:,}" for times, count in syn_retransmits.items()]
     return f"SYN retransmitted: {', '.join(again)}"
 
 
@@ -84,32 +86,33 @@ def client_summary(result: ClientResult) -> str:
         f"  late slots  {summary.late:>12,}   not dialled: a dial was in flight, or being prepared",
         f"  overruns    {summary.overruns:>12,}   samples dropped because the ring was full",
         f"  cut short   {summary.cut_short:>12,}   in flight at the stop; not counted above",
-        *([f"  slow        {_slow(summary)}"] if summary.syn_resent else []),
+        *([f"  slow        {_slow(summary)}"] if summary.syn_retransmits else []),
         "  latency          p50       p90       p95       p99     p99.9       max",
         _latency_line("connected", summary.latency_ns),
         _latency_line("all", summary.latency_all_ns),
         _latency_line("from slot", summary.latency_from_slot_ns),
     ]
-    lines += [f"  {each.netns}: {delta_line(each)}" for each in summary.watched]
+    lines += [f"  {each.netns}: {delta_line(each)}" for each in summary.counters]
     lines += [line for cause in result.diagnosis for line in cause_lines(cause)]
     if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
         lines.append(f"  {ADVERSARIAL}")
-    if silence := silent_zero(result):
-        lines.append(f"  {silence}.")
+    if lost_nothing_alone(result):
+        warning = MeasurementWarning(kind=WarningKind.nothing_lost_alone)
+        lines.append(f"  {sentence(warning)}")
     return "\n".join(lines)
 
 
 def cause_lines(cause: Cause) -> list[str]:
     """Return a cause, its evidence and what to do about it."""
     return [
-        f"  {cause.losses:,} x {cause.cause}: {cause.evidence}.",
-        f"  To do about {cause.cause}: {cause.advice}.",
+        f"  {cause.losses:,} x {cause.cause}: {evidence(cause)}.",
+        f"  To do about {cause.cause}: {advice(cause)}.",
     ]
 
 
 def _slow(summary: Summary) -> str:
-    slow = sum(summary.syn_resent.values())
-    return f"{slow:>12,}   connects of over 0.9 s. {slow_text(summary.syn_resent)}"
+    slow = sum(summary.syn_retransmits.values())
+    return f"{slow:>12,}   connects of over 0.9 s. {slow_text(summary.syn_retransmits)}"
 
 
 def _latency_line(name: str, latency: Latency | None) -> str:

@@ -1,0 +1,103 @@
+"""The sentences of warnings: what makes a measurement doubtful, then what to do about it."""
+
+from collections.abc import Sequence
+
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
+
+_WATCH_WITH = "run 'snat-race watch --output watch.json' where the NAT is, and give that file too"
+_UNMET = "The slots of client {run_id:.8} met no other's: "
+
+_SENTENCES = {
+    WarningKind.run_cut_off: (
+        "This run was cut off: what followed its last whole period is missing. Run it again."
+    ),
+    WarningKind.counters_unread: (
+        f"Nobody read the NAT's counters, so the causes cannot be told: {_WATCH_WITH}."
+    ),
+    WarningKind.ring_overruns: (
+        "{overruns:,} samples were dropped because the ring was full: the outcomes of that many dials "
+        "are not known. Use fewer --workers, or a longer --dial-interval-us."
+    ),
+    WarningKind.many_late_slots: (
+        "{late:,} of {slots:,} slots passed while a dial was in flight or being prepared. "
+        "Use a longer --dial-interval-us, or a shorter --timeout-ms."
+    ),
+    WarningKind.workers_share_cpus: (
+        "{workers} workers share {cpus} CPUs, so fewer dials meet, and only those of clients with "
+        "--lanes {lanes}. Use --workers {cpus}."
+    ),
+    WarningKind.lab_workers_share_cpus: (
+        "{workers} workers share {cpus} CPUs, so fewer dials meet. Lower --containers or --workers."
+    ),
+    WarningKind.no_router: (
+        "No router lies between this host and {remote}, so its SYNs pass no NAT, and none is lost to the "
+        "race. Dial a server beyond the NAT."
+    ),
+    WarningKind.nothing_lost_alone: (
+        "Nothing was lost to the race. That is a finding only if another client met these slots: the same "
+        "destination, --dial-interval-us, --source-ports and --lanes, through the same NAT, at the same "
+        "time. 'snat-race report' of both results says whether they did."
+    ),
+    WarningKind.container_namespace: (
+        "{namespace}; the NAT's counters are those of the host: run there, or with --netns 1 "
+        "in a container with --pid host."
+    ),
+    WarningKind.clock_stepped: (
+        "The clock was set by {step_s:+.3g} s during the run: slots before and after do not meet those of "
+        "other clients, and time stamps jump. Run it again while the clock is steady."
+    ),
+    WarningKind.window_sweep_too_narrow: (
+        "{tail_rate:.1%} of the pairs still collide at the ends of the sweep, so the window is longer."
+    ),
+    WarningKind.window_has_other_losses: (
+        "{unexplained:,} losses of the sweep are not the race, so the window is shorter."
+    ),
+    WarningKind.part_cut_off: "The {kind} {run_id:.8} was cut off: the end is missing. Run it again.",
+    WarningKind.hosts_unwatched: (
+        f"Nobody watched {{hosts}} of the hosts that the clients ran on: {_WATCH_WITH}."
+    ),
+    WarningKind.watch_missed_some: (
+        "A watch began {late_s:.1f} s after the first client and ended {early_s:.1f} s before the last, "
+        "and missed some. Start it first, stop it last."
+    ),
+    WarningKind.met_nobody: (
+        f"{_UNMET}there is none among these results. Run two at a time, and give both."
+    ),
+    WarningKind.met_nobody_setting: (
+        f"{_UNMET}its {{setting}} is {{own}}, not {{other}}. Give both the same."
+    ),
+    WarningKind.met_nobody_time: f"{_UNMET}the other did not run at that time. Run both at once.",
+    WarningKind.met_nobody_destination: (
+        f"{_UNMET}the other dialled another destination. Give both the same --remote-addr."
+    ),
+    WarningKind.met_nobody_host: (
+        f"{_UNMET}the other ran on another host, with a clock and a NAT of its own. Run both on one host."
+    ),
+    WarningKind.unequal_work: (
+        "{name}: {dials:,} dials were due, {baseline:,} of the baseline: not the same amount of work. "
+        "Compare runs of the same --count, or --duration."
+    ),
+    WarningKind.unlike_setting: "{name}: {key} is {value}, of the baseline {baseline}.",
+    WarningKind.unlike_environment: "{name}: {key} is {value}, of the baseline {baseline}.",
+    WarningKind.single_period: "{name}: of a single period, so drift of the machine does not show.",
+}
+
+_OPTIONS = {
+    "dial_interval_us": "--dial-interval-us",
+    "source_ports": "--source-ports",
+    "lanes": "--lanes",
+}
+"""The options of settings that two clients must agree on."""
+
+
+def sentence(warning: MeasurementWarning) -> str:
+    """Return what is doubtful and what to do about it: one or more whole sentences."""
+    values = dict(warning.values)
+    if "setting" in values:
+        values["setting"] = _OPTIONS[str(values["setting"])]
+    return _SENTENCES[warning.kind].format(**values)
+
+
+def sentences(warnings: Sequence[MeasurementWarning]) -> tuple[str, ...]:
+    """Return the sentences of several warnings."""
+    return tuple(map(sentence, warnings))
