@@ -105,6 +105,28 @@ def test_half_an_apply_can_be_reverted(replaced: Callable[[str, str], None]) -> 
 
 
 @PRIVATE
+@NFT
+@IPTABLES
+def test_half_an_apply_says_how_to_revert_it(replaced: Callable[[str, str], None], tmp_path: Path) -> None:
+    replaced("nft", "echo no >&2; exit 1")
+    undo = tmp_path / "undo.json"
+
+    def halfway() -> tuple[list[str], list[subprocess.CompletedProcess[str]], list[str]]:
+        load("docker.rules", "nft")
+        nft(PLAIN)
+        before = listing(*TOOLS)
+        applied = fork_cli("mitigate", "--apply", "--dump", str(undo))
+        reverted = fork_cli("mitigate", "--revert", str(undo))
+        return before, [applied, reverted], listing(*TOOLS)
+
+    before, (applied, reverted), after = in_sandbox(halfway)
+    assert (applied.returncode, applied.stderr.count("\n")) == (4, 1)
+    assert f"mitigate --revert {undo}" in applied.stderr
+    assert reverted.returncode == 0
+    assert after == before
+
+
+@PRIVATE
 @IPTABLES
 @NFT
 def test_what_one_tool_refuses_does_not_keep_the_others_from_it(

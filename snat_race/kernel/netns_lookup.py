@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel.netns import Namespace, current
+from snat_race.results.findings import OWN_NAMESPACE
 
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # linux/nsfs.h, linux/sched.h
-HERE = "this namespace"
+HERE = OWN_NAMESPACE
 _NAMED = Path("/run/netns")  # where ip-netns(8) keeps its names
 _DOCKER_PREFIX = "docker:"
 _DOCKER_SOCKET = "unix:///var/run/docker.sock"

@@ -19,6 +19,7 @@ ToolName = Literal[
     "ip6tables-legacy",
     "nft",
 ]
+OWN_NAMESPACE = "this namespace"  # what ``spec.netns`` says of a process's own
 OneLine = Annotated[str, Field(pattern=r"^[^\r\n]*$")]
 Value = int | str | list[int] | list[str]
 

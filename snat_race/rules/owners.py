@@ -17,29 +17,29 @@ _NOTHING = r"$^"
 class Marks:
     """What an owner is recognised by: either pattern is enough."""
 
-    place: str = _NOTHING  # a pattern of "table chain # comment"
+    names: str = _NOTHING  # a pattern of "table chain # comment"
     rule: str = _NOTHING  # a pattern of the rule's own words
 
 
 # Docker comes last, because it marks nothing: its rules are known by the devices of its networks only.
 MARKS = {
-    RuleOwner.KUBE_PROXY: Marks(place=r"\bKUBE-POSTROUTING\b|^kube-proxy |kubernetes service traffic"),
-    RuleOwner.FLANNEL: Marks(place=r"FLANNEL|flanneld masq|^flannel-ipv[46] "),
-    RuleOwner.CALICO: Marks(place=r"\bcali-|cali:"),
-    RuleOwner.IP_MASQ_AGENT: Marks(place=r"IP-MASQ|ip-masq-agent:"),
-    RuleOwner.AWS_VPC_CNI: Marks(place=r"\bAWS-SNAT-CHAIN|AWS, SNAT"),
-    RuleOwner.CILIUM: Marks(place=r"CILIUM_POST|cilium (masquerade|host->cluster|snat)"),
-    RuleOwner.ANTREA: Marks(place=r"ANTREA-POSTROUTING|Antrea: "),
+    RuleOwner.KUBE_PROXY: Marks(names=r"\bKUBE-POSTROUTING\b|^kube-proxy |kubernetes service traffic"),
+    RuleOwner.FLANNEL: Marks(names=r"FLANNEL|flanneld masq|^flannel-ipv[46] "),
+    RuleOwner.CALICO: Marks(names=r"\bcali-|cali:"),
+    RuleOwner.IP_MASQ_AGENT: Marks(names=r"IP-MASQ|ip-masq-agent:"),
+    RuleOwner.AWS_VPC_CNI: Marks(names=r"\bAWS-SNAT-CHAIN|AWS, SNAT"),
+    RuleOwner.CILIUM: Marks(names=r"CILIUM_POST|cilium (masquerade|host->cluster|snat)"),
+    RuleOwner.ANTREA: Marks(names=r"ANTREA-POSTROUTING|Antrea: "),
     RuleOwner.KUBE_ROUTER: Marks(rule=r"kube-router-pod-subnets"),
-    RuleOwner.CNI_PORTMAP: Marks(place=r"CNI-HOSTPORT-MASQ|^cni_hostport "),
-    RuleOwner.CNI_BRIDGE: Marks(place=r"\bCNI-[0-9a-f]{24}\b|^cni_plugins_masquerade "),
-    RuleOwner.NETAVARK: Marks(place=r"NETAVARK|^netavark "),
-    RuleOwner.LIBVIRT: Marks(place=r"LIBVIRT_PRT|^libvirt_network "),
-    RuleOwner.FIREWALLD: Marks(place=r"^firewalld |\bPOST_\S+_allow\b"),
-    RuleOwner.INCUS: Marks(place=r"^(incus|lxd) |generated for (Incus|LXD) network"),
-    RuleOwner.TAILSCALE: Marks(place=r"ts-postrouting"),
+    RuleOwner.CNI_PORTMAP: Marks(names=r"CNI-HOSTPORT-MASQ|^cni_hostport "),
+    RuleOwner.CNI_BRIDGE: Marks(names=r"\bCNI-[0-9a-f]{24}\b|^cni_plugins_masquerade "),
+    RuleOwner.NETAVARK: Marks(names=r"NETAVARK|^netavark "),
+    RuleOwner.LIBVIRT: Marks(names=r"LIBVIRT_PRT|^libvirt_network "),
+    RuleOwner.FIREWALLD: Marks(names=r"^firewalld |\bPOST_\S+_allow\b"),
+    RuleOwner.INCUS: Marks(names=r"^(incus|lxd) |generated for (Incus|LXD) network"),
+    RuleOwner.TAILSCALE: Marks(names=r"ts-postrouting"),
     RuleOwner.DOCKER: Marks(
-        place=r"^docker-bridges ",
+        names=r"^docker-bridges ",
         rule=r" -o (docker0|br-[0-9a-f]{12}|docker_gwbridge) (-m addrtype --src-type LOCAL )?"
         r"-j (MASQ|SNAT)",
     ),
@@ -48,8 +48,8 @@ MARKS = {
 
 def owner_of(rule: SnatRule) -> RuleOwner:
     """Return who wrote a rule, as far as can be told."""
-    place = f"{rule.chain.table} {rule.chain.chain} # {rule.comment}"
+    names = f"{rule.chain.table} {rule.chain.chain} # {rule.comment}"
     for owner, marks in MARKS.items():
-        if re.search(marks.place, place) or re.search(marks.rule, rule.text):
+        if re.search(marks.names, names) or re.search(marks.rule, rule.text):
             return owner
     return RuleOwner.UNKNOWN

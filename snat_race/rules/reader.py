@@ -26,6 +26,7 @@ from snat_race.rules.ruleset import ChainKey, Ruleset
 _BASES = ("iptables", "ip6tables")
 _NFT: ToolName = "nft"
 _STRATEGIES: dict[ToolName, type[IptablesSave] | type[NftList]] = {_NFT: NftList}  # others: IptablesSave
+_RANDOM_IS_FULL_SINCE = (5, 0)  # iptables-extensions(8): --random
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
@@ -65,36 +66,22 @@ def strategy_of(tool: ToolName) -> type[IptablesSave] | type[NftList]:
 def read(namespace: Namespace) -> HostRules:
     """Read whatever rules there are, and judge them for this kernel and its clients' ports."""
     with namespace.entered():
-        traits = HostTraits(random_is_full=host.kernel_version() >= (5, 0), client_ports=_client_ports())
+        traits = HostTraits(
+            random_is_full=host.kernel_version() >= _RANDOM_IS_FULL_SINCE, client_ports=_client_ports()
+        )
     iptables_tools = _iptables_tools()
     legacy_tools = {tool for tool in iptables_tools if _legacy(namespace, tool)}
     unreadable: list[Unreadable] = []
-    iptables = []
-    for tool in iptables_tools:
-        try:
-            iptables.append(IptablesSave(tool, _output(namespace, IptablesSave.print_command(tool))))
-        except EnvironmentLacks as failed:
-            unreadable.append(_failure(tool, failed))
-    unreadable += _broken(iptables)
+    iptables = _read_iptables(namespace, iptables_tools, unreadable)
     rulesets: list[Ruleset] = [*iptables]
     snat_rules = [rule for ruleset in iptables for rule in ruleset.snat_rules]
-    if tools.where(_NFT):
-        # iptables-nft keeps its rules in tables that nft lists too, but only iptables can print them.
-        read_already = {
-            chain
-            for ruleset in iptables
-            if ruleset.tool not in legacy_tools
-            for chain in ruleset.nonempty_chains
-        }
-        try:
-            nft = _read_nft(namespace)
-        except EnvironmentLacks as failed:
-            unreadable.append(_failure(_NFT, failed))
-        else:
-            unreadable += _not_read_by_nft(nft, read_already)
-            rulesets.append(nft)
-            snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
-    elif not iptables_tools:
+    # What iptables-nft has written is in tables that nft lists too, but only iptables can print it whole.
+    through_nft = [ruleset for ruleset in iptables if ruleset.tool not in legacy_tools]
+    read_already = {chain for ruleset in through_nft for chain in ruleset.nonempty_chains}
+    if nft := _read_nft(namespace, read_already, unreadable):
+        rulesets.append(nft)
+        snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
+    if not iptables_tools and not tools.where(_NFT):
         unreadable.append(Unreadable(reason=UnreadableReason.NO_TOOL))
     unreadable += _unseen(namespace, iptables, legacy_tools)
     # Two clients may come by rules of different tools, so all are judged together.
@@ -123,10 +110,44 @@ def reread(namespace: Namespace, tool: ToolName) -> Ruleset:
         raise EnvironmentLacks(f"{command[0]}: {failed}") from failed
 
 
-def _read_nft(namespace: Namespace) -> NftList:
-    text = _output(namespace, NftList.print_command(_NFT))
-    as_json = _output(namespace, [_NFT, "-j", "list", "ruleset"])
-    return NftList(_NFT, text, as_json)
+def _read_iptables(
+    namespace: Namespace, iptables_tools: Iterable[ToolName], unreadable: list[Unreadable]
+) -> list[IptablesSave]:
+    """Return what these tools print; add what could not be read to ``unreadable``."""
+    rulesets = []
+    for tool in iptables_tools:
+        try:
+            text = _output(namespace, IptablesSave.print_command(tool))
+        except EnvironmentLacks as failed:
+            unreadable.append(_failure(tool, failed))
+        else:
+            ruleset = IptablesSave(tool, text)
+            rulesets.append(ruleset)
+            unreadable += _broken(ruleset)
+    return rulesets
+
+
+def _read_nft(
+    namespace: Namespace, read_already: set[ChainKey], unreadable: list[Unreadable]
+) -> NftList | None:
+    """Return what nft prints, None if it prints nothing; add what could not be read to ``unreadable``.
+
+    ``read_already``: the chains that iptables has printed.
+    """
+    if not tools.where(_NFT):
+        return None
+    try:
+        text = _output(namespace, NftList.print_command(_NFT))
+        as_json = _output(namespace, [_NFT, "-j", "list", "ruleset"])
+    except EnvironmentLacks as failed:
+        unreadable.append(_failure(_NFT, failed))
+        return None
+    nft = NftList(_NFT, text, as_json)
+    unreadable += _broken(nft)
+    if unread := nft.written_by_iptables - read_already:
+        names = tuple(" ".join(chain) for chain in sorted(unread))
+        unreadable.append(Unreadable(reason=UnreadableReason.NO_IPTABLES, tool=_NFT, details=names))
+    return nft
 
 
 def _output(namespace: Namespace, command: list[str]) -> str:
@@ -188,23 +209,11 @@ def _failure(tool: ToolName, failed: EnvironmentLacks) -> Unreadable:
     return Unreadable(reason=UnreadableReason.TOOL_FAILED, tool=tool, details=(str(failed),))
 
 
-def _broken(rulesets: Iterable[IptablesSave | NftList]) -> Iterator[Unreadable]:
+def _broken(ruleset: IptablesSave | NftList) -> Iterator[Unreadable]:
     """Yield the rules that a tool prints in several lines, or that changed while it was asked twice."""
-    for ruleset in rulesets:
-        if broken := ruleset.broken:
-            yield Unreadable(
-                reason=UnreadableReason.NOT_ONE_LINE,
-                tool=ruleset.tool,
-                details=tuple(printable(rule) for rule in broken),
-            )
-
-
-def _not_read_by_nft(nft: NftList, read_already: set[ChainKey]) -> Iterator[Unreadable]:
-    """Yield what nft lists but cannot print whole."""
-    yield from _broken([nft])
-    if unread := nft.written_by_iptables - read_already:
-        names = tuple(" ".join(chain) for chain in sorted(unread))
-        yield Unreadable(reason=UnreadableReason.NO_IPTABLES, tool=nft.tool, details=names)
+    if broken := ruleset.broken:
+        rules = tuple(printable(rule) for rule in broken)
+        yield Unreadable(reason=UnreadableReason.NOT_ONE_LINE, tool=ruleset.tool, details=rules)
 
 
 def _unseen(

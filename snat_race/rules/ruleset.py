@@ -155,13 +155,13 @@ def positions(wanted: Sequence[object], present: Sequence[object]) -> list[int] 
 
     None if one is missing, or not in order.
     """
-    found = []
+    indexes = []
     start = 0
     for item in wanted:
         try:
-            position = present.index(item, start)
+            index = present.index(item, start)
         except ValueError:
             return None
-        found.append(position)
-        start = position + 1
-    return found
+        indexes.append(index)
+        start = index + 1
+    return indexes

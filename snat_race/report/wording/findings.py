@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from snat_race.report.wording.owners import setting
 from snat_race.report.wording.program import Program
 from snat_race.results.findings import (
+    OWN_NAMESPACE,
     Check,
     DoctorResult,
     ExaminedRule,
@@ -19,8 +20,6 @@ from snat_race.results.findings import (
     Unreadable,
     UnreadableReason,
 )
-
-OWN_NAMESPACE = "this namespace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,29 +52,26 @@ def verdict(result: DoctorResult) -> str:
 
 def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingWords:
     """Return one finding of a result in words; its advice may be a command of ``program``."""
-    if finding.rule:
-        rule = finding.rule
-        return FindingWords(
-            title=str(rule.address),
-            evidence=_rule_evidence(rule),
-            advice=_rule_advice(rule, result, program) if finding.level == Level.EXPOSED else "",
-        )
     if finding.old_words:
         old = finding.old_words
         return FindingWords(title=old.check, evidence=old.evidence, advice=old.advice)
-    if finding.check == Check.RULES and finding.level == Level.UNKNOWN:
-        advice = _unreadable_advice(result, program)
-    elif finding.check == Check.NAMESPACE:
-        advice = (
-            f"run '{program.command('doctor')}' on the host, or with --netns 1 in a container with "
-            "--pid host"
-        )
-    elif finding.level == Level.OK:
-        advice = ""
-    else:
-        advice = _WORDS[finding.check].advice.format(**finding.values)
+    advice = "" if finding.level == Level.OK else _advice(result, finding, program)
+    if finding.rule:
+        title = str(finding.rule.address)
+        return FindingWords(title=title, evidence=_rule_evidence(finding.rule), advice=advice)
     words = _WORDS[finding.check]
     return FindingWords(title=words.title, evidence=words.evidence(finding), advice=advice)
+
+
+def _advice(result: DoctorResult, finding: Finding, program: Program) -> str:
+    if finding.rule:
+        return _rule_advice(finding.rule, result, program)
+    if finding.check == Check.RULES:
+        return _unreadable_advice(result, program)
+    if finding.check == Check.NAMESPACE:
+        command = program.command("doctor")
+        return f"run '{command}' on the host, or with --netns 1 in a container with --pid host"
+    return _WORDS[finding.check].advice.format(**finding.values)
 
 
 def of_container(namespace: str, device: str) -> str:
