@@ -16,8 +16,8 @@ END = "<!-- end of the reference -->"
 
 INTRODUCTION = """\
 Every command also takes `-h` or `--help`. An option that names a variable takes its value from there unless
-it is given. As in the Go tool, `c` is understood for `client`, `s` for `server`, and `GO_ROUTINES`, or
-`--go-routines`, for `WORKERS`."""
+it is given. As in the Go tool, `c` is understood for `client`, `s` for `server`, and `--go-routines` for
+`--workers`; an option may have one dash or two."""
 
 
 def main(readme: Path) -> None:
@@ -68,8 +68,7 @@ def _table(shown: list[Parameter], context: typer.Context) -> str:
     """Return a row for each parameter; a column that all leave empty is left out."""
     rows = [("option", "default", "variable", "meaning")]
     rows += [
-        (_code(_spelt(each, context)), _default(each), _code(each.envvar or ""), _cell(each.help))
-        for each in shown
+        (_code(_spelt(each, context)), _default(each), _variables(each), _cell(each.help)) for each in shown
     ]
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     head, *body = ["| " + " | ".join(row) + " |" for row in zip(*columns, strict=True)]
@@ -97,6 +96,11 @@ def _default(parameter: Parameter) -> str:
     if default is None or default is False:
         return ""
     return _code(str(default.value if isinstance(default, Enum) else default))
+
+
+def _variables(parameter: Parameter) -> str:
+    names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or []
+    return " or ".join(map(_code, names))
 
 
 def _code(text: str) -> str:

@@ -62,9 +62,10 @@ def assert_all_clashed(failed: int, *clashes: int) -> None:
 def parsed_cli(args: list[str]) -> dict[str, Any]:
     """What our command line makes of arguments; an exception if it refuses them."""
     group = typer.main.get_command(app.app)
-    with group.make_context("snat-race", list(args)) as context:
-        command = group.get_command(context, args[0])
-        with command.make_context(args[0], args[1:], parent=context) as inner:
+    name, *rest = app.understood(group, args)
+    with group.make_context("snat-race", [name, *rest]) as context:
+        command = group.get_command(context, name)
+        with command.make_context(name, rest, parent=context) as inner:
             return dict(inner.params)
 
 
@@ -212,7 +213,7 @@ class RunningServer:
         self.process = start_cli("server", "-r", address, *options)
         assert self.process.stdout
         self.first_line = self.process.stdout.readline()
-        assert self.first_line.startswith("Ready"), self.process.communicate()
+        assert "Ready to accept connections" in self.first_line, self.process.communicate()
 
     def stop(self, number: int = signal.SIGINT) -> int | None:
         """Stop it; return how many connections it says it accepted."""

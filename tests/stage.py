@@ -56,7 +56,7 @@ class Stage:
                 env=clean_environment(),
             )
         assert self.server.stdout
-        assert self.server.stdout.readline().startswith(b"Ready")
+        assert b"Ready to accept connections" in self.server.stdout.readline()
 
     def hold(self, ports: Iterable[int], timeout_ms: int = 500) -> int:
         """Dial from each port of the container and keep what connects; return how many did not."""

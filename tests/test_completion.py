@@ -93,5 +93,5 @@ def test_bash_completes_once_installed(tmp_path: Path) -> None:
 
 
 def test_neither_help_nor_a_completion_waits_for_netlink() -> None:
-    loaded = "import sys, snat_race.cli; sys.exit('pyroute2' in sys.modules or 'numpy' in sys.modules)"
+    loaded = "import sys, snat_race.cli.app; sys.exit('pyroute2' in sys.modules or 'numpy' in sys.modules)"
     subprocess.run([sys.executable, "-c", loaded], check=True, timeout=20, env=clean_environment())

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from snat_race.cli.parsing import parse_duration_s
+from snat_race.cli.parsing import duration_s
 from tests.conftest import ROOT, parsed_cli
 
 FOLDER = ROOT / "docker" / "kubernetes"
@@ -88,7 +88,7 @@ def test_our_command_line_takes_the_arguments(name: str, monkeypatch: pytest.Mon
 
 
 def test_the_settings_are_those_that_are_read() -> None:
-    assert parse_duration_s(SETTINGS["DURATION"], "") > 0
+    assert duration_s(SETTINGS["DURATION"]) > 0
     assert int(SETTINGS["REMOTE_ADDR"].rpartition(":")[2]) == 18080
     (service, server) = documents(FOLDER / "base" / "server.yaml")
     assert service["spec"]["ports"][0]["port"] == 18080

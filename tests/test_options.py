@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snat_race.cli import parsing
 from snat_race.errors import EnvironmentLacks, SnatRaceError, Unavailable, UsageError
@@ -11,20 +13,97 @@ from tests.conftest import fork_cli
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("10s", 10), ("2m", 120), ("500ms", 0.5), ("1.5h", 5400), ("3", 3)]
+    ("text", "seconds"),
+    [
+        ("10s", 10),
+        ("2m", 120),
+        ("500ms", 0.5),
+        ("1.5h", 5400),
+        ("3", 3),
+        ("0.25", 0.25),
+        ("1m30s", 90),
+        ("500us", 0.0005),
+        ("500µs", 0.0005),
+        ("1h2m3.5s", 3723.5),
+        (" 1d ", 86_400),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert parsing.parse_duration_s(text, "--duration") == seconds
+    assert parsing.duration_s(text) == pytest.approx(seconds)
+    assert parsing.duration_ns(text) == round(seconds * 1e9)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0s", "-1s", "s", "1x", "1 s", "1m 30s", "1e3", "٣s", "9" * 5000, "1:30"]
+)
+def test_durations_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration above 0; write 10s, 1m30s or 500ms"):
+        parsing.duration_ns(text)
+
+
+@given(st.integers(min_value=1, max_value=10_000_000 * 10**9 - 1))
+def test_a_duration_reads_back_as_it_is_printed(duration_ns: int) -> None:
+    printed = str(parsing.Seconds(duration_ns / 1e9))
+    assert parsing.duration_ns(printed) == pytest.approx(duration_ns, rel=1e-9, abs=1)
+    assert parsing.duration_ns(f"{duration_ns // 10**9}s{duration_ns % 10**9}ns") == duration_ns
+
+
+@pytest.mark.parametrize(
+    ("seconds", "printed"),
+    [(2, "2s"), (90, "1m30s"), (0.5, "500ms"), (5400, "1h30m"), (0.0000015, "1us500ns")],
+)
+def test_durations_print_as_people_write_them(seconds: float, printed: str) -> None:
+    assert str(parsing.Seconds(seconds)) == printed
 
 
 @pytest.mark.parametrize(("text", "count"), [("23", 23), ("50k", 50_000), ("2M", 2_000_000)])
 def test_counts(text: str, count: int) -> None:
-    assert parsing.parse_count(text, "--count") == count
+    assert parsing.count(text) == count
+
+
+@given(st.integers(min_value=1, max_value=10**12), st.sampled_from(["", "k", "K", "m", "M"]))
+def test_any_count(number: int, unit: str) -> None:
+    assert parsing.count(f"{number}{unit}") == number * {"": 1, "k": 1000, "m": 1_000_000}[unit.lower()]
 
 
 @pytest.mark.parametrize(("text", "rate"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0), ("100%", 1)])
 def test_rates(text: str, rate: float) -> None:
-    assert parsing.parse_rate(text, "--max-error-rate") == pytest.approx(rate)
+    assert parsing.share(text) == pytest.approx(rate)
+
+
+@given(st.integers(1, 65535), st.integers(1, 65535))
+def test_any_port_range(one: int, other: int) -> None:
+    text = f"{one}-{other}"
+    if one <= other:
+        assert parsing.port_range(text) == (one, other)
+    else:
+        with pytest.raises(ValueError, match="must rise"):
+            parsing.port_range(text)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("0", (0,)), ("0,2-5", (0, 2, 3, 4, 5)), ("3, 1", (3, 1))])
+def test_lists_of_cpus(text: str, cpus: tuple[int, ...]) -> None:
+    assert parsing.cpu_list(text) == cpus
+
+
+PARSERS = (
+    parsing.duration_ns,
+    parsing.count,
+    parsing.share,
+    parsing.port_range,
+    parsing.cpu_list,
+    parsing.above_zero,
+)
+
+
+@given(st.text(max_size=20) | st.from_regex(r"[0-9.,%+-]{0,12}[a-zµ]{0,2}", fullmatch=True))
+def test_no_text_makes_a_parser_fail_otherwise_than_in_words(text: str) -> None:
+    for parser in PARSERS:
+        try:
+            parser(text)
+        except ValueError as refused:
+            assert "\n" not in str(refused)  # noqa: PT017
+            assert len(str(refused)) < 300  # noqa: PT017
 
 
 @pytest.mark.parametrize(
@@ -66,7 +145,7 @@ BAD = [
     (["client", "-c", "-3"], "--workers"),
     (["client", "-c", "4097"], "--workers"),
     (["client", "-c", "many"], "--workers"),
-    (["client", "-t", "0"], "--timeout-ms"),
+    (["client", "-t", "-1"], "--timeout-ms"),
     (["client", "-s", "0"], "--summary-interval-sec"),
     (["client", "-d", "-1"], "--dial-interval-us"),
     (["client", "-d", "0"], "--dial-interval-us"),

@@ -1,69 +1,53 @@
 """``compare``: tells whether it is better than before."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from typer import Argument, Option
-
-from snat_race.cli.report import Into
+from snat_race.cli import help_text, parameters
+from snat_race.cli.parameters import ComparisonFormat
 from snat_race.cli.result_writer import require_other_than, require_writable, write_atomically
 from snat_race.errors import ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
     from snat_race.analysis.comparison import Comparable, Compared
 
-
-class Shown(StrEnum):
-    """What a comparison looks like."""
-
-    text = "text"
-    markdown = "markdown"
-    json = "json"
-
-
-class Outcome(StrEnum):
-    """What may fail a comparison."""
-
-    more = "more"
-    fewer = "fewer"
-    inconclusive = "inconclusive"
-
-
-Results = Annotated[
-    list[Path], Argument(metavar="BASE OTHER...", help="Results of the same kind, the baseline first.")
-]
-AsShown = Annotated[Shown, Option("--format", help="What to make of them.")]
-FailIf = Annotated[
-    list[Outcome] | None,
-    Option("--fail-if", help="Exit 3 if any has more losses than the baseline, or ...; repeatable."),
-]
+EXAMPLES = help_text.examples(
+    ("Before and after a change", "snat-race compare before.json after.json"),
+    (
+        "For a pipeline: exit 3 if there are more losses",
+        "snat-race compare --fail-if more before.json after.json",
+    ),
+)
 
 
 def compare(
-    files: Results,
-    form: AsShown = Shown.text,
-    output: Into = None,
-    fail_if: FailIf = None,
+    files: parameters.ComparedResults,
+    form: parameters.CompareAs = ComparisonFormat.text,
+    output: parameters.ReportOutput = None,
+    fail_if: parameters.FailIfAny = None,
+    quiet: parameters.QuietVerdict = False,
 ) -> None:
     """Compare loss rates with those of the first result: fewer, more, no difference detected."""
     from snat_race.analysis.comparison import compared
 
     if len(files) < 2:
         raise UsageError("compare: takes two results or more, the baseline first")
+    if quiet and form is not ComparisonFormat.text:
+        raise UsageError("--quiet: is of the text; drop --format")
     if output:
         require_other_than(output, files)
         require_writable(output)
     base, *others = _comparable(files)
     result = compared(base, others)
-    text = _formed(result, form)
+    text = _formed(result, form, quiet=quiet)
     if output:
         write_atomically(output, text + "\n")
     else:
         print(text)
-    outcomes = {each.outcome.value for each in result.comparisons}
-    if failed := [each.value for each in fail_if or () if each.value in outcomes]:
-        raise ThresholdExceeded(f"--fail-if {failed[0]}: it is so")
+    for unwanted in fail_if or ():
+        names = [each.other.name for each in result.comparisons if each.outcome.value == unwanted.value]
+        if names:
+            raise ThresholdExceeded(f"--fail-if {unwanted}: holds for {', '.join(names)}")
 
 
 def _comparable(files: list[Path]) -> "list[Comparable]":
@@ -98,10 +82,13 @@ def _comparable(files: list[Path]) -> "list[Comparable]":
     return found
 
 
-def _formed(result: "Compared", form: Shown) -> str:
+def _formed(result: "Compared", form: ComparisonFormat, *, quiet: bool) -> str:
     from snat_race.report.builders.comparison import compared
     from snat_race.report.renderers.text import markdown, text
 
-    if form is Shown.json:
+    if form is ComparisonFormat.json:
         return result.model_dump_json(indent=1)
-    return (markdown if form is Shown.markdown else text)(compared(result))
+    document = compared(result)
+    if quiet:
+        return document.verdict
+    return markdown(document) if form is ComparisonFormat.markdown else text(document)

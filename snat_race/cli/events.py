@@ -1,12 +1,14 @@
-"""What a client's run prints while it runs: the ancestor's text, and with ``--json`` events."""
+"""What a run prints while it runs: text for people, and with ``--json`` events, one a line."""
 
 import json
 import sys
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from snat_race.analysis.summary import Failure, Samples, error_name
+from snat_race.cli.terminal import warn
 from snat_race.report.wording.client_lines import (
     client_summary,
     failure_line,
@@ -18,27 +20,38 @@ from snat_race.report.wording.formats import ancestor_stamp
 from snat_race.report.wording.warnings import sentence
 from snat_race.results.counters import CounterDelta
 from snat_race.results.model import SCHEMA_VERSION
-from snat_race.results.schema import ClientResult, Started, Summary
+from snat_race.results.schema import ClientResult, Started, Summary, WatchResult
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from snat_race.report.live.views import ClientView
+
+
+def print_event(event: str, fields: "Mapping[str, Any] | BaseModel") -> None:
+    """Print one event as a line of JSON, in ASCII, so that no locale can spoil it."""
+    values = fields if isinstance(fields, Mapping) else fields.model_dump(mode="json")
+    print(json.dumps({"event": event, "schema_version": SCHEMA_VERSION} | dict(values)), flush=True)
 
 
 class ClientPrinter:
     """Told of each thing as it happens. Text goes to stdout, or to stderr if that has events; if there
-    is a ``view``, above that.
+    is a ``view``, above that. ``quiet``: only the summary at the end is text.
     """
 
-    def __init__(self, period_s: int, *, as_json: bool, view: "ClientView | None" = None) -> None:
-        self._period_s, self._as_json, self._view = period_s, as_json, view
+    def __init__(self, period_s: int, *, as_json: bool, quiet: bool, view: "ClientView | None") -> None:
+        self._period_s = period_s
+        self._as_json = as_json
+        self._quiet = quiet
+        self._view = view
         self._text = sys.stderr if as_json else sys.stdout
 
     def started(self, opening: str, head: Started) -> None:
-        """Say what is about to be dialled, and what makes that doubtful."""
-        self._event("start", head.model_dump(mode="json"))
+        """Say what is about to be dialled, then each warning about it."""
+        self._event("start", head)
         self._say(f"{ancestor_stamp(time.time_ns())} {opening}")
         for warning in head.warnings:
-            print(f"warning: {sentence(warning)}", file=sys.stderr, flush=True)
+            warn(sentence(warning))
 
     def failure(self, failure: Failure) -> None:
         """Tell one failed dial."""
@@ -62,15 +75,64 @@ class ClientPrinter:
 
     def finished(self, result: ClientResult) -> None:
         """Tell the end of the run."""
+        self._quiet = False
         self._say(f"{ancestor_stamp(time.time_ns())} {client_summary(result)}")
-        self._event("result", result.model_dump(mode="json"))
+        self._event("result", result)
 
     def _say(self, text: str) -> None:
+        if self._quiet:
+            return
         if self._view:
             self._view.say(text)
         else:
             print(text, file=self._text, flush=True)
 
-    def _event(self, event: str, fields: dict[str, Any]) -> None:
+    def _event(self, event: str, fields: "Mapping[str, Any] | BaseModel") -> None:
         if self._as_json:
-            print(json.dumps({"event": event, "schema_version": SCHEMA_VERSION} | fields), flush=True)
+            print_event(event, fields)
+
+
+class WatchPrinter:
+    """Told of each period; shows it as an event, in a table in place, or as a line. A context manager."""
+
+    def __init__(self, title: str, *, as_json: bool, quiet: bool) -> None:
+        from snat_race.report.live.watch_table import LivePrinter, suits_a_live_table
+
+        self._as_json = as_json
+        self._quiet = quiet
+        drawn = suits_a_live_table() and not as_json and not quiet
+        self._table: LivePrinter | None = LivePrinter(title) if drawn else None
+
+    def __enter__(self) -> Self:
+        if self._table:
+            self._table.__enter__()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:  # noqa: ANN401, PYI036
+        if self._table:
+            self._table.__exit__(*raised)
+
+    def started(self, head: Started) -> None:
+        """Tell the start."""
+        if self._as_json:
+            print_event("start", head)
+
+    def __call__(self, period: CounterDelta) -> None:
+        """Tell a period."""
+        from snat_race.report.live.watch_table import print_line
+
+        if self._as_json:
+            print_event("period", period)
+        elif self._table:
+            self._table(period)
+        elif not self._quiet:
+            print_line(period)
+
+    def finished(self, result: WatchResult) -> None:
+        """Tell the end: the sums, and what they mean."""
+        from snat_race.report.live.watch_table import closing
+
+        if self._as_json:
+            print_event("result", result)
+        else:
+            print(closing(result))

@@ -1,18 +1,27 @@
 """``forecast``: what ordinary traffic loses, from the window."""
 
-import sys
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snat_race.cli import parameters
-from snat_race.cli.parsing import first, naming
+from snat_race.cli import help_text, parameters
+from snat_race.cli.parsing import naming
+from snat_race.cli.terminal import warn
 from snat_race.errors import UsageError
-from snat_race.kernel import host
 from snat_race.runs.settings import ForecastSettings
 
 if TYPE_CHECKING:
     from snat_race.results.schema import Window
+
+EXAMPLES = help_text.examples(
+    (
+        "With the window that a lab measured",
+        "snat-race forecast --from lab.json --containers 20 --rate-per-container 50",
+    ),
+    (
+        "With a window of 1.3 us",
+        "snat-race forecast --window-ns 1300 --containers 20 --rate-per-container 50",
+    ),
+)
 
 
 def forecast(
@@ -28,17 +37,16 @@ def forecast(
     """Predict the SYNs that ordinary traffic loses an hour, with and without randomised ports."""
     from snat_race.analysis.forecast import Traffic
     from snat_race.analysis.forecast import forecast as predict
+    from snat_race.kernel import host
     from snat_race.report.builders.forecast import forecast_text
-    from snat_race.results.model import SCHEMA_VERSION
 
-    if (result is None) == (window_ns is None):
-        raise UsageError("--from: give a lab result that holds a window, or --window-ns, and not both")
-    if result:
+    if result and not window_ns:
         window = _window_of(result)
         window_ns, window_ns_ci95 = window.window_ns, window.window_ns_ci95
-    else:
-        window_ns = window_ns or 0.0
+    elif window_ns and not result:
         window_ns_ci95 = window_ns, window_ns
+    else:
+        raise UsageError("--from: give a lab's result that holds a window, or --window-ns, and not both")
     low, high = host.local_port_range()
     settings = ForecastSettings(
         window_ns=window_ns,
@@ -46,7 +54,7 @@ def forecast(
         containers=containers,
         rate_per_container=rate_per_container,
         destinations=destinations,
-        ports=first(ports, high - low + 1),
+        ports=ports or high - low + 1,
         cpus=cpus,
     )
     traffic = Traffic(
@@ -58,8 +66,9 @@ def forecast(
     )
     expected = predict(settings.window_ns, settings.window_ns_ci95, traffic)
     if json:
-        event = {"event": "forecast", "schema_version": SCHEMA_VERSION, "spec": settings.spec()}
-        print(dumps(event | expected.model_dump(mode="json")))
+        from snat_race.cli.events import print_event
+
+        print_event("forecast", {"spec": settings.spec()} | expected.model_dump(mode="json"))
     else:
         print(forecast_text(settings.spec(), expected))
 
@@ -83,8 +92,5 @@ def _window_of(path: Path) -> "Window":
         except UsageError as unfit:
             raise UsageError(f"{path}: {unfit}: 'snat-race lab --window --output FILE'") from unfit
     if exceeds_sweep(window):
-        print(
-            f"warning: --from: the window in {path} is longer than was measured, so more is lost",
-            file=sys.stderr,
-        )
+        warn(f"--from: the window in {path} is longer than was measured, so more is lost")
     return window

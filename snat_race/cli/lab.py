@@ -3,45 +3,29 @@
 import random
 import sys
 from collections.abc import Sequence
-from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from snat_race.cli import parameters
-from snat_race.cli.limits import gathered, require
-from snat_race.cli.parsing import first, naming, parse_cpus, parse_duration_s
+from snat_race.cli import help_text, parameters
+from snat_race.cli.limits import require
+from snat_race.cli.parsing import CpuList, Seconds, naming
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
-from snat_race.kernel import host
-from snat_race.lab import variants
 from snat_race.lab.settings import Backend, Caches, Expect, LabSettings, Wiring
+from snat_race.runs.settings import MOST_WORKERS
 
 if TYPE_CHECKING:
-    from snat_race.analysis.thresholds import Thresholds
     from snat_race.lab.scenarios import Scenario
     from snat_race.lab.variants import Variant
     from snat_race.results.schema import LabResult
 
 _SWEEPS, _SWEEPS_OF_ALL = 5, 2  # how much longer than a variant's own share the window takes
 
-
-def _list_them(context: typer.Context, wanted: bool) -> None:
-    from snat_race.lab.scenarios import SCENARIOS
-    from snat_race.report.builders.lab import listing
-
-    if wanted and not context.resilient_parsing:  # a shell that completes what follows wants no list
-        print(listing(variants.VARIANTS.values(), SCENARIOS.values()))
-        raise typer.Exit
-
-
-ListThem = Annotated[
-    bool,
-    typer.Option(
-        "--list", callback=_list_them, is_eager=True, help="Explain the variants and scenarios, and stop."
-    ),
-]
+EXAMPLES = help_text.examples(
+    ("Plain masquerade and its cure", "snat-race lab"),
+    ("Every rule, with the race window, kept as a result", "snat-race lab --variant all -o lab.json"),
+    ("A rule of yours, which must not race", "snat-race lab --expect no-race --nft rules.nft"),
+)
 
 
 def lab(
@@ -54,7 +38,7 @@ def lab(
     workers: parameters.DialersEach = None,
     topology: parameters.WiredAs = Wiring.bridge,
     cpus: parameters.Cpus = None,
-    duration: parameters.MeasureFor = "2s",
+    duration: parameters.MeasureFor = Seconds(2),  # noqa: B008
     interval_us: parameters.IntervalUs = None,
     timeout_ms: parameters.LabTimeoutMs = None,
     window: parameters.MeasureWindow = False,
@@ -67,31 +51,47 @@ def lab(
     ktap: parameters.Ktap = False,
     output: parameters.Output = None,
     json: parameters.Json = False,
-    _list: ListThem = False,
+    quiet: parameters.QuietVerdict = False,
+    _list: parameters.ListThem = False,
 ) -> None:
     """Race the kernel on this machine, in private network namespaces, and show what cures it."""
-    limits = gathered(max_error_rate, max_p99, max_race_losses)
-    duration_s = parse_duration_s(duration, "--duration")
-    staged, expected = _staged(scenario, expect, ktap=ktap)
-    chosen = _chosen(variant, rule, nft, staged.variants[: 1 if expected or window else None])
-    clients, dialers, pinned, crowded = _hosts(staged, containers, workers, cpus)
-    options = LabSettings(
-        scenario, tuple(each.name for each in chosen), clients, dialers, topology, backend, pinned,
-        duration_s=duration_s, caches=caches, seed=first(seed, _any_seed()),
-        window_s=duration_s * _sweeps(staged, variant, window, caches, clients, crowded),
-        interval_us=first(interval_us, staged.interval_us), timeout_ms=first(timeout_ms, staged.timeout_ms),
-    )  # fmt: skip
-    result = _measured(options, staged, chosen, output)
-    _deliver(result, output, expected, limits, ktap=ktap, as_json=json)
-
-
-def _staged(name: str, expect: Expect | None, *, ktap: bool) -> "tuple[Scenario, Expect | None]":
-    """Return the scenario, and what is expected of its rules: with KTAP no race, unless told."""
+    from snat_race.analysis.thresholds import Thresholds
     from snat_race.lab.scenarios import scenario_named
 
     with naming("--scenario"):
-        staged = scenario_named(name)
-    return staged, Expect.no_race if ktap and not expect else expect
+        staged = scenario_named(scenario)
+    expected = expect or (Expect.no_race if ktap else None)
+    default = staged.variants[:1] if expected or window else staged.variants
+    rules = _chosen(variant, rule, nft, default)
+    clients = containers or staged.containers
+    available = len(_usable(cpus))
+    dialers = workers or staged.workers or max(1, available // clients)
+    crowded = clients * dialers > available
+    settings = LabSettings(
+        scenario=scenario,
+        variants=tuple(chosen_rule.name for chosen_rule in rules),
+        containers=clients,
+        workers=dialers,
+        topology=topology,
+        backend=backend,
+        cpus=cpus or (),
+        duration_s=duration,
+        interval_us=interval_us or staged.interval_us,
+        timeout_ms=timeout_ms or staged.timeout_ms,
+        window_s=duration * _sweeps(staged, variant, window, clients, crowded=crowded),
+        caches=caches,
+        seed=random.getrandbits(32) if seed is None else seed,
+    )
+    _check(settings, staged, window=window, crowded=crowded)
+    limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
+    result = _measured(settings, staged, rules, output)
+    try:  # either, if the other cannot be written
+        _print(result, expected if ktap else None, as_json=json, quiet=quiet)
+    finally:
+        save(result, output)
+    require(limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=json)
+    if expected:
+        _require(result, expected)
 
 
 def _chosen(
@@ -103,6 +103,8 @@ def _chosen(
         UsageError: one cannot be read, or is there twice.
 
     """
+    from snat_race.lab import variants
+
     if not (names or commands or files):
         names = list(default)
     with naming("--variant"):
@@ -116,95 +118,104 @@ def _chosen(
     return chosen
 
 
-def _hosts(
-    staged: "Scenario", containers: int | None, workers: int | None, cpus: str | None
-) -> tuple[int, int, tuple[int, ...], bool]:
-    """Return the containers, the dialers of each, the CPUs asked for, and whether dialers share one."""
-    pinned, clients = _usable(cpus), first(containers, staged.containers)
-    available = len(pinned or host.usable_cpus())
-    dialers = first(workers, staged.workers, max(1, available // max(1, clients)))
-    return clients, dialers, pinned, clients * dialers > available
+def _usable(asked: CpuList | None) -> tuple[int, ...]:
+    """Return the CPUs to pin to.
+
+    Raises:
+        UsageError: this process may not run on one of those asked for.
+
+    """
+    from snat_race.kernel import host
+
+    usable = host.usable_cpus()
+    for cpu in asked or ():
+        if cpu not in usable:
+            raise UsageError(
+                f"--cpus: this process may not run on CPU {cpu}; it may on {','.join(map(str, usable))}"
+            )
+    return asked or tuple(usable)
 
 
 def _sweeps(
-    staged: "Scenario", variant: list[str] | None, window: bool, caches: Caches, clients: int, crowded: bool
+    staged: "Scenario", variant: list[str] | None, window: bool, clients: int, *, crowded: bool
 ) -> int:
-    """Return for how many times a variant's share the window is to be swept; 'all' includes it.
+    """Return for how many times a variant's share the window is to be swept; 'all' includes it."""
+    from snat_race.lab.variants import ALL
 
-    Raises:
-        UsageError: it is asked for, or other caches are, where no two dialers can be moved apart.
-
-    """
-    if window or caches is not Caches.warm:
-        _require_measurable(staged, "--window" if window else "--caches", crowded=crowded)
-    if variants.ALL in (variant or ()) and staged.sweepable and clients == 2 and not crowded:
+    if ALL in (variant or ()) and staged.sweepable and clients == 2 and not crowded:
         return _SWEEPS_OF_ALL
     return _SWEEPS if window else 0
 
 
-def _require_measurable(staged: "Scenario", option: str, *, crowded: bool) -> None:
-    """Check that two dialers can be moved apart, each on a CPU of its own.
+def _check(settings: LabSettings, staged: "Scenario", *, window: bool, crowded: bool) -> None:
+    """Check what concerns more than one option.
 
     Raises:
-        UsageError: naming ``option``.
+        UsageError: two options do not go together.
 
     """
-    if not staged.sweepable:
-        raise UsageError(f"{option}: {staged.name} has no two dialers to move apart; take tcp-snat")
-    if crowded:
-        raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
+    if settings.containers < 2 and not staged.shared_sockets:
+        raise UsageError(f"--containers: {staged.name} needs two clients or more that meet; give 2 or more")
+    if settings.containers * settings.workers > MOST_WORKERS:
+        raise UsageError(
+            f"--workers: {settings.containers} containers can have {MOST_WORKERS // settings.containers} "
+            "each at most; lower one of the two"
+        )
+    if not 0.1 <= settings.duration_s <= 3600:
+        raise UsageError(f"--duration: {settings.duration_s} is out of range; give 100ms to 1h")
+    if settings.duration_s * 1e6 < 2 * settings.interval_us:
+        raise UsageError("--duration: is shorter than two intervals; raise it or lower --interval-us")
+    if settings.window_s and settings.containers != 2:
+        raise UsageError("--window: is measured between two containers; drop --containers")
+    if window or settings.caches is not Caches.warm:
+        option = "--window" if window else "--caches"
+        if not staged.sweepable:
+            raise UsageError(f"{option}: {staged.name} has no two dialers to move apart; take tcp-snat")
+        if crowded:
+            raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
 
 
 def _measured(
-    options: LabSettings, staged: "Scenario", variants: "Sequence[Variant]", output: Path | None
+    settings: LabSettings, staged: "Scenario", rules: "Sequence[Variant]", output: Path | None
 ) -> "LabResult":
     from snat_race.lab.variant_loader import require_binaries
     from snat_race.report.live.panel import drawable
     from snat_race.report.live.views import LabView
     from snat_race.runs import lab as runner
 
-    require_binaries(variants, options.backend)
+    require_binaries(rules, settings.backend)
     if output:
         require_writable(output)
-    with LabView(drawable(sys.stderr), options.scenario) as view:
-        return runner.run(options, staged, variants, view)
+    with LabView(drawable(sys.stderr), settings.scenario) as view:
+        return runner.run(settings, staged, rules, view)
 
 
-def _deliver(
-    result: "LabResult",
-    output: Path | None,
-    expected: Expect | None,
-    limits: "Thresholds",
-    *,
-    ktap: bool,
-    as_json: bool,
-) -> None:
-    """Print the result and save it, either if the other cannot be written; then hold it against the
-    limits, and against what was expected.
-    """
-    try:
-        _print(result, expected, ktap=ktap, as_json=as_json)
-    finally:
-        save(result, output)
-    require(
-        limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=as_json
-    )
-    if expected:
-        _require(result, expected)
-
-
-def _print(result: "LabResult", expected: Expect | None, *, ktap: bool, as_json: bool) -> None:
+def _print(result: "LabResult", expected_of_ktap: Expect | None, *, as_json: bool, quiet: bool) -> None:
+    """Print the result; as KTAP, if that is given what is expected."""
+    from snat_race.cli.events import print_event
+    from snat_race.report.builders.documents import document
     from snat_race.report.builders.lab import lab_report
     from snat_race.report.renderers.ktap import ktap_report
 
-    text = ktap_report(result, expected) if ktap and expected else lab_report(result)
+    if expected_of_ktap:
+        text = ktap_report(result, expected_of_ktap)
+    elif quiet:
+        text = document(result).verdict
+    else:
+        text = lab_report(result)
     print(text, file=sys.stderr if as_json else sys.stdout)
     if as_json:
-        print(dumps({"event": "result"} | result.model_dump(mode="json")))
+        print_event("result", result)
 
 
 def _require(result: "LabResult", expected: Expect) -> None:
-    """Compare every variant's outcome with what was expected of all."""
+    """Compare every variant's outcome with what was expected of all.
+
+    Raises:
+        ThresholdExceeded: one shows the contrary.
+        Inconclusive: one cannot tell, or could not be measured here.
+
+    """
     from snat_race.analysis.verdict import as_expected
 
     judged = {each.name: as_expected(each.outcome, expected) for each in result.variants}
@@ -215,23 +226,3 @@ def _require(result: "LabResult", expected: Expect) -> None:
         raise ThresholdExceeded(f"--expect {expected}: not so under {', '.join(contrary)}")
     if unknown:
         raise Inconclusive(f"--expect {expected}: this run cannot tell about {', '.join(unknown)}")
-
-
-def _usable(text: str | None) -> tuple[int, ...]:
-    """Return the CPUs asked for.
-
-    Raises:
-        UsageError: this process may not run on one of them.
-
-    """
-    asked, usable = parse_cpus(text, "--cpus") if text else (), host.usable_cpus()
-    for cpu in asked:
-        if cpu not in usable:
-            raise UsageError(
-                f"--cpus: this process may not run on CPU {cpu}; it may on {','.join(map(str, usable))}"
-            )
-    return asked
-
-
-def _any_seed() -> int:
-    return random.getrandbits(32)

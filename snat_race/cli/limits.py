@@ -1,46 +1,15 @@
-"""The limits of ``client``, ``lab`` and ``report``: from options to an exit code."""
+"""The limits of ``client``, ``lab`` and ``report``: from what was measured to an exit code."""
 
-import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from snat_race.cli.parsing import parse_rate, parsed
-from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
+from snat_race.errors import Inconclusive, ThresholdExceeded
 
 if TYPE_CHECKING:
     from snat_race.analysis.thresholds import LimitCheck, Thresholds
     from snat_race.results.conclusions import Cause
     from snat_race.results.schema import Summary
-
-_LATENCY = re.compile(r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)(ns|us|ms|s)$")
-_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
-
-
-def gathered(max_error_rate: str | None, max_p99: str | None, max_race_losses: int | None) -> "Thresholds":
-    """Return the limits that were given.
-
-    Raises:
-        UsageError: one is no limit.
-
-    """
-    from snat_race.analysis.thresholds import Thresholds
-
-    if max_race_losses is not None and max_race_losses < 0:
-        raise UsageError(f"--max-race-losses: {max_race_losses} is no count; give 0 or more")
-    return Thresholds(
-        error_rate=parsed(parse_rate, max_error_rate, "--max-error-rate"),
-        p99_ns=parsed(parse_latency_ns, max_p99, "--max-p99"),
-        race_losses=max_race_losses,
-    )
-
-
-def parse_latency_ns(text: str, option: str) -> int:
-    """Parse ``50ms``, ``800us`` or ``1.5s``; the unit must be there."""
-    shape = _LATENCY.match(text.strip())
-    if not shape or not float(shape[1]):
-        raise UsageError(f"{option}: {text!r} is no latency above 0 with its unit; write 50ms, 800us or 1s")
-    return round(float(shape[1]) * _NS[shape[2]])
 
 
 def require(

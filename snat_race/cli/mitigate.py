@@ -2,15 +2,15 @@
 
 import os
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snat_race.cli import parameters
+from snat_race.cli import help_text, parameters, parsing
 from snat_race.cli.parsing import naming
 from snat_race.cli.program import this_program
 from snat_race.cli.result_writer import create_private, require_writable, write_atomically
+from snat_race.cli.terminal import warn
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 
 if TYPE_CHECKING:
@@ -20,38 +20,43 @@ if TYPE_CHECKING:
 
 _IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
 
+EXAMPLES = help_text.examples(
+    ("Show what would change", "sudo snat-race mitigate"),
+    ("Change it, and keep what undoes that", "sudo snat-race mitigate --apply --dump undo.json"),
+    ("Put it back", "sudo snat-race mitigate --revert undo.json"),
+)
+
 
 def mitigate(
     netns: parameters.Netns = None,
     apply: parameters.Apply = False,
     dump: parameters.Dump = None,
     revert: parameters.Revert = None,
+    quiet: parameters.QuietVerdict = False,
 ) -> None:
     """Show the SNAT rules with --random-fully added, as a diff; change nothing, unless told to."""
-    from snat_race.kernel import netns_lookup
-
     if revert and (apply or dump):
         raise UsageError("--revert: stands alone; drop --apply and --dump")
     if dump and not apply:
         raise UsageError("--dump: is written by --apply; add that")
-    with naming("--netns"):
-        namespace = netns_lookup.here() if netns is None else netns_lookup.find(netns)
+    namespace = parsing.namespace(netns)
     if revert:
-        _revert(namespace, revert)
+        _revert(namespace, revert, quiet=quiet)
     elif apply:
-        _apply(namespace, dump)
+        _apply(namespace, dump, quiet=quiet)
     else:
-        _show(namespace)
+        _show(namespace, quiet=quiet)
 
 
-def _show(namespace: "Namespace") -> None:
+def _show(namespace: "Namespace", *, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
     command = f"{_this_command(namespace)} --apply"
-    _print_report(mitigate.look(namespace), namespace, f"# Nothing was changed. To do it: {command}")
+    then = f"# Nothing was changed. To do it: {command}"
+    _print_report(mitigate.look(namespace), namespace, then, quiet=quiet)
 
 
-def _apply(namespace: "Namespace", dump: Path | None) -> None:
+def _apply(namespace: "Namespace", dump: Path | None, *, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
     if not dump and any(map(os.path.exists, _IN_CONTAINER)):
@@ -65,16 +70,16 @@ def _apply(namespace: "Namespace", dump: Path | None) -> None:
         if not undo_file.kept:
             raise
         raise type(failed)(f"{failed}: {command}") from failed
-    _print_report(mitigation, namespace, f"# Applied, and read back. To undo: {command}")
+    _print_report(mitigation, namespace, f"# Applied, and read back. To undo: {command}", quiet=quiet)
     _require_complete(mitigation, "changed")
 
 
-def _revert(namespace: "Namespace", path: Path) -> None:
+def _revert(namespace: "Namespace", path: Path, *, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
     with naming("--revert"):
         mitigation = mitigate.revert(namespace, _undo_in(path))
-    _print_diffs(mitigation)
+    _print_diffs(mitigation, quiet=quiet)
     _require_complete(mitigation, "reverted")
     done = "reverted, and read back"
     if not mitigation.rewrites:
@@ -114,7 +119,7 @@ class _UndoFile:
         write_atomically(self._path, undo.model_dump_json(indent=1) + "\n", "--dump")
 
 
-def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str) -> None:
+def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *, quiet: bool) -> None:
     """Print the diff, so that it is one still, and what to know about it as comments.
 
     Raises:
@@ -131,27 +136,27 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str) -
         if os.geteuid():
             hint = f"; {this_program().try_as_root('mitigate', *_namespace_option(namespace))}"
         raise EnvironmentLacks(f"the rules cannot be read ({reasons}){hint}")
-    _print_diffs(mitigation)
+    _print_diffs(mitigation, quiet=quiet)
     if mitigation.rewrites:
-        for owner in mitigation.owners:
+        for owner in () if quiet else mitigation.owners:
             print(f"# {writes_again(owner)}.")
         print(then)
     elif not mitigation.unchangeable:
         print("# No SNAT rule here is exposed: there is nothing to change.")
         if device := netns_lookup.container_device(namespace):
             hint = of_container(namespace.name, device)
-            print(f"warning: {hint}; the rules that translate it are the host's", file=sys.stderr)
+            warn(f"{hint}; the rules that translate it are the host's")
 
 
-def _print_diffs(mitigation: "Mitigation") -> None:
+def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
     from snat_race.report.wording.findings import unchanged, why_unreadable
 
-    for rewrite in mitigation.rewrites:
+    for rewrite in () if quiet else mitigation.rewrites:
         print(rewrite.diff)
     for unreadable in mitigation.unreadable:
-        print(f"warning: not looked into: {why_unreadable(unreadable)}", file=sys.stderr)
+        warn(f"not looked into: {why_unreadable(unreadable)}")
     for left in (*map(unchanged, mitigation.unchangeable), *mitigation.refusals):
-        print(f"warning: not changed: {left}", file=sys.stderr)
+        warn(f"not changed: {left}")
 
 
 def _require_complete(mitigation: "Mitigation", done: str) -> None:

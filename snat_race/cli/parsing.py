@@ -1,20 +1,47 @@
-"""What people type, as values: durations, counts, shares, ports, CPUs."""
+"""What people type, as values: durations, counts, shares, ports, CPUs, network namespaces.
+
+A parser takes the text of an option and returns its value. It raises ValueError in words that say what is
+wrong, then what to write; the command line puts the option's name in front (see ``mistakes.py``).
+"""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from fractions import Fraction
+from typing import TYPE_CHECKING, NewType
 
 from snat_race.errors import EnvironmentLacks, UsageError
 
-Value = TypeVar("Value")
+if TYPE_CHECKING:
+    from snat_race.kernel.netns import Namespace
 
-_DURATION = re.compile(r"^([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?$")
-_SECONDS = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0}
-_COUNT = re.compile(r"^([0-9]{1,18})([kKmM]?)$")
-_PORTS = re.compile(r"^([0-9]{1,5})-([0-9]{1,5})$")
-_CPUS = re.compile(r"^([0-9]{1,4})(?:-([0-9]{1,4}))?$")
-_TIMES = {"": 1, "k": 1000, "m": 1_000_000}
+PortRange = NewType("PortRange", tuple[int, int])  # both ends inclusive
+CpuList = NewType("CpuList", tuple[int, ...])
+
+_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "µs": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60 * 1_000_000_000,
+    "h": 3600 * 1_000_000_000,
+    "d": 86_400 * 1_000_000_000,
+}
+_LONGEST_SHOWN = 60
+_LONGEST_NS = 10_000_000 * _NS["s"]  # 115 days
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_PART = re.compile(rf"({_NUMBER})(ns|us|µs|ms|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_COUNT = re.compile(r"([0-9]{1,18})([kKmM]?)")
+_TIMES = {"": 1, "k": 1_000, "m": 1_000_000}
+_PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_CPUS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
+
+
+def quoted(text: str) -> str:
+    """Return a text of the user's in quotes, short enough for one line."""
+    return repr(text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}...")
 
 
 @contextmanager
@@ -33,65 +60,102 @@ def naming(option: str) -> Iterator[None]:
         raise type(failed)(f"{option}: {message}") from failed
 
 
-def parsed(parse: Callable[[str, str], Value], text: str | None, option: str) -> Value | None:
-    """Parse an option that may be absent."""
-    return None if text is None else parse(text, option)
+class Seconds(float):
+    """A duration in seconds that prints as people write it: ``Seconds(90)`` is ``1m30s``."""
+
+    def __str__(self) -> str:
+        left_ns = round(self * _NS["s"])
+        parts = []
+        for unit in ("h", "m", "s", "ms", "us", "ns"):
+            count, left_ns = divmod(left_ns, _NS[unit])
+            if count:
+                parts.append(f"{count}{unit}")
+        return "".join(parts) or "0s"
 
 
-def first(*choices: int | None) -> int:
-    """Return the first that is given."""
-    return next(choice for choice in choices if choice is not None)
+def duration_ns(text: str) -> int:
+    """Parse ``10s``, ``1m30s``, ``1.5h``, ``500us``; a plain number is seconds. Return nanoseconds."""
+    trimmed = text.strip().removeprefix("+")
+    if re.fullmatch(_NUMBER, trimmed):
+        trimmed += "s"
+    exact_ns = Fraction(0)
+    if _DURATION.fullmatch(trimmed):
+        exact_ns = sum((Fraction(number) * _NS[unit] for number, unit in _PART.findall(trimmed)), exact_ns)
+    rounded_ns = round(exact_ns)
+    if not 0 < rounded_ns < _LONGEST_NS:
+        raise ValueError(f"{quoted(text)} is no duration above 0; write 10s, 1m30s or 500ms")
+    return rounded_ns
 
 
-def parse_duration_s(text: str, option: str) -> float:
-    """Parse ``10s``, ``2m``, ``500ms``, ``1h`` or plain seconds."""
-    shape = _DURATION.match(text.strip())
-    seconds = float(shape[1]) * _SECONDS[shape[2]] if shape else 0.0
-    if not 0 < seconds < 1e7:
-        raise UsageError(f"{option}: {text!r} is no duration above 0; write 10s, 2m or 500ms")
-    return seconds
+def duration_s(text: str) -> Seconds:
+    """Parse a duration as :func:`duration_ns` does; return seconds."""
+    return Seconds(duration_ns(str(text)) / _NS["s"])
 
 
-def parse_count(text: str, option: str) -> int:
-    """Parse ``1000``, ``50k`` or ``2m``."""
-    shape = _COUNT.match(text.strip())
-    count = int(shape[1]) * _TIMES[shape[2].lower()] if shape else 0
-    if not 0 < count < 1 << 62:
-        raise UsageError(f"{option}: {text!r} is no count above 0; write 1000 or 50k")
-    return count
+def count(text: str) -> int:
+    """Parse ``1000``, ``50k`` or ``2M``."""
+    shape = _COUNT.fullmatch(text.strip())
+    number = int(shape[1]) * _TIMES[shape[2].lower()] if shape else 0
+    if not 0 < number < 1 << 62:
+        raise ValueError(f"{quoted(text)} is no count above 0; write 1000, 50k or 2M")
+    return number
 
 
-def parse_rate(text: str, option: str) -> float:
-    """Parse ``0.1%`` or ``0.001`` to a share of 1."""
-    digits = text.strip().removesuffix("%")
-    try:
-        rate = float(digits) / (100 if text.strip().endswith("%") else 1)
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate <= 1:
-        raise UsageError(f"{option}: {text!r} is not a share; write 0.1% or 0.001")
-    return rate
+def share(text: str) -> float:
+    """Parse ``0.1%`` or ``0.001``; return a share of 1."""
+    trimmed = text.strip()
+    digits = trimmed.removesuffix("%")
+    if re.fullmatch(_NUMBER, digits):
+        value = float(digits)
+        if trimmed.endswith("%"):
+            value /= 100
+        if value <= 1:
+            return value
+    raise ValueError(f"{quoted(text)} is no share from 0 to 1; write 0.1% or 0.001")
 
 
-def parse_ports(text: str, option: str) -> tuple[int, int]:
+def port_range(text: str) -> PortRange:
     """Parse ``LOW-HIGH``, both inclusive."""
-    shape = _PORTS.match(text.strip())
+    shape = _PORTS.fullmatch(text.strip())
     if not shape:
-        raise UsageError(f"{option}: {text!r} is not LOW-HIGH; write 20000-29999")
+        raise ValueError(f"{quoted(text)} is not LOW-HIGH; write 20000-29999")
     low, high = int(shape[1]), int(shape[2])
     if not 1 <= low <= high <= 65535:
-        raise UsageError(f"{option}: {text!r} must rise and lie within 1-65535")
-    return low, high
+        raise ValueError(f"{quoted(text)} must rise and lie within 1-65535")
+    return PortRange((low, high))
 
 
-def parse_cpus(text: str, option: str) -> tuple[int, ...]:
-    """Parse ``0,2-5`` to the CPUs' numbers, in the order given."""
-    found: list[int] = []
+def cpu_list(text: str) -> CpuList:
+    """Parse ``0,2-5``; return the CPUs' numbers, in the order given."""
+    cpus: list[int] = []
     for part in text.split(","):
-        shape = _CPUS.match(part.strip())
+        shape = _CPUS.fullmatch(part.strip())
         if not shape:
-            raise UsageError(f"{option}: {text!r} is no list of CPUs; write 0,2-5")
-        found += range(int(shape[1]), int(shape[2] or shape[1]) + 1)
-    if not found or len(set(found)) < len(found):
-        raise UsageError(f"{option}: {text!r} names no CPU, or one twice; write 0,2-5")
-    return tuple(found)
+            raise ValueError(f"{quoted(text)} is no list of CPUs; write 0,2-5")
+        cpus += range(int(shape[1]), int(shape[2] or shape[1]) + 1)
+    if not cpus or len(set(cpus)) < len(cpus):
+        raise ValueError(f"{quoted(text)} names no CPU, or one twice; write 0,2-5")
+    return CpuList(tuple(cpus))
+
+
+def above_zero(text: str) -> float:
+    """Parse a number above 0 and below 1e9."""
+    trimmed = str(text).strip()
+    number = float(trimmed) if re.fullmatch(_NUMBER, trimmed) else 0.0
+    if not 0 < number < 1e9:
+        raise ValueError(f"{quoted(text)} is no number above 0 and below 1,000,000,000")
+    return number
+
+
+def namespace(netns: str | None) -> "Namespace":
+    """Return the network namespace that ``--netns`` names; our own if it names none.
+
+    Raises:
+        UsageError: there is no such namespace.
+        EnvironmentLacks: it cannot be entered, or Docker cannot be asked.
+
+    """
+    from snat_race.kernel import netns_lookup
+
+    with naming("--netns"):
+        return netns_lookup.here() if netns is None else netns_lookup.find(netns)

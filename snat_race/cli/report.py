@@ -1,14 +1,10 @@
 """``report``: results that were kept, merged and shown."""
 
-from enum import StrEnum
-from json import dumps
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from typer import Argument, Context, Exit, Option
-
-from snat_race.cli import parameters
-from snat_race.cli.limits import gathered, require
+from snat_race.cli import help_text, parameters
+from snat_race.cli.limits import require
+from snat_race.cli.parameters import ReportFormat
 from snat_race.cli.result_writer import require_other_than, require_writable, write_atomically
 from snat_race.errors import UsageError
 
@@ -17,69 +13,42 @@ if TYPE_CHECKING:
     from snat_race.results.conclusions import Cause
     from snat_race.results.schema import Summary
 
-
-class Form(StrEnum):
-    """What a report looks like."""
-
-    text = "text"
-    markdown = "markdown"
-    json = "json"
-    csv = "csv"
-    html = "html"
-    hgrm = "hgrm"
-
-
-def _print_schema(context: Context, wanted: bool) -> None:
-    from snat_race.cli.result_reader import schema
-
-    if wanted and not context.resilient_parsing:  # a shell only asks what could follow
-        print(dumps(schema(), indent=1))
-        raise Exit
-
-
-Files = Annotated[
-    list[Path], Argument(metavar="FILE...", help="Results: files of --output, or streams of --json.")
-]
-AsForm = Annotated[Form, Option("--format", help="What to make of them.")]
-Into = Annotated[
-    Path | None, Option("--output", "-o", metavar="FILE", help="Write it to FILE; by default, to stdout.")
-]
-Schema = Annotated[
-    bool,
-    Option(
-        "--schema",
-        callback=_print_schema,
-        is_eager=True,
-        help="Print the JSON Schema of results, and stop.",
-    ),
-]
+EXAMPLES = help_text.examples(
+    ("Show one result", "snat-race report lab.json"),
+    ("Merge two clients and a watch of their NAT", "snat-race report one.json two.json watch.json"),
+    ("Make a page with figures", "snat-race report lab.json --format html -o lab.html"),
+)
 
 
 def report(
-    files: Files,
-    form: AsForm = Form.text,
-    output: Into = None,
+    files: parameters.Results,
+    form: parameters.ReportAs = ReportFormat.text,
+    output: parameters.ReportOutput = None,
     max_error_rate: parameters.MaxErrorRate = None,
     max_p99: parameters.MaxP99 = None,
     max_race_losses: parameters.MaxRaceLosses = None,
-    _schema: Schema = False,
+    quiet: parameters.QuietVerdict = False,
+    _schema: parameters.Schema = False,
 ) -> None:
     """Show a result; or merge those of several clients and of watches of their nodes, exactly."""
+    from snat_race.analysis.thresholds import Thresholds
     from snat_race.cli.result_reader import read_all
 
-    limits = gathered(max_error_rate, max_p99, max_race_losses)
+    limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
+    if quiet and form is not ReportFormat.text:
+        raise UsageError("--quiet: is of the text; drop --format")
     if output:
         require_other_than(output, files)
         require_writable(output)
     result = read_all(files)
     measured = _measured(result) if limits else []
-    text = _formed(result, form)
+    text = _verdict(result) if quiet else _formed(result, form)
     if output:
         write_atomically(output, text + "\n")
     else:
         print(text)
     if limits:
-        require(limits, measured, as_json=form not in (Form.text, Form.markdown))
+        require(limits, measured, as_json=form not in (ReportFormat.text, ReportFormat.markdown))
 
 
 def _measured(result: "AnyResult") -> "list[tuple[str, Summary, list[Cause]]]":
@@ -94,23 +63,29 @@ def _measured(result: "AnyResult") -> "list[tuple[str, Summary, list[Cause]]]":
     )
 
 
-def _formed(result: "AnyResult", form: Form) -> str:
+def _verdict(result: "AnyResult") -> str:
+    from snat_race.report.builders.documents import document
+
+    return document(result).verdict
+
+
+def _formed(result: "AnyResult", form: ReportFormat) -> str:
     from snat_race.report.builders.documents import document
     from snat_race.report.renderers import text as forms
     from snat_race.report.renderers.csv import as_csv, as_hgrm
 
-    if form is Form.json:
+    if form is ReportFormat.json:
         return result.model_dump_json(indent=1)
-    if form is Form.csv:
+    if form is ReportFormat.csv:
         return as_csv(result)
-    if form is Form.hgrm:
+    if form is ReportFormat.hgrm:
         if found := as_hgrm(result):
             return found
         raise UsageError(
             f"--format hgrm: a {result.kind} result has no latencies; give a client's or a lab's"
         )
-    if form is Form.html:
+    if form is ReportFormat.html:
         from snat_race.report.renderers.html import page
 
         return page(document(result), result)
-    return (forms.markdown if form is Form.markdown else forms.text)(document(result))
+    return (forms.markdown if form is ReportFormat.markdown else forms.text)(document(result))

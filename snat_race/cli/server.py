@@ -1,22 +1,39 @@
 """``server``: accept and close."""
 
-from snat_race.cli import parameters
-from snat_race.cli.parsing import first, naming
-from snat_race.kernel import host
+import time
+
+from snat_race.cli import help_text, parameters
+from snat_race.cli.parsing import naming
 from snat_race.runs.settings import ServerSettings
+
+EXAMPLES = help_text.examples(
+    ("Listen on port 8080 of every address", "snat-race server"),
+    ("Listen on one address, with two processes", "snat-race server -r 10.18.10.137:8080 -c 2"),
+)
 
 
 def server(
     local_addr: parameters.LocalAddr = "0.0.0.0:8080",
     workers: parameters.Acceptors = None,
-    go_routines: parameters.GoRoutines = None,
+    quiet: parameters.QuietSummary = False,
 ) -> None:
     """Accept connections and close them at once."""
+    from snat_race.kernel import host
+    from snat_race.report.wording.formats import ancestor_stamp
     from snat_race.runs import server as runner
 
-    options = ServerSettings(local_addr, first(workers, go_routines, len(host.usable_cpus())))
+    settings = ServerSettings(local_addr=local_addr, workers=workers or len(host.usable_cpus()))
+
     with naming("--local-addr"):
-        listener = runner.server_of(options)
-    ready = f"Ready to accept connections on {listener.endpoint} with {options.workers} acceptors"
-    accepted = runner.run(listener, lambda: print(f"{ready}; Ctrl-C stops.", flush=True))
-    print(f"Stopped. Accepted {accepted:,} connections.")
+        listener = runner.server_of(settings)
+
+    def ready() -> None:
+        if not quiet:
+            print(
+                f"{ancestor_stamp(time.time_ns())} Ready to accept connections on {listener.endpoint} "
+                f"with {settings.workers} acceptors; Ctrl-C stops.",
+                flush=True,
+            )
+
+    accepted = runner.run(listener, ready)
+    print(f"{ancestor_stamp(time.time_ns())} Stopped. Accepted {accepted:,} connections.")

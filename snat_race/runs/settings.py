@@ -1,14 +1,14 @@
-"""Frozen, validated settings of each command. No I/O: what needs a look at the machine is
-checked where it is used.
+"""The settings of each run that is no lab: plain data.
+
+The command line makes them from options and checks them there; whoever else makes them must keep to the
+ranges given. ``--help`` imports this module, so it stays light.
 """
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from snat_race.errors import UsageError
-from snat_race.lab.settings import MOST_WORKERS, within
-
+MOST_WORKERS = 4096  # processes of one run; also of all containers of a lab together
 LONGEST_TIMEOUT_MS = 1_000_000  # a sample's latency has 40 bits of ns
 
 
@@ -26,110 +26,65 @@ class Close(StrEnum):
     fin = "fin"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """Settings of ``client``. None: not limited, or the machine's default."""
+    """Settings of ``client``."""
 
-    remote_addr: str
-    workers: int
-    local_ips: tuple[str, ...]
-    timeout_ms: int
-    dial_interval_us: int
-    summary_interval_sec: int
-    mode: Mode
-    source_ports: tuple[int, int]
-    lanes: int
-    close: Close
-    duration_s: float | None
-    count: int | None
-    warmup_s: float | None
-    pin: bool
-    watch_netns: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        within("--workers", self.workers, 1, MOST_WORKERS)
-        within("--timeout-ms", self.timeout_ms, 1, LONGEST_TIMEOUT_MS)
-        within("--dial-interval-us", self.dial_interval_us, 0, 3_600_000_000)
-        within("--summary-interval-sec", self.summary_interval_sec, 1, 86_400)
-        within("--lanes", self.lanes, 1, 65535)
-        if len(set(self.local_ips)) < len(self.local_ips):
-            raise UsageError("--local-ip: the same address twice; give each only once")
-        if len(self.local_ips) > self.workers:
-            raise UsageError(
-                f"--workers: {self.workers} cannot dial from {len(self.local_ips)} addresses; "
-                f"give at least {len(self.local_ips)}"
-            )
-        if self.mode is Mode.rendezvous:
-            self._check_rendezvous()
-
-    def _check_rendezvous(self) -> None:
-        low, high = self.source_ports
-        needed = -(-self.workers // max(1, len(self.local_ips)))
-        if not self.dial_interval_us:
-            raise UsageError(
-                "--dial-interval-us: 0 (flat out) has no slots to meet in; add --mode independent"
-            )
-        if self.lanes < needed:
-            raise UsageError(f"--lanes: {self.workers} workers need at least {needed} lanes")
-        if high - low + 1 < self.lanes:
-            raise UsageError(
-                f"--source-ports: {low}-{high} has fewer ports than the {self.lanes} lanes; widen it"
-            )
+    remote_addr: str  # HOST:PORT to dial; a name is looked up once, before the run
+    workers: int  # worker processes, 1 to MOST_WORKERS; by default one for each usable CPU
+    local_ips: tuple[str, ...]  # source addresses, taken in turn by the workers; empty: the kernel's choice
+    timeout_ms: int  # a dial fails after this many ms, 1 to LONGEST_TIMEOUT_MS; default 500
+    dial_interval_us: int  # us from one dial of a worker to its next; 0: flat out, in independent mode only
+    summary_interval_sec: int  # seconds that a period lasts, at least 1; default 5
+    mode: Mode  # rendezvous (default): slots of the shared clock; independent: a ticker for each worker
+    source_ports: tuple[
+        int, int
+    ]  # ports that rendezvous meets on, both inclusive; at least as many as lanes
+    lanes: int  # ports used in a slot; all parties must agree; at least workers per local address
+    close: Close  # how a dial ends; default rst
+    duration_s: float | None  # the run ends after this many seconds; None: on a signal, or by count
+    count: int | None  # the run ends after this many dials; None: not limited
+    warmup_s: float | None  # seconds dialled before the run, which are not counted; None: none
+    pin: bool  # each worker stays on one CPU; default True
+    watch_netns: tuple[str, ...] = ()  # namespaces whose counters are read meanwhile; default none
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchSettings:
-    """Settings of ``watch``. ``netns`` None: this process's own; ``duration_s`` None: for ever."""
+    """Settings of ``watch``."""
 
-    netns: str | None
-    interval_s: float
-    duration_s: float | None
-
-    def __post_init__(self) -> None:
-        if not 0.01 <= self.interval_s <= 86_400:
-            raise UsageError("--interval: give 10ms to 24h")
+    netns: str | None  # the namespace to read, by any name people have for it; None: our own
+    interval_s: float  # seconds between two periods, 0.01 to 86,400; default 1
+    duration_s: float | None  # the watch ends after this many seconds; None: on a signal
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Settings of ``server``."""
 
-    local_addr: str
-    workers: int
-
-    def __post_init__(self) -> None:
-        within("--workers", self.workers, 1, MOST_WORKERS)
+    local_addr: str  # HOST:PORT, or HOST:LOW-HIGH, to listen on; default 0.0.0.0:8080
+    workers: int  # acceptor processes, 1 to MOST_WORKERS; by default one for each usable CPU
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastSettings:
-    """Settings of ``forecast``. ``cpus`` 0: many."""
+    """Settings of ``forecast``: a race window, and the traffic that meets it."""
 
-    window_ns: float
-    window_ns_ci95: tuple[float, float]
-    containers: int
-    rate_per_container: float
-    destinations: int
-    ports: int
-    cpus: int
-
-    def __post_init__(self) -> None:
-        within("--containers", self.containers, 2, 1_000_000)
-        within("--destinations", self.destinations, 1, 1_000_000_000)
-        within("--ports", self.ports, 1, 65535)
-        within("--cpus", self.cpus, 0, 1_000_000)
-        if not 0 < self.rate_per_container < 1e9:
-            raise UsageError("--rate-per-container: give connects a second, above 0")
-        if not 0 < self.window_ns < 1e9:
-            raise UsageError("--window-ns: give nanoseconds, above 0")
+    window_ns: float  # ns that two SYNs may lie apart and still race; above 0
+    window_ns_ci95: tuple[float, float]  # its 95 % interval, in ns; twice window_ns where none is known
+    containers: int  # clients behind one NAT address, 2 or more
+    rate_per_container: float  # new connections a second of each client, above 0
+    destinations: int  # different address:port, dialled equally often; default 1
+    ports: int  # ephemeral ports of each client, 1 to 65,535; by default this machine's
+    cpus: int  # CPUs that the clients are spread over; 0 (default): so many that no two share one
 
     def spec(self) -> dict[str, Any]:
         """Return the settings as JSON has them."""
