@@ -25,7 +25,7 @@ _EXHAUSTED_MARGIN = 3
 _PAWS_COUNTERS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 
-def exhausted_at_most(rose: ConntrackDelta, nat: Nat, *, entries: int | None = None) -> int:
+def exhausted_at_most(delta: ConntrackDelta, nat: Nat, *, entries: int | None = None) -> int:
     """Return how many of the clashes may be of a NAT without free ports; the others are the race.
 
     Each search that finds no port raises ``found`` by a fixed amount, so what ``found`` cannot pay
@@ -34,9 +34,9 @@ def exhausted_at_most(rose: ConntrackDelta, nat: Nat, *, entries: int | None = N
     the most entries that the table had meanwhile; None: as many as at the end.
     """
     per_search = nat.found_per_exhausted
-    found = sum(rose.found)
-    clashes = _clashes(rose)
-    expected = nat.expected_exhausted(found, clashes, rose.count if entries is None else entries)
+    found = sum(delta.found)
+    clashes = _clashes(delta)
+    expected = nat.expected_exhausted(found, clashes, delta.count if entries is None else entries)
     likely = math.ceil(_EXHAUSTED_MARGIN * expected) if expected > _HARDLY_ANY else 0
     affordable = found // per_search if per_search else clashes
     return min(clashes, affordable, likely)
@@ -47,20 +47,20 @@ def exhausted_over(periods: Iterable[CounterDelta], nat: Nat) -> int:
     return sum(exhausted_at_most(period.conntrack, nat) for period in periods if period.conntrack)
 
 
-def _clashes(rose: ConntrackDelta) -> int:
+def _clashes(delta: ConntrackDelta) -> int:
     """Return how many entries clashed: each raises insert_failed and drop, and so do other faults."""
-    return min(sum(rose.insert_failed) - sum(rose.chain_toolong), sum(rose.drop))
+    return min(sum(delta.insert_failed) - sum(delta.chain_toolong), sum(delta.drop))
 
 
-def at_nat(rose: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
+def at_nat(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
     """Yield what conntrack's counters could account for.
 
     ``exhausted``: how many of the clashes may be of a NAT without free ports.
     """
-    failed = sum(rose.insert_failed)
-    chained = sum(rose.chain_toolong)
-    dropped = sum(rose.drop)
-    yield from _race_or_exhaustion(rose, nat, exhausted)
+    failed = sum(delta.insert_failed)
+    chained = sum(delta.chain_toolong)
+    dropped = sum(delta.drop)
+    yield from _race_or_exhaustion(delta, nat, exhausted)
     yield CandidateCause(
         cause=CauseName.conntrack_chain_too_long,
         at_most=chained,
@@ -72,22 +72,26 @@ def at_nat(rose: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[Candidate
         at_most=max(0, dropped - max(0, failed - chained)),
         evidence={
             "drop": dropped,
-            "early_drop": sum(rose.early_drop),
-            "entries": rose.count,
-            "most_entries": rose.max,
+            "early_drop": sum(delta.early_drop),
+            "entries": delta.count,
+            "most_entries": delta.max,
         },
         advice=Advice.raise_conntrack_max,
     )
 
 
-def _race_or_exhaustion(rose: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
+def _race_or_exhaustion(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
     """Tell the race from a NAT out of ports.
 
     Neither can be ruled out where the NAT has so few ports that a search does not show, nor where
     the table is so large that it may, or may not, be of one destination.
     """
-    clashed = {"insert_failed": sum(rose.insert_failed), "drop": sum(rose.drop), "found": sum(rose.found)}
-    fill = {"entries": rose.count, "ports": nat.ports}
+    clashed = {
+        "insert_failed": sum(delta.insert_failed),
+        "drop": sum(delta.drop),
+        "found": sum(delta.found),
+    }
+    fill = {"entries": delta.count, "ports": nat.ports}
     per_search = nat.found_per_exhausted
     if not per_search or nat.ports == EVERY_PORT:
         yield CandidateCause(
@@ -103,7 +107,7 @@ def _race_or_exhaustion(rose: ConntrackDelta, nat: Nat, exhausted: int) -> Itera
             evidence=clashed | fill | {"found_per_search": per_search},
             advice=Advice.give_nat_more_ports,
         )
-    raced = _clashes(rose) - exhausted
+    raced = _clashes(delta) - exhausted
     if nat.absent:
         yield CandidateCause(
             cause=CauseName.inconclusive,
@@ -161,11 +165,11 @@ def of_node(kernel: KernelCounters, nat: Nat) -> list[CandidateCause]:
     return [candidate for candidate in candidates if candidate.at_most > 0]
 
 
-def _routes(rose: dict[str, int], answered: int) -> Iterator[CandidateCause]:
+def _routes(tcp: dict[str, int], answered: int) -> Iterator[CandidateCause]:
     """Yield what routers and firewalls say; each answer by ICMP stands for one SYN."""
-    filtered = rose.get("IPReversePathFilter", 0)
-    unrouted = rose.get("IpExtInNoRoutes", 0)
-    rejected = max(0, rose.get("IcmpInDestUnreachs", 0) - max(answered, unrouted))
+    filtered = tcp.get("IPReversePathFilter", 0)
+    unrouted = tcp.get("IpExtInNoRoutes", 0)
+    rejected = max(0, tcp.get("IcmpInDestUnreachs", 0) - max(answered, unrouted))
     yield CandidateCause(
         cause=CauseName.reverse_path_filter,
         at_most=filtered,
@@ -186,16 +190,16 @@ def _routes(rose: dict[str, int], answered: int) -> Iterator[CandidateCause]:
     )
 
 
-def _listener_drops(rose: dict[str, int]) -> Iterator[CandidateCause]:
+def _listener_drops(tcp: dict[str, int]) -> Iterator[CandidateCause]:
     """Yield the ListenDrops that are not of a full accept queue.
 
     They are of the SYN queue, of the quarter of tcp_max_syn_backlog that is kept for known peers, or
     of answers without a route.
     """
-    drops = rose.get("ListenDrops", 0)
-    full = rose.get("TCPReqQFullDrop", 0)
-    unrouted = rose.get("IpOutNoRoutes", 0)
-    others = max(0, drops - rose.get("ListenOverflows", 0) - full)
+    drops = tcp.get("ListenDrops", 0)
+    full = tcp.get("TCPReqQFullDrop", 0)
+    unrouted = tcp.get("IpOutNoRoutes", 0)
+    others = max(0, drops - tcp.get("ListenOverflows", 0) - full)
     no_route_back = min(others, unrouted)
     yield CandidateCause(
         cause=CauseName.syn_queue_full,
@@ -211,14 +215,14 @@ def _listener_drops(rose: dict[str, int]) -> Iterator[CandidateCause]:
     )
 
 
-def _time_wait(rose: dict[str, int]) -> CandidateCause:
+def _time_wait(tcp: dict[str, int]) -> CandidateCause:
     """Count SYNs that met a TIME_WAIT at the server.
 
     tcp_timewait_state_process() rejects those with older timestamps (PAWSTimewait on newer kernels,
     PAWSEstab on older ones). The client sends its SYN again after two ticks, so only timeouts of a
     few ms lose it.
     """
-    counted = {name: rose.get(name, 0) for name in _PAWS_COUNTERS}
+    counted = {name: tcp.get(name, 0) for name in _PAWS_COUNTERS}
     name = max(counted, key=lambda counter: counted[counter])
     return CandidateCause(
         cause=CauseName.time_wait_reuse,

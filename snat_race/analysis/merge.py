@@ -11,8 +11,7 @@ from typing import Any
 from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.histogram import Histogram
-from snat_race.analysis.intervals import wilson
-from snat_race.analysis.summary import from_histogram
+from snat_race.analysis.summary import from_histogram, rates
 from snat_race.results.counters import CounterDelta, KernelCounters, kernel_counters, summed, total_of
 from snat_race.results.nat import Nat
 from snat_race.results.schema import ClientResult, MergedPart, MergedResult, Summary, WatchResult
@@ -112,17 +111,17 @@ def merged_summary(parts: Sequence[Summary], counters: Sequence[CounterDelta] = 
     for part in parts:
         errors.update(part.errors)
         retransmits.update(part.syn_retransmits)
-    elapsed_s = _elapsed_s(parts)
-    recorded = counts["attempted"] - counts["overruns"]
     return Summary(
         **counts,
         **_latencies(parts),
         began_at=min((part.began_at for part in parts if part.began_at), default=None),
-        elapsed_s=round(elapsed_s, 6),
-        rate_per_s=round(counts["attempted"] / elapsed_s, 3) if elapsed_s else 0.0,
+        **rates(
+            attempted=counts["attempted"],
+            failed=counts["failed"],
+            recorded=counts["attempted"] - counts["overruns"],
+            elapsed_s=_elapsed_s(parts),
+        ),
         errors=dict(errors.most_common()),
-        loss_rate=counts["failed"] / recorded if recorded else 0.0,
-        loss_rate_ci95=wilson(counts["failed"], recorded),
         syn_retransmits=dict(sorted(retransmits.items())),
         counters=list(counters),
     )

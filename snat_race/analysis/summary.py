@@ -154,11 +154,11 @@ def failures(
     errors = sample.errors(packed)
     failed = np.flatnonzero(errors)
     failed = failed[np.argsort(samples["start_ns"][failed])]
-    told = []
+    listed = []
     for at in failed[:most]:
         word, start_ns = int(packed[at]), int(samples["start_ns"][at])
         latency_ns = sample.latencies_ns(word)
-        told.append(
+        listed.append(
             Failure(
                 ended_ns=start_ns + clock_offset_ns + latency_ns,
                 latency_ns=latency_ns,
@@ -167,7 +167,7 @@ def failures(
                 errno=sample.errors(word),
             )
         )
-    return told, count_errors(errors[failed[most:]])
+    return listed, count_errors(errors[failed[most:]])
 
 
 def meetings(samples: list[Samples], interval_ns: int) -> Meetings:
@@ -205,13 +205,23 @@ def _counted(counts: Counts, circumstances: Circumstances, errors: Counter[str])
         "began_at": circumstances.began_at,
         "paired": pairs.paired if pairs else None,
         "collisions": pairs.collisions if pairs else None,
-        "elapsed_s": round(elapsed_s, 6),
-        "rate_per_s": round(attempted / elapsed_s, 3) if elapsed_s else 0.0,
+        **rates(attempted=attempted, failed=failed, recorded=counts.recorded, elapsed_s=elapsed_s),
         "errors": dict(errors.most_common()),
-        "loss_rate": failed / counts.recorded if counts.recorded else 0.0,
-        "loss_rate_ci95": wilson(failed, counts.recorded),
         "syn_retransmits": dict(circumstances.syn_retransmits),
         "counters": list(circumstances.counters),
+    }
+
+
+def rates(*, attempted: int, failed: int, recorded: int, elapsed_s: float) -> dict[str, Any]:
+    """Return the fields of a summary that follow from its counts and its length.
+
+    ``recorded``: the dials whose outcome is known. Only of those is it known whether they failed.
+    """
+    return {
+        "elapsed_s": round(elapsed_s, 6),
+        "rate_per_s": round(attempted / elapsed_s, 3) if elapsed_s else 0.0,
+        "loss_rate": failed / recorded if recorded else 0.0,
+        "loss_rate_ci95": wilson(failed, recorded),
     }
 
 

@@ -119,8 +119,8 @@ def _of_parts(parts: Sequence[MergedPart]) -> Iterator[MeasurementWarning]:
             yield MeasurementWarning(
                 kind=WarningKind.part_cut_off, values={"kind": part.kind, "run_id": part.run_id}
             )
-    watched = {part.boot_id for part in parts if part.watched}
-    unwatched = {client.boot_id for client in clients} - watched
+    read = {part.boot_id for part in parts if part.watched}
+    unwatched = {client.boot_id for client in clients} - read
     if watches and unwatched:
         yield MeasurementWarning(kind=WarningKind.hosts_unwatched, values={"hosts": len(unwatched)})
     began_s = min(seconds(client.started_at) for client in clients)

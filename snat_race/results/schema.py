@@ -42,7 +42,7 @@ class Latency(Model):
     @model_validator(mode="after")
     def _in_order(self) -> Self:
         ordered = [self.min, self.p50, self.p90, self.p95, self.p99, self.p999, self.p9999, self.max]
-        present = [each for each in ordered if each is not None]
+        present = [percentile for percentile in ordered if percentile is not None]
         if present != sorted(present):
             raise ValueError("percentiles must not fall")
         return self
