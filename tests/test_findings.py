@@ -25,6 +25,7 @@ from snat_race.results.findings import (
     UnreadableReason,
 )
 from snat_race.results.model import Tool
+from snat_race.results.schema_v1 import upgraded
 from snat_race.rules.owners import MARKS
 from tests.conftest import ROOT, fork_cli
 
@@ -65,7 +66,7 @@ BAD = Host(
 RULE = ExaminedRule(
     address=ChainAddress(tool="nft", family="inet", table="t", chain="post"),
     text="masquerade to :1024-2000",
-    owner=RuleOwner.UNKNOWN,
+    owner=RuleOwner.unknown,
     ports=(1024, 2000),
     client_ports=(32768, 60999),
 )
@@ -90,20 +91,20 @@ def words_of(finding: Finding, *, root: bool = True, netns: str = "web") -> word
 
 def test_a_good_host_has_nothing_to_do_and_a_bad_one_has_an_advice_for_each() -> None:
     good = list(checkup(GOOD))
-    assert {finding.level for finding in good} == {Level.OK}
+    assert {finding.level for finding in good} == {Level.ok}
     assert not any(words_of(finding).advice for finding in good)
     bad = {finding.check: finding for finding in checkup(BAD)}
-    neutral = {Check.SYN_RETRANSMISSION, Check.CONNTRACK_TIMEOUTS}
-    assert {check for check, finding in bad.items() if finding.level == Level.OK} == neutral
+    neutral = {Check.syn_retransmission, Check.conntrack_timeouts}
+    assert {check for check, finding in bad.items() if finding.level == Level.ok} == neutral
     for check, finding in bad.items():
         words = words_of(finding)
         assert words.title
         assert words.evidence
         assert bool(words.advice) == (check not in neutral)
         assert "{" not in words.evidence + words.advice
-    assert bad[Check.CONNTRACK_TABLE].values == {"entries": 801, "max": 1000, "advised_max": 2000}
-    assert words_of(bad[Check.CONNTRACK_TABLE]).advice.endswith("nf_conntrack_max=2000")
-    assert "ethtool -K flannel.1 " in words_of(bad[Check.VXLAN_CHECKSUM_OFFLOAD]).advice
+    assert bad[Check.conntrack_table].values == {"entries": 801, "max": 1000, "advised_max": 2000}
+    assert words_of(bad[Check.conntrack_table]).advice.endswith("nf_conntrack_max=2000")
+    assert "ethtool -K flannel.1 " in words_of(bad[Check.vxlan_checksum_offload]).advice
 
 
 @pytest.mark.parametrize(
@@ -121,9 +122,9 @@ def test_a_good_host_has_nothing_to_do_and_a_bad_one_has_an_advice_for_each() ->
 def test_which_kernels_send_wrong_checksums(kernel: tuple[int, ...], mended: bool) -> None:
     fields = {name: getattr(BAD, name) for name in Host.__dataclass_fields__} | {"kernel": kernel}
     (finding,) = [
-        finding for finding in checkup(Host(**fields)) if finding.check == Check.VXLAN_CHECKSUM_OFFLOAD
+        finding for finding in checkup(Host(**fields)) if finding.check == Check.vxlan_checksum_offload
     ]
-    assert (finding.level == Level.OK) == mended
+    assert (finding.level == Level.ok) == mended
 
 
 def test_every_check_is_made_and_worded() -> None:
@@ -132,10 +133,10 @@ def test_every_check_is_made_and_worded() -> None:
         | {"sysctls": {"net.ipv4.ip_local_port_range": "1 2"}}
     )
     made = {finding.check for host in (GOOD, without_conntrack) for finding in checkup(host)}
-    of_rules = {Check.SNAT_RULE, Check.RULES, Check.NAMESPACE}
-    assert made | of_rules | {Check.OTHER} == set(Check)
+    of_rules = {Check.snat_rule, Check.rules, Check.namespace}
+    assert made | of_rules | {Check.other} == set(Check)
     values = {"name": "web", "device": "eth0"}
-    words = words_of(Finding(level=Level.UNKNOWN, check=Check.NAMESPACE, values=values))
+    words = words_of(Finding(level=Level.unknown, check=Check.namespace, values=values))
     assert "web has one device, eth0, so it is a container's" in words.evidence
     assert "'snat-race doctor'" in words.advice
 
@@ -143,7 +144,7 @@ def test_every_check_is_made_and_worded() -> None:
 @pytest.mark.parametrize("reason", NotExposed)
 def test_every_reason_why_a_rule_is_not_exposed_has_a_sentence(reason: NotExposed) -> None:
     rule = RULE.model_copy(update={"not_exposed": reason})
-    words = words_of(Finding(level=Level.OK, check=Check.SNAT_RULE, rule=rule))
+    words = words_of(Finding(level=Level.ok, check=Check.snat_rule, rule=rule))
     assert words.title == "nft inet t post"
     assert words.evidence.startswith("masquerade to :1024-2000: ")
     assert wording.why_not_exposed(rule) in words.evidence
@@ -153,7 +154,7 @@ def test_every_reason_why_a_rule_is_not_exposed_has_a_sentence(reason: NotExpose
 @pytest.mark.parametrize("reason", Unchangeable)
 def test_every_reason_why_a_rule_is_left_has_a_sentence(reason: Unchangeable) -> None:
     rule = RULE.model_copy(update={"unchangeable": reason})
-    words = words_of(Finding(level=Level.EXPOSED, check=Check.SNAT_RULE, rule=rule))
+    words = words_of(Finding(level=Level.exposed, check=Check.snat_rule, rule=rule))
     assert words.advice.startswith(f"{wording.why_unchangeable(reason)}: ")
     assert wording.why_unchangeable(reason) in wording.unchanged(rule)
 
@@ -161,7 +162,7 @@ def test_every_reason_why_a_rule_is_left_has_a_sentence(reason: Unchangeable) ->
 @pytest.mark.parametrize("reason", UnreadableReason)
 def test_every_reason_why_rules_cannot_be_read_has_a_sentence(reason: UnreadableReason) -> None:
     unreadable = Unreadable(reason=reason, tool="nft", details=("this", "that"))
-    finding = Finding(level=Level.UNKNOWN, check=Check.RULES, unreadable=(unreadable,))
+    finding = Finding(level=Level.unknown, check=Check.rules, unreadable=(unreadable,))
     words = words_of(finding, root=False)
     assert words.evidence == wording.why_unreadable(unreadable)
     assert "{" not in words.evidence
@@ -171,14 +172,14 @@ def test_every_reason_why_rules_cannot_be_read_has_a_sentence(reason: Unreadable
 
 @pytest.mark.parametrize("owner", RuleOwner)
 def test_every_owner_has_marks_and_a_documented_setting(owner: RuleOwner) -> None:
-    assert (owner in MARKS) == (owner != RuleOwner.UNKNOWN)
+    assert (owner in MARKS) == (owner != RuleOwner.unknown)
     assert owner_wording.writes_again(owner).startswith(f"{owner} writes its rule again: ")
     assert owner_wording.writes_again(owner).endswith(owner_wording.setting(owner))
 
 
 @pytest.mark.parametrize(("netns", "option"), [("this namespace", ""), ("my web", "--netns 'my web' ")])
 def test_the_advice_can_be_pasted(netns: str, option: str) -> None:
-    finding = Finding(level=Level.EXPOSED, check=Check.SNAT_RULE, rule=RULE)
+    finding = Finding(level=Level.exposed, check=Check.snat_rule, rule=RULE)
     program = Program(words=("/opt/a venv/bin/snat-race",))
     words = wording.worded(result_of(finding, netns=netns), finding, program)
     assert words.advice.startswith(f"'/opt/a venv/bin/snat-race' mitigate {option}--apply; for good: ")
@@ -192,7 +193,7 @@ def test_this_program_is_named_by_its_full_path() -> None:
 
 
 def test_findings_go_through_json_and_nothing_is_a_sentence_there() -> None:
-    rule = Finding(level=Level.EXPOSED, check=Check.SNAT_RULE, rule=RULE)
+    rule = Finding(level=Level.exposed, check=Check.snat_rule, rule=RULE)
     result = result_of(*checkup(BAD), rule)
     document = result.model_dump_json()
     assert DoctorResult.model_validate_json(document) == result
@@ -207,7 +208,7 @@ def test_findings_of_schema_version_1_are_shown_in_their_own_words(tmp_path: Pat
         "advice": "python -m snat_race mitigate --apply; for good: Docker has no setting",
     }
     document = json.loads(result_of().model_dump_json()) | {"schema_version": 1, "findings": [finding]}
-    shown = doctor_report(DoctorResult.model_validate(document), Program())
+    shown = doctor_report(DoctorResult.model_validate(upgraded(document)), Program())
     assert shown.startswith("EXPOSED")
     assert "\n         -> " in shown
     for words in (finding["check"], finding["evidence"], finding["advice"]):

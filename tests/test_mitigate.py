@@ -297,7 +297,7 @@ def test_what_no_tool_here_can_print_is_not_called_healthy(monkeypatch: pytest.M
 
     exposed, (why,) = in_sandbox(read)
     assert exposed == []
-    assert why.reason == UnreadableReason.NO_IPTABLES
+    assert why.reason == UnreadableReason.no_iptables
     assert "no iptables here" in why_unreadable(why)
 
 
@@ -367,7 +367,7 @@ def test_an_address_for_each_client_is_left_alone() -> None:
         subprocess.run(["nft", "-f", "-"], input=NETMAP, text=True, check=True)
         return [rule.not_exposed for rule in reader.read(netns_lookup.here()).snat_rules]
 
-    assert in_sandbox(look) == [NotExposed.ADDRESS_PER_CLIENT]
+    assert in_sandbox(look) == [NotExposed.address_per_client]
 
 
 def test_counts_are_taken_over() -> None:

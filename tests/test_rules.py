@@ -52,11 +52,11 @@ def test_two_clients_race_by_rules_of_different_tools_too() -> None:
         (
             "-s 172.17.0.0/16 -o docker0 -m addrtype --src-type LOCAL -j MASQUERADE",
             "POSTROUTING",
-            RuleOwner.DOCKER,
+            RuleOwner.docker,
         ),
-        ("-o cali-x -j MASQUERADE", "POSTROUTING", RuleOwner.UNKNOWN),
-        ("-o FLANNEL0 -j MASQUERADE", "POSTROUTING", RuleOwner.UNKNOWN),
-        ("-j MASQUERADE", "POST_my-zone_allow", RuleOwner.FIREWALLD),
+        ("-o cali-x -j MASQUERADE", "POSTROUTING", RuleOwner.unknown),
+        ("-o FLANNEL0 -j MASQUERADE", "POSTROUTING", RuleOwner.unknown),
+        ("-j MASQUERADE", "POST_my-zone_allow", RuleOwner.firewalld),
     ],
 )
 def test_an_owner_is_known_by_what_it_writes(rule: str, chain: str, owner: RuleOwner) -> None:

@@ -280,7 +280,7 @@ def test_a_rule_of_two_lines_is_not_passed_over() -> None:
 
     unreadable = in_sandbox(read)
     assert [reason.tool for reason in unreadable] == ["iptables-nft", "nft"]
-    assert {reason.reason for reason in unreadable} == {UnreadableReason.NOT_ONE_LINE}
+    assert {reason.reason for reason in unreadable} == {UnreadableReason.not_one_line}
 
 
 @PRIVATE

@@ -55,7 +55,7 @@ def checkup(host: Host) -> Iterator[Finding]:
 
 
 def _finding(check: Check, *, bad: bool = False, **values: Value) -> Finding:
-    level = Level.WARNING if bad else Level.OK
+    level = Level.warning if bad else Level.ok
     return Finding(level=level, check=check, values=values)
 
 
@@ -64,14 +64,14 @@ def _kernel(host: Host) -> Finding:
     clients shared; since then it begins at a random offset (nf_nat_l4proto_unique_tuple()).
     """
     version = ".".join(map(str, host.kernel))
-    return _finding(Check.KERNEL, bad=host.kernel < _FIRST_RANDOM_KERNEL, version=version)
+    return _finding(Check.kernel, bad=host.kernel < _FIRST_RANDOM_KERNEL, version=version)
 
 
 def _retransmission(host: Host) -> Finding:
     """Say when a lost SYN is sent again: some times after 1 s, then after doubled waits (ip-sysctl.rst)."""
     linear = host.number("net.ipv4.tcp_syn_linear_timeouts")
     waits = [1] * (linear + 1) + [2, 4, 8] if linear else [1, 2, 4, 8]
-    return _finding(Check.SYN_RETRANSMISSION, waits_s=waits)
+    return _finding(Check.syn_retransmission, waits_s=waits)
 
 
 def _conntrack(host: Host) -> Iterator[Finding]:
@@ -79,23 +79,23 @@ def _conntrack(host: Host) -> Iterator[Finding]:
     entries = host.conntrack("count")
     buckets = host.conntrack("buckets")
     if not most:
-        yield _finding(Check.CONNTRACK)
+        yield _finding(Check.conntrack)
         return
     yield _finding(
-        Check.CONNTRACK_TABLE,
+        Check.conntrack_table,
         bad=entries > _FULL_FROM * most,
         entries=entries,
         max=most,
         advised_max=2 * most,
     )
     yield _finding(
-        Check.CONNTRACK_BUCKETS,
+        Check.conntrack_buckets,
         bad=0 < _LONGEST_CHAIN * buckets < most,
         buckets=buckets,
         max=most,
     )
     yield _finding(
-        Check.CONNTRACK_TIMEOUTS,
+        Check.conntrack_timeouts,
         close_s=host.conntrack("tcp_timeout_close"),
         time_wait_s=host.conntrack("tcp_timeout_time_wait"),
         established_s=host.conntrack("tcp_timeout_established"),
@@ -104,30 +104,30 @@ def _conntrack(host: Host) -> Iterator[Finding]:
 
 def _ports(host: Host) -> Finding:
     low, high = map(int, host.sysctls["net.ipv4.ip_local_port_range"].split())
-    return _finding(Check.CLIENT_PORTS, bad=high - low + 1 < _FEWEST_PORTS, low=low, high=high)
+    return _finding(Check.client_ports, bad=high - low + 1 < _FEWEST_PORTS, low=low, high=high)
 
 
 def _backlog(host: Host) -> Finding:
     longest = host.number("net.core.somaxconn")
-    return _finding(Check.ACCEPT_QUEUE, bad=longest < _SHORTEST_BACKLOG, somaxconn=longest)
+    return _finding(Check.accept_queue, bad=longest < _SHORTEST_BACKLOG, somaxconn=longest)
 
 
 def _files(host: Host) -> Finding:
     soft, hard = host.open_files
     too_few = hard != _NO_LIMIT and hard < _FEWEST_FILES
-    return _finding(Check.OPEN_FILES, bad=too_few, soft=soft, hard=hard)
+    return _finding(Check.open_files, bad=too_few, soft=soft, hard=hard)
 
 
 def _cpus(host: Host) -> Finding:
     usable = host.usable_cpus
     workers = host.workers or usable
-    return _finding(Check.CPUS, bad=usable < 2 or workers > usable, usable=usable, workers=workers)
+    return _finding(Check.cpus, bad=usable < 2 or workers > usable, usable=usable, workers=workers)
 
 
 def _clock(host: Host) -> Finding:
     name = host.clock_source
     slow = bool(name) and not name.startswith(_STEADY_CLOCKS)
-    return _finding(Check.CLOCK_SOURCE, bad=slow, name=name)
+    return _finding(Check.clock_source, bad=slow, name=name)
 
 
 def _vxlan(host: Host) -> Finding:
@@ -135,4 +135,4 @@ def _vxlan(host: Host) -> Finding:
         host.kernel[:2] == version[:2] and host.kernel >= version for version in _VXLAN_MENDED_IN
     )
     devices = list(host.checksumming_vxlans)
-    return _finding(Check.VXLAN_CHECKSUM_OFFLOAD, bad=not mended, devices=devices)
+    return _finding(Check.vxlan_checksum_offload, bad=not mended, devices=devices)

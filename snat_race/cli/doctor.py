@@ -34,7 +34,7 @@ def doctor(
         print_event("result", result)
     else:
         print(verdict(result) if quiet else doctor_report(result, this_program()))
-    if result.has(Level.EXPOSED):
+    if result.has(Level.exposed):
         raise typer.Exit(_EXPOSED)
-    if result.has(Level.UNKNOWN):
+    if result.has(Level.unknown):
         raise typer.Exit(_COULD_NOT_LOOK)

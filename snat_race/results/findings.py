@@ -6,7 +6,7 @@ Everything here is data. The sentences that people read are made of it in ``repo
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from snat_race.results.model import Model, Result
 
@@ -27,93 +27,97 @@ Value = int | str | list[int] | list[str]
 class Level(StrEnum):
     """How bad a finding is, the worst first."""
 
-    EXPOSED = "exposed"
-    UNKNOWN = "unknown"
-    WARNING = "warning"
-    OK = "ok"
+    exposed = "exposed"
+    unknown = "unknown"
+    warning = "warning"
+    ok = "ok"
 
 
 class Check(StrEnum):
     """What was looked at. Behind each: the values of its finding."""
 
-    SNAT_RULE = "snat_rule"  # no values, but the field ``rule``
-    RULES = "rules"  # no values, but the field ``unreadable``; if that is empty, there is no SNAT rule
-    NAMESPACE = "namespace"  # name, device: a container's only device
-    KERNEL = "kernel"  # version
-    SYN_RETRANSMISSION = "syn_retransmission"  # waits_s: before each of the first retransmits
-    CONNTRACK = "conntrack"  # no values: it is not loaded
-    CONNTRACK_TABLE = "conntrack_table"  # entries, max, advised_max
-    CONNTRACK_BUCKETS = "conntrack_buckets"  # buckets, max: the most entries
-    CONNTRACK_TIMEOUTS = "conntrack_timeouts"  # close_s, time_wait_s, established_s
-    CLIENT_PORTS = "client_ports"  # low, high: both inclusive
-    ACCEPT_QUEUE = "accept_queue"  # somaxconn
-    OPEN_FILES = "open_files"  # soft, hard: limits; -1 is none
-    CPUS = "cpus"  # usable, workers: planned
-    CLOCK_SOURCE = "clock_source"  # name: "" if the kernel does not say
-    VXLAN_CHECKSUM_OFFLOAD = "vxlan_checksum_offload"  # devices
-    OTHER = "other"  # of a file of version 1: see ``Finding.old_words``
+    snat_rule = "snat_rule"  # no values, but the field ``rule``
+    rules = "rules"  # no values, but the field ``unreadable``; if that is empty, there is no SNAT rule
+    namespace = "namespace"  # name, device: a container's only device
+    kernel = "kernel"  # version
+    syn_retransmission = "syn_retransmission"  # waits_s: before each of the first retransmits
+    conntrack = "conntrack"  # no values: it is not loaded
+    conntrack_table = "conntrack_table"  # entries, max, advised_max
+    conntrack_buckets = "conntrack_buckets"  # buckets, max: the most entries
+    conntrack_timeouts = "conntrack_timeouts"  # close_s, time_wait_s, established_s
+    client_ports = "client_ports"  # low, high: both inclusive
+    accept_queue = "accept_queue"  # somaxconn
+    open_files = "open_files"  # soft, hard: limits; -1 is none
+    cpus = "cpus"  # usable, workers: planned
+    clock_source = "clock_source"  # name: "" if the kernel does not say
+    vxlan_checksum_offload = "vxlan_checksum_offload"  # devices
+    other = "other"  # of a file of version 1: see ``Finding.recorded``
 
 
 class RuleOwner(StrEnum):
     """The program that wrote a rule, and writes it again; the value is its name for people."""
 
-    KUBE_PROXY = "kube-proxy"
-    FLANNEL = "flannel"
-    CALICO = "Calico"
-    IP_MASQ_AGENT = "ip-masq-agent"
-    AWS_VPC_CNI = "AWS VPC CNI"
-    CILIUM = "Cilium"
-    ANTREA = "Antrea"
-    KUBE_ROUTER = "kube-router"
-    CNI_PORTMAP = "CNI portmap"
-    CNI_BRIDGE = "CNI bridge or ptp"
-    NETAVARK = "Podman (netavark)"
-    LIBVIRT = "libvirt"
-    FIREWALLD = "firewalld"
-    INCUS = "Incus or LXD"
-    TAILSCALE = "Tailscale"
-    DOCKER = "Docker"
-    UNKNOWN = "an unknown program or person"
+    kube_proxy = "kube-proxy"
+    flannel = "flannel"
+    calico = "Calico"
+    ip_masq_agent = "ip-masq-agent"
+    aws_vpc_cni = "AWS VPC CNI"
+    cilium = "Cilium"
+    antrea = "Antrea"
+    kube_router = "kube-router"
+    cni_portmap = "CNI portmap"
+    cni_bridge = "CNI bridge or ptp"
+    netavark = "Podman (netavark)"
+    libvirt = "libvirt"
+    firewalld = "firewalld"
+    incus = "Incus or LXD"
+    tailscale = "Tailscale"
+    docker = "Docker"
+    unknown = "an unknown program or person"
 
 
 class NotExposed(StrEnum):
     """Why a SNAT rule cannot lose SYNs to the race."""
 
-    RANDOM_PORTS = "random_ports"
-    ADDRESS_PER_CLIENT = "address_per_client"
-    UNREACHABLE_CHAIN = "unreachable_chain"
-    NO_PORTS = "no_ports"
-    CLIENT_REACHES_ITSELF = "client_reaches_itself"
-    SINGLE_CLIENT = "single_client"
-    SINGLE_PORT = "single_port"
-    PORTS_APART = "ports_apart"
+    random_ports = "random_ports"
+    address_per_client = "address_per_client"
+    unreachable_chain = "unreachable_chain"
+    no_ports = "no_ports"
+    client_reaches_itself = "client_reaches_itself"
+    single_client = "single_client"
+    single_port = "single_port"
+    ports_apart = "ports_apart"
 
 
 class Unchangeable(StrEnum):
     """Why ``mitigate`` leaves an exposed rule as it is."""
 
-    TABLE_HAS_OWNER = "table_has_owner"
-    COMMENT_NOT_UTF8 = "comment_not_utf8"
+    table_has_owner = "table_has_owner"
+    comment_not_utf8 = "comment_not_utf8"
 
 
 class UnreadableReason(StrEnum):
     """Why some rules could not be looked into. Behind each: what ``Unreadable.details`` holds."""
 
-    NO_TOOL = "no_tool"  # nothing
-    TOOL_FAILED = "tool_failed"  # what the tool said
-    NOT_ONE_LINE = "not_one_line"  # the rules, or where they are
-    NO_IPTABLES = "no_iptables"  # the chains, of nft, that iptables has written
-    NO_LEGACY_IPTABLES = "no_legacy_iptables"  # the loaded tables
-    NO_NFT = "no_nft"  # nothing: iptables calls table nat incompatible
+    no_tool = "no_tool"  # nothing
+    tool_failed = "tool_failed"  # what the tool said
+    not_one_line = "not_one_line"  # the rules, or where they are
+    no_iptables = "no_iptables"  # the chains, of nft, that iptables has written
+    no_legacy_iptables = "no_legacy_iptables"  # the loaded tables
+    no_nft = "no_nft"  # nothing: iptables calls table nat incompatible
 
 
 class ChainAddress(Model):
     """Which chain of which tool."""
 
     tool: ToolName
-    family: str  # ip, ip6 or, of nft only, inet
+    """The tool that prints the chain, and loads its rules."""
+    family: str
+    """ip, ip6 or, of nft only, inet and others."""
     table: str
+    """The table that the chain is in."""
     chain: str
+    """The chain's own name."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -127,59 +131,72 @@ class ChainAddress(Model):
 
 
 class ExaminedRule(Model):
-    """What ``doctor`` says of one SNAT rule. It is exposed if there is no reason why not."""
+    """One SNAT rule. It is exposed if there is no reason why not."""
 
     address: ChainAddress
-    text: str  # as its tool prints it
+    """The chain that the rule is in."""
+    text: str
+    """The rule as its tool prints it."""
     owner: RuleOwner
+    """Who wrote it, as far as can be told by its marks."""
     not_exposed: NotExposed | None = None
+    """Why it cannot lose SYNs to the race; null: it can."""
     unchangeable: Unchangeable | None = None
-    ports: tuple[int, int] | None = None  # that the rule may give to clients, both inclusive; None is any
-    client_ports: tuple[int, int]  # from which clients connect, both inclusive
+    """Why ``mitigate`` does not change it; null: it can."""
+    ports: tuple[int, int] | None = None
+    """The ports that it may give to clients, the lowest and the highest; null: any."""
+    client_ports: tuple[int, int]
+    """The ports that clients connect from, the lowest and the highest."""
 
 
 class Unreadable(Model):
     """Rules that could not be looked into."""
 
     reason: UnreadableReason
-    tool: str = ""  # which could not, or is wanted; "" if none is here
+    """Why not."""
+    tool: str = ""
+    """The tool that could not read them, or that is wanted; "": none is here."""
     details: tuple[str, ...] = ()
+    """Which rules, chains or tables, or what the tool said: see the members of ``UnreadableReason``."""
 
 
-class OldWords(Model):
-    """A finding as schema version 1 had it: in sentences."""
+class RecordedFinding(Model):
+    """The words of a file of version 1, which held no evidence as data."""
 
     check: str
+    """What was looked at."""
     evidence: str
+    """What the file says of it."""
     advice: str = ""
+    """What the file says is to be done; "": nothing."""
 
 
 class Finding(Model):
     """One thing that was looked at."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _upgraded(cls, document: Any) -> Any:  # noqa: ANN401 - JSON
-        """Take a finding of schema version 1 too: level, check, evidence and advice, all in words."""
-        if not isinstance(document, dict) or "evidence" not in document:
-            return document
-        words = {name: document[name] for name in ("check", "evidence", "advice") if name in document}
-        return {"level": document.get("level"), "check": Check.OTHER, "old_words": words}
-
     level: Level
+    """How bad it is."""
     check: Check
-    values: dict[str, Value] = {}  # what was read: see the members of ``Check``
-    rule: ExaminedRule | None = None  # for ``Check.SNAT_RULE``
-    unreadable: tuple[Unreadable, ...] = ()  # for ``Check.RULES``
-    old_words: OldWords | None = None  # for ``Check.OTHER``
+    """What was looked at."""
+    values: dict[str, Value] = {}
+    """What was read there, by name: see the members of ``Check``."""
+    rule: ExaminedRule | None = None
+    """The rule, if the check is snat_rule."""
+    unreadable: tuple[Unreadable, ...] = ()
+    """What could not be looked into, if the check is rules."""
+    recorded: RecordedFinding | None = None
+    """The words of a file of version 1; null: written by this version."""
 
 
 class DoctorResult(Result):
-    """A run of ``doctor``. ``sysctls``: those that shape losses and measurements."""
+    """A run of ``doctor``."""
 
     kind: Literal["doctor"] = "doctor"
+    """The kind of this result."""
     sysctls: dict[str, str]
+    """Settings that shape losses and measurements, by their full names."""
     findings: list[Finding]
+    """Everything that was looked at, good things too."""
 
     def has(self, level: Level) -> bool:
         """Whether there is any finding of this level."""
@@ -187,19 +204,24 @@ class DoctorResult(Result):
 
 
 class Change(Model):
-    """One rule that was replaced: ``old`` as it was, ``new`` without what its counters count.
-
-    ``nth``: which of the ``copies`` rules of its chain that read like ``new``, counted from 0.
-    """
+    """One rule that was replaced."""
 
     tool: ToolName
+    """The tool that printed and loaded the rule."""
     family: OneLine
+    """Of the chain; see ``ChainAddress``."""
     table: OneLine
+    """Of the chain."""
     chain: OneLine
+    """The chain's own name."""
     old: OneLine
+    """The rule as it was."""
     new: OneLine
+    """The rule as it is now, without what its counters have counted."""
     nth: int
+    """Which of the ``copies`` it is, counted from 0."""
     copies: int
+    """How many rules of its chain read like ``new``."""
 
     @property
     def address(self) -> ChainAddress:
@@ -208,15 +230,19 @@ class Change(Model):
 
 
 class Undo(Model):
-    """What ``mitigate --apply`` changed, or was about to, in the network namespace of inode ``netns``,
-    and a dump of all rules as they were before.
-    """
+    """What ``mitigate --apply`` changed, or was about to, and a dump of all rules as they were before."""
 
-    # Its own, not that of results: undo files have not changed, and any version can revert any.
     schema_version: Literal[1] = 1
+    """Its own, not that of results: undo files have not changed, so any version reverts any."""
     kind: Literal["undo"] = "undo"
+    """The kind of this file."""
     written_at: str
+    """When, as ISO 8601 in UTC."""
     environment: dict[str, Any]
+    """The machine and its software."""
     netns: int
+    """The inode of the network namespace that the rules are in."""
     changes: list[Change] = Field(min_length=1)
+    """What to undo."""
     dumps: dict[str, str]
+    """What each tool printed before, by its name; for people, in need."""

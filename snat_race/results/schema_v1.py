@@ -1,12 +1,14 @@
 """Upgrades results and stream events of schema_version 1 to the present one: from dict to dict. Pure.
 
-Version 1 kept its causes and its verdict as sentences. The numbers in them are lost as data: sentences
-of causes are kept as ``recorded``, and the reason of a verdict is worked out from the counts.
+Version 1 kept causes, findings and the verdict as sentences. The numbers in them are lost as data:
+sentences of causes and findings are kept as ``recorded``, and the reason of a verdict is worked out from
+the counts.
 """
 
 from typing import Any
 
 from snat_race.results.conclusions import Advice, CauseName, VerdictReason
+from snat_race.results.findings import Check
 from snat_race.results.model import SCHEMA_VERSION
 
 Document = dict[str, Any]
@@ -73,6 +75,8 @@ def _upgraded(document: Document) -> Document:
         new["merged_from"] = new.pop("sources")
     if "suspects" in new:
         new["candidate_causes"] = [_candidate(cause) for cause in new.pop("suspects")]
+    if "findings" in new:
+        new["findings"] = [_finding(finding) for finding in new["findings"]]
     if "variants" in new:
         cpus = len(new["spec"].get("cpus") or new["environment"]["usable_cpus"])
         new["variants"] = [_variant(variant, cpus) for variant in new["variants"]]
@@ -107,6 +111,15 @@ def _candidate(old: Document) -> Document:
     new = _cause(old)
     new["at_most"] = new.pop("losses")
     return new
+
+
+def _finding(old: Document) -> Document:
+    """Return a finding of ``doctor``; all but its level was words."""
+    return {
+        "level": old["level"],
+        "check": Check.other,
+        "recorded": {name: old[name] for name in ("check", "evidence", "advice")},
+    }
 
 
 def _variant(old: Document, cpus: int) -> Document:

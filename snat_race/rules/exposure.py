@@ -60,7 +60,7 @@ def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     alone = [replace(rule, not_exposed=_reason_alone(rule, traits)) for rule in rules]
     single = [rule for rule in alone if rule.exposed and _one_client(rule)]
     return [
-        replace(rule, not_exposed=NotExposed.SINGLE_CLIENT)
+        replace(rule, not_exposed=NotExposed.single_client)
         if rule in single and not any(_race(rule, other) for other in single)
         else rule
         for rule in alone
@@ -87,15 +87,15 @@ def _ip_versions(rule: SnatRule) -> set[int]:
 def _reason_alone(rule: SnatRule, traits: HostTraits) -> NotExposed | None:
     """Return why a rule is not exposed, whatever other rules there are."""
     if "fully-random" in rule.flags or (traits.random_is_full and "random" in rule.flags):
-        return NotExposed.RANDOM_PORTS
+        return NotExposed.random_ports
     if "netmap" in rule.flags:
-        return NotExposed.ADDRESS_PER_CLIENT
+        return NotExposed.address_per_client
     if not rule.reachable:
-        return NotExposed.UNREACHABLE_CHAIN
+        return NotExposed.unreachable_chain
     if rule.protocol in _WITHOUT_PORTS:
-        return NotExposed.NO_PORTS
+        return NotExposed.no_ports
     if rule.source_network and rule.source_network == rule.destination_network and _one_client(rule):
-        return NotExposed.CLIENT_REACHES_ITSELF
+        return NotExposed.client_reaches_itself
     return _reason_of_ports(rule.ports, traits) if rule.ports else None
 
 
@@ -106,9 +106,9 @@ def _reason_of_ports(ports: tuple[int, int], traits: HostTraits) -> NotExposed |
     """
     clients = traits.client_ports
     if ports[0] == ports[1]:
-        return NotExposed.SINGLE_PORT
+        return NotExposed.single_port
     if traits.random_is_full and (ports[1] < clients[0] or clients[1] < ports[0]):
-        return NotExposed.PORTS_APART
+        return NotExposed.ports_apart
     return None
 
 

@@ -47,7 +47,7 @@ class IptablesSave(Ruleset):
     @staticmethod
     def lock_need(tool: ToolName) -> LockNeed:
         """Return what the lock is to a tool; one without a back end in its name may be legacy."""
-        return LockNeed.HELPFUL if tool.endswith("-nft") else LockNeed.REQUIRED
+        return LockNeed.helpful if tool.endswith("-nft") else LockNeed.required
 
     @property
     def title(self) -> str:

@@ -120,6 +120,6 @@ def lock_for(tool_names: Iterable[ToolName]) -> AbstractContextManager[tools.Loc
     nothing.
     """
     needs = {reader.strategy_of(tool).lock_need(tool) for tool in tool_names}
-    if needs <= {LockNeed.UNKNOWN_TO_IT}:
+    if needs <= {LockNeed.unknown_to_it}:
         return nullcontext()
-    return tools.xtables_lock(needed=LockNeed.REQUIRED in needs)
+    return tools.xtables_lock(needed=LockNeed.required in needs)

@@ -71,7 +71,7 @@ class NftList(Ruleset):
     @staticmethod
     def lock_need(tool: ToolName) -> LockNeed:  # noqa: ARG004 - of iptables
         """Nft knows no lock."""
-        return LockNeed.UNKNOWN_TO_IT
+        return LockNeed.unknown_to_it
 
     @property
     def title(self) -> str:
@@ -98,7 +98,7 @@ class NftList(Ruleset):
             reached = chain.key in reachable and "dormant" not in flags
             text = self.rules_of(chain)[index].text
             described = _snat_rule(chain, index, text, rule, translation, reachable=reached)
-            owned = Unchangeable.TABLE_HAS_OWNER if "owner" in flags else None
+            owned = Unchangeable.table_has_owner if "owner" in flags else None
             rules.append(replace(described, unchangeable=owned))
         return tuple(rules)
 

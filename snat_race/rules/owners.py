@@ -23,22 +23,22 @@ class Marks:
 
 # Docker comes last, because it marks nothing: its rules are known by the devices of its networks only.
 MARKS = {
-    RuleOwner.KUBE_PROXY: Marks(names=r"\bKUBE-POSTROUTING\b|^kube-proxy |kubernetes service traffic"),
-    RuleOwner.FLANNEL: Marks(names=r"FLANNEL|flanneld masq|^flannel-ipv[46] "),
-    RuleOwner.CALICO: Marks(names=r"\bcali-|cali:"),
-    RuleOwner.IP_MASQ_AGENT: Marks(names=r"IP-MASQ|ip-masq-agent:"),
-    RuleOwner.AWS_VPC_CNI: Marks(names=r"\bAWS-SNAT-CHAIN|AWS, SNAT"),
-    RuleOwner.CILIUM: Marks(names=r"CILIUM_POST|cilium (masquerade|host->cluster|snat)"),
-    RuleOwner.ANTREA: Marks(names=r"ANTREA-POSTROUTING|Antrea: "),
-    RuleOwner.KUBE_ROUTER: Marks(rule=r"kube-router-pod-subnets"),
-    RuleOwner.CNI_PORTMAP: Marks(names=r"CNI-HOSTPORT-MASQ|^cni_hostport "),
-    RuleOwner.CNI_BRIDGE: Marks(names=r"\bCNI-[0-9a-f]{24}\b|^cni_plugins_masquerade "),
-    RuleOwner.NETAVARK: Marks(names=r"NETAVARK|^netavark "),
-    RuleOwner.LIBVIRT: Marks(names=r"LIBVIRT_PRT|^libvirt_network "),
-    RuleOwner.FIREWALLD: Marks(names=r"^firewalld |\bPOST_\S+_allow\b"),
-    RuleOwner.INCUS: Marks(names=r"^(incus|lxd) |generated for (Incus|LXD) network"),
-    RuleOwner.TAILSCALE: Marks(names=r"ts-postrouting"),
-    RuleOwner.DOCKER: Marks(
+    RuleOwner.kube_proxy: Marks(names=r"\bKUBE-POSTROUTING\b|^kube-proxy |kubernetes service traffic"),
+    RuleOwner.flannel: Marks(names=r"FLANNEL|flanneld masq|^flannel-ipv[46] "),
+    RuleOwner.calico: Marks(names=r"\bcali-|cali:"),
+    RuleOwner.ip_masq_agent: Marks(names=r"IP-MASQ|ip-masq-agent:"),
+    RuleOwner.aws_vpc_cni: Marks(names=r"\bAWS-SNAT-CHAIN|AWS, SNAT"),
+    RuleOwner.cilium: Marks(names=r"CILIUM_POST|cilium (masquerade|host->cluster|snat)"),
+    RuleOwner.antrea: Marks(names=r"ANTREA-POSTROUTING|Antrea: "),
+    RuleOwner.kube_router: Marks(rule=r"kube-router-pod-subnets"),
+    RuleOwner.cni_portmap: Marks(names=r"CNI-HOSTPORT-MASQ|^cni_hostport "),
+    RuleOwner.cni_bridge: Marks(names=r"\bCNI-[0-9a-f]{24}\b|^cni_plugins_masquerade "),
+    RuleOwner.netavark: Marks(names=r"NETAVARK|^netavark "),
+    RuleOwner.libvirt: Marks(names=r"LIBVIRT_PRT|^libvirt_network "),
+    RuleOwner.firewalld: Marks(names=r"^firewalld |\bPOST_\S+_allow\b"),
+    RuleOwner.incus: Marks(names=r"^(incus|lxd) |generated for (Incus|LXD) network"),
+    RuleOwner.tailscale: Marks(names=r"ts-postrouting"),
+    RuleOwner.docker: Marks(
         names=r"^docker-bridges ",
         rule=r" -o (docker0|br-[0-9a-f]{12}|docker_gwbridge) (-m addrtype --src-type LOCAL )?"
         r"-j (MASQ|SNAT)",
@@ -52,4 +52,4 @@ def owner_of(rule: SnatRule) -> RuleOwner:
     for owner, marks in MARKS.items():
         if re.search(marks.names, names) or re.search(marks.rule, rule.text):
             return owner
-    return RuleOwner.UNKNOWN
+    return RuleOwner.unknown

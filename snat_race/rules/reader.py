@@ -82,7 +82,7 @@ def read(namespace: Namespace) -> HostRules:
         rulesets.append(nft)
         snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
     if not iptables_tools and not tools.where(_NFT):
-        unreadable.append(Unreadable(reason=UnreadableReason.NO_TOOL))
+        unreadable.append(Unreadable(reason=UnreadableReason.no_tool))
     unreadable += _unseen(namespace, iptables, legacy_tools)
     # Two clients may come by rules of different tools, so all are judged together.
     return HostRules(
@@ -146,7 +146,7 @@ def _read_nft(
     unreadable += _broken(nft)
     if unread := nft.written_by_iptables - read_already:
         names = tuple(" ".join(chain) for chain in sorted(unread))
-        unreadable.append(Unreadable(reason=UnreadableReason.NO_IPTABLES, tool=_NFT, details=names))
+        unreadable.append(Unreadable(reason=UnreadableReason.no_iptables, tool=_NFT, details=names))
     return nft
 
 
@@ -201,19 +201,19 @@ def _printable(rule: SnatRule) -> SnatRule:
     text = printable(rule.text)
     if text == rule.text:
         return rule
-    reason = rule.unchangeable or Unchangeable.COMMENT_NOT_UTF8
+    reason = rule.unchangeable or Unchangeable.comment_not_utf8
     return replace(rule, text=text, unchangeable=reason)
 
 
 def _failure(tool: ToolName, failed: EnvironmentLacks) -> Unreadable:
-    return Unreadable(reason=UnreadableReason.TOOL_FAILED, tool=tool, details=(str(failed),))
+    return Unreadable(reason=UnreadableReason.tool_failed, tool=tool, details=(str(failed),))
 
 
 def _broken(ruleset: IptablesSave | NftList) -> Iterator[Unreadable]:
     """Yield the rules that a tool prints in several lines, or that changed while it was asked twice."""
     if broken := ruleset.broken:
         rules = tuple(printable(rule) for rule in broken)
-        yield Unreadable(reason=UnreadableReason.NOT_ONE_LINE, tool=ruleset.tool, details=rules)
+        yield Unreadable(reason=UnreadableReason.not_one_line, tool=ruleset.tool, details=rules)
 
 
 def _unseen(
@@ -227,7 +227,7 @@ def _unseen(
             except OSError:
                 continue
         if loaded and not legacy_tools & {base, f"{base}-legacy"}:
-            yield Unreadable(reason=UnreadableReason.NO_LEGACY_IPTABLES, tool=base, details=tuple(loaded))
+            yield Unreadable(reason=UnreadableReason.no_legacy_iptables, tool=base, details=tuple(loaded))
     for ruleset in iptables:
         if "nat" in ruleset.incompatible_tables and not tools.where(_NFT):
-            yield Unreadable(reason=UnreadableReason.NO_NFT, tool=ruleset.tool)
+            yield Unreadable(reason=UnreadableReason.no_nft, tool=ruleset.tool)

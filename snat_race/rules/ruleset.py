@@ -42,11 +42,11 @@ class Edit:
 class LockNeed(Enum):
     """What the lock of all xtables, /run/xtables.lock, is to a tool."""
 
-    UNKNOWN_TO_IT = auto()  # nft takes no lock, and heeds none
-    HELPFUL = auto()  # iptables-nft takes none either (xtables-nft(8)), but two of us do
+    unknown_to_it = auto()  # nft takes no lock, and heeds none
+    helpful = auto()  # iptables-nft takes none either (xtables-nft(8)), but two of us do
     # Legacy iptables reads a whole table and writes it back (IPT_SO_SET_REPLACE). Without the lock, what
     # others change in between is lost.
-    REQUIRED = auto()
+    required = auto()
 
 
 class Ruleset(ABC):

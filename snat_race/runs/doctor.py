@@ -35,12 +35,12 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
 
 def _of_rules(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:
     for rule in rules.snat_rules:
-        level = Level.EXPOSED if rule.exposed else Level.OK
-        yield Finding(level=level, check=Check.SNAT_RULE, rule=rules.examined(rule))
+        level = Level.exposed if rule.exposed else Level.ok
+        yield Finding(level=level, check=Check.snat_rule, rule=rules.examined(rule))
     if rules.unreadable:
-        yield Finding(level=Level.UNKNOWN, check=Check.RULES, unreadable=rules.unreadable)
+        yield Finding(level=Level.unknown, check=Check.rules, unreadable=rules.unreadable)
     elif not rules.snat_rules:
-        yield Finding(level=Level.OK, check=Check.RULES)
+        yield Finding(level=Level.ok, check=Check.rules)
     yield from _of_namespace(rules, namespace)
 
 
@@ -53,7 +53,7 @@ def _of_namespace(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:
     telling = any(rule.exposed or rule.flags & RANDOM for rule in rules.snat_rules)
     if device and not telling:
         yield Finding(
-            level=Level.UNKNOWN,
-            check=Check.NAMESPACE,
+            level=Level.unknown,
+            check=Check.namespace,
             values={"name": namespace.name, "device": device},
         )

@@ -7,7 +7,7 @@ from snat_race.report.wording.program import Program
 from snat_race.results.findings import DoctorResult, Finding, Level
 
 _WIDTH = 108
-_LEVELS = {Level.EXPOSED: "EXPOSED", Level.UNKNOWN: "UNKNOWN", Level.WARNING: "warning", Level.OK: "ok"}
+_LEVELS = {Level.exposed: "EXPOSED", Level.unknown: "UNKNOWN", Level.warning: "warning", Level.ok: "ok"}
 
 
 def doctor_report(result: DoctorResult, program: Program) -> str:

@@ -75,7 +75,7 @@ def _tone(result: Result) -> str:
     if isinstance(result, LabResult):
         return _TONES[result.verdict.outcome]
     if isinstance(result, DoctorResult):
-        return "bad" if result.has(Level.EXPOSED) else "unsure" if result.has(Level.UNKNOWN) else "good"
+        return "bad" if result.has(Level.exposed) else "unsure" if result.has(Level.unknown) else "good"
     if isinstance(result, ClientResult | MergedResult):
         clean = result.summary.attempted and not result.diagnosis
         return "bad" if result.summary.failed else "good" if clean else "unsure"

@@ -42,20 +42,19 @@ class FindingWords:
 
 def verdict(result: DoctorResult) -> str:
     """Return the verdict in one sentence."""
-    rules = sum(finding.level == Level.EXPOSED for finding in result.findings)
+    rules = sum(finding.level == Level.exposed for finding in result.findings)
     if rules:
         return f"Exposed: {rules} {'rule' if rules == 1 else 'rules'} here can lose SYNs to the race."
-    if result.has(Level.UNKNOWN):
+    if result.has(Level.unknown):
         return "Cannot tell: not everything could be read."
     return "Not exposed: no rule here can lose SYNs to the race."
 
 
 def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingWords:
     """Return one finding of a result in words; its advice may be a command of ``program``."""
-    if finding.old_words:
-        old = finding.old_words
-        return FindingWords(title=old.check, evidence=old.evidence, advice=old.advice)
-    advice = "" if finding.level == Level.OK else _advice(result, finding, program)
+    if recorded := finding.recorded:
+        return FindingWords(title=recorded.check, evidence=recorded.evidence, advice=recorded.advice)
+    advice = "" if finding.level == Level.ok else _advice(result, finding, program)
     if finding.rule:
         title = str(finding.rule.address)
         return FindingWords(title=title, evidence=_rule_evidence(finding.rule), advice=advice)
@@ -66,9 +65,9 @@ def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingW
 def _advice(result: DoctorResult, finding: Finding, program: Program) -> str:
     if finding.rule:
         return _rule_advice(finding.rule, result, program)
-    if finding.check == Check.RULES:
+    if finding.check == Check.rules:
         return _unreadable_advice(result, program)
-    if finding.check == Check.NAMESPACE:
+    if finding.check == Check.namespace:
         command = program.command("doctor")
         return f"run '{command}' on the host, or with --netns 1 in a container with --pid host"
     return _WORDS[finding.check].advice.format(**finding.values)
@@ -129,32 +128,32 @@ def _namespace_option(result: DoctorResult) -> list[str]:
 
 
 _NOT_EXPOSED: dict[NotExposed, Callable[[ExaminedRule], str]] = {
-    NotExposed.RANDOM_PORTS: lambda _: "draws ports at random",
-    NotExposed.ADDRESS_PER_CLIENT: lambda _: "gives each client an address of its own",
-    NotExposed.UNREACHABLE_CHAIN: lambda _: "nothing leads to its chain",
-    NotExposed.NO_PORTS: lambda _: "ICMP has no ports",
-    NotExposed.CLIENT_REACHES_ITSELF: lambda _: "a client that reaches itself",
-    NotExposed.SINGLE_CLIENT: lambda _: "a single client",
-    NotExposed.SINGLE_PORT: lambda rule: f"has port {_low(rule.ports)} only, so nothing to draw from",
-    NotExposed.PORTS_APART: lambda rule: (
+    NotExposed.random_ports: lambda _: "draws ports at random",
+    NotExposed.address_per_client: lambda _: "gives each client an address of its own",
+    NotExposed.unreachable_chain: lambda _: "nothing leads to its chain",
+    NotExposed.no_ports: lambda _: "ICMP has no ports",
+    NotExposed.client_reaches_itself: lambda _: "a client that reaches itself",
+    NotExposed.single_client: lambda _: "a single client",
+    NotExposed.single_port: lambda rule: f"has port {_low(rule.ports)} only, so nothing to draw from",
+    NotExposed.ports_apart: lambda rule: (
         f"draws from {_range(rule.ports)}, apart from the clients' ports {_range(rule.client_ports)}"
     ),
 }
 _UNCHANGEABLE = {
-    Unchangeable.TABLE_HAS_OWNER: "only the program that owns its table can change it",
-    Unchangeable.COMMENT_NOT_UTF8: "its comment is no UTF-8, so it would not come back as it is; change "
+    Unchangeable.table_has_owner: "only the program that owns its table can change it",
+    Unchangeable.comment_not_utf8: "its comment is no UTF-8, so it would not come back as it is; change "
     "it by hand",
 }
 _UNREADABLE = {
-    UnreadableReason.NO_TOOL: "no tool that reads rules is here: 'sudo apt-get install nftables iptables'",
-    UnreadableReason.TOOL_FAILED: "{tool}: {details}",
-    UnreadableReason.NOT_ONE_LINE: "{tool}: a rule is not in one line, because its comment has a line "
+    UnreadableReason.no_tool: "no tool that reads rules is here: 'sudo apt-get install nftables iptables'",
+    UnreadableReason.tool_failed: "{tool}: {details}",
+    UnreadableReason.not_one_line: "{tool}: a rule is not in one line, because its comment has a line "
     "break or it changed just now: {details}",
-    UnreadableReason.NO_IPTABLES: "{tool}: chain {details}: holds rules of iptables that no iptables here "
+    UnreadableReason.no_iptables: "{tool}: chain {details}: holds rules of iptables that no iptables here "
     "can print",
-    UnreadableReason.NO_LEGACY_IPTABLES: "tables of legacy {tool} are loaded ({details}): install "
+    UnreadableReason.no_legacy_iptables: "tables of legacy {tool} are loaded ({details}): install "
     "{tool}-legacy",
-    UnreadableReason.NO_NFT: "{tool} calls table nat incompatible: 'sudo apt-get install nftables', to "
+    UnreadableReason.no_nft: "{tool} calls table nat incompatible: 'sudo apt-get install nftables', to "
     "read it",
 }
 
@@ -186,7 +185,7 @@ def _namespace(finding: Finding) -> str:
 def _kernel(finding: Finding) -> str:
     meaning = (
         "a port that is taken is replaced by a random one; --random is as good as --random-fully"
-        if finding.level == Level.OK
+        if finding.level == Level.ok
         else "before 5.0, racing clients easily get the same port, and --random is not as good as "
         "--random-fully"
     )
@@ -206,7 +205,7 @@ def _open_files(finding: Finding) -> str:
 
 def _clock_source(finding: Finding) -> str:
     name = finding.values["name"] or "unknown"
-    slow = "" if finding.level == Level.OK else ": slow to read, so dials meet less often"
+    slow = "" if finding.level == Level.ok else ": slow to read, so dials meet less often"
     return f"{name}{slow}"
 
 
@@ -221,59 +220,59 @@ def _joined(finding: Finding, name: str) -> str:
 
 
 _WORDS = {
-    Check.RULES: _Words(title="rules", evidence=_rules),
-    Check.NAMESPACE: _Words(title="namespace", evidence=_namespace),
-    Check.KERNEL: _Words(title="kernel", evidence=_kernel, advice="use --random-fully, or a newer kernel"),
-    Check.SYN_RETRANSMISSION: _Words(title="cost of a lost SYN", evidence=_retransmission),
-    Check.CONNTRACK: _Words(
+    Check.rules: _Words(title="rules", evidence=_rules),
+    Check.namespace: _Words(title="namespace", evidence=_namespace),
+    Check.kernel: _Words(title="kernel", evidence=_kernel, advice="use --random-fully, or a newer kernel"),
+    Check.syn_retransmission: _Words(title="cost of a lost SYN", evidence=_retransmission),
+    Check.conntrack: _Words(
         title="conntrack",
         evidence=_sentence("it is not loaded: nothing here is tracked or translated"),
     ),
-    Check.CONNTRACK_TABLE: _Words(
+    Check.conntrack_table: _Words(
         title="conntrack table",
         evidence=_sentence("{entries:,} of {max:,} entries; a full table drops SYNs too"),
         advice="sudo sysctl -w net.netfilter.nf_conntrack_max={advised_max}",
     ),
-    Check.CONNTRACK_BUCKETS: _Words(
+    Check.conntrack_buckets: _Words(
         title="conntrack buckets",
         evidence=_sentence(
             "{buckets:,} for {max:,} entries; long chains are slow, and since 5.15 they drop SYNs"
         ),
         advice="sudo sysctl -w net.netfilter.nf_conntrack_buckets={max}",
     ),
-    Check.CONNTRACK_TIMEOUTS: _Words(
+    Check.conntrack_timeouts: _Words(
         title="conntrack timeouts",
         evidence=_sentence(
             "close {close_s:,} s, time_wait {time_wait_s:,} s, established {established_s:,} s: a port of "
             "the NAT stays in use that long"
         ),
     ),
-    Check.CLIENT_PORTS: _Words(
+    Check.client_ports: _Words(
         title="client ports",
         evidence=_sentence(
             "{low}-{high}, of which connect() uses every other: fewer ports, more clients with the same one"
         ),
         advice="sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
     ),
-    Check.ACCEPT_QUEUE: _Words(
+    Check.accept_queue: _Words(
         title="accept queue",
         evidence=_sentence("somaxconn {somaxconn:,}; a server with a full one drops SYNs too"),
         advice="sudo sysctl -w net.core.somaxconn=4096",
     ),
-    Check.OPEN_FILES: _Words(title="open files", evidence=_open_files, advice="ulimit -n 65536"),
-    Check.CPUS: _Words(
+    Check.open_files: _Words(title="open files", evidence=_open_files, advice="ulimit -n 65536"),
+    Check.cpus: _Words(
         title="CPUs",
         evidence=_sentence(
             "{usable} usable here, {workers} workers; the race needs two, and workers one each"
         ),
         advice="use fewer --workers, or a host or cpuset with more CPUs",
     ),
-    Check.CLOCK_SOURCE: _Words(
+    Check.clock_source: _Words(
         title="clock source",
         evidence=_clock_source,
         advice="choose another of /sys/devices/system/clocksource/clocksource0/available_clocksource",
     ),
-    Check.VXLAN_CHECKSUM_OFFLOAD: _Words(
+    Check.vxlan_checksum_offload: _Words(
         title="VXLAN checksum offload",
         evidence=_vxlan,
         advice="sudo ethtool -K {devices[0]} tx-checksum-ip-generic off",
