@@ -130,7 +130,7 @@ def test_percentiles_of_very_many_are_close_and_the_maximum_is_exact() -> None:
     random = np.random.default_rng(1)
     latencies_ns = random.integers(1000, 1_000_000, 200_000).astype(np.uint64)
     samples = np.zeros(len(latencies_ns), sample.FIELDS)
-    samples["packed"] = latencies_ns << sample.LATENCY_SHIFT
+    samples["packed"] = [sample.pack(0, 1, latency_ns) for latency_ns in latencies_ns.tolist()]
     recent = RollingWindow(1)
     recent.add(0.2, [samples], [])
     latency = recent.last.latency_ns
