@@ -1,4 +1,4 @@
-"""The exception tree. ``cli.py`` catches it, once, and exits with the class's code.
+"""The exception tree. ``cli/app.py`` catches it, once, and exits with the class's code.
 
 ::
 
@@ -7,7 +7,7 @@
     ├── ThresholdExceeded     3  the run worked; a limit the user set did not hold
     ├── EnvironmentLacks      4  this machine lacks something; the message says how to get it
     │   └── Unavailable       4  one variant cannot be had here; the others can
-    ├── Inconclusive          4  the run worked, but cannot answer what ``--expect`` asks
+    ├── Inconclusive          4  the run worked, but cannot answer what it was to show
     └── Interrupted         130  a signal came before there was anything to report
 """
 
@@ -25,7 +25,7 @@ class UsageError(SnatRaceError):
 
 
 class ThresholdExceeded(SnatRaceError):
-    """A limit such as ``--max-error-rate`` did not hold."""
+    """A limit that the user set, such as the highest error rate, did not hold."""
 
     exit_code = 3
 
@@ -41,7 +41,7 @@ class Unavailable(EnvironmentLacks):
 
 
 class Inconclusive(SnatRaceError):
-    """What was measured is too little, or too blurred, to say what ``--expect`` asks."""
+    """What was measured is too little, or too blurred, to say whether it shows what was expected."""
 
     exit_code = 4
 

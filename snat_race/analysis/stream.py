@@ -1,6 +1,4 @@
-"""A run from its stream of events, as ``--json`` prints them: whole, or as far as it came before it was
-killed. Pure.
-"""
+"""A run from its stream of events: whole, or as far as it came before it was killed. Pure."""
 
 from collections.abc import Sequence
 from typing import Any

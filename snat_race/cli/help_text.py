@@ -70,11 +70,15 @@ def _lines(command: Any, context: Any, width: int) -> Iterator[str]:  # noqa: AN
     for paragraph in (command.help or "").split("\n\n"):
         yield ""
         yield from textwrap.wrap(paragraph, width, break_on_hyphens=False)
-    yield from _section("Arguments:", [(_usage(each), _about(each)) for each in arguments], width)
+    yield from _section(
+        "Arguments:", [(_usage(argument), _about(argument)) for argument in arguments], width
+    )
     options = [parameter for parameter in shown if parameter not in arguments]
-    yield from _section("Options:", [(_names(each), _about(each)) for each in options], width)
+    yield from _section("Options:", [(_names(option), _about(option)) for option in options], width)
     subcommands = getattr(command, "commands", {}).values()
-    commands = [(each.name, each.help or "") for each in subcommands if not each.hidden]
+    commands = [
+        (subcommand.name, subcommand.help or "") for subcommand in subcommands if not subcommand.hidden
+    ]
     yield from _section("Commands:", commands, width)
     yield from _epilog(command.epilog or "", width)
 

@@ -27,8 +27,8 @@ _KINDS: dict[str, type[AnyResult]] = {
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of every kind of result."""
-    found: dict[str, Any] = TypeAdapter(AnyResult).json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "snat_race result"} | found
+    fields: dict[str, Any] = TypeAdapter(AnyResult).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "snat_race result"} | fields
 
 
 def read(path: Path) -> AnyResult:
@@ -47,8 +47,8 @@ def read(path: Path) -> AnyResult:
     if not text.strip():
         raise UsageError(f"{path}: is empty; give a file of --output or --json")
     try:
-        found = so_far([upgraded(event) for event in _events(path, text)])
-        return found if isinstance(found, Model) else _validated(path, found)
+        result = so_far([upgraded(event) for event in _events(path, text)])
+        return result if isinstance(result, Model) else _validated(path, result)
     except ValidationError as failed:
         raise UsageError(f"{path}: is no result of snat_race, or a damaged one: {_first(failed)}") from None
     except ValueError as failed:
@@ -64,17 +64,17 @@ def _events(path: Path, text: str) -> list[dict[str, Any]]:
         raise UsageError(f"{path}: is no result of snat_race; give a file of --output or --json") from None
     except json.JSONDecodeError as failed:
         broken = failed
-    found: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
         try:
-            found.append(_event(json.loads(line)))
+            events.append(_event(json.loads(line)))
         except json.JSONDecodeError:
-            if not found or number < len(lines) - 1 or found[0].get("event") is None:
+            if not events or number < len(lines) - 1 or events[0].get("event") is None:
                 raise UsageError(
                     f"{path}: is no result of snat_race, or one that was cut off (line {broken.lineno}: "
                     f"{broken.msg}); give a file of --output or --json"
                 ) from None
-    return found
+    return events
 
 
 def _event(document: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
@@ -117,13 +117,14 @@ def read_all(paths: Sequence[Path]) -> AnyResult:
     if len(results) == 1:
         return results[0][1]
     for path, result in results:
-        if not isinstance(result, ClientResult | WatchResult):
+        if result.kind not in {"client", "watch"}:
             advice = "'compare' sets labs side by side" if result.kind == "lab" else "give it alone"
             raise UsageError(f"{path}: a {result.kind} result cannot be merged with others; {advice}")
-    clients = [result for _, result in results if isinstance(result, ClientResult)]
+    clients = [result for _, result in results if result.kind == "client"]
+    watches = [result for _, result in results if result.kind == "watch"]
     if not clients:
         raise UsageError(f"{paths[0]}: only watch results; give those of the clients too, or one alone")
     try:
-        return merged(clients, [result for _, result in results if isinstance(result, WatchResult)])
+        return merged(clients, watches)
     except ValueError as failed:
         raise UsageError(f"these results cannot be merged: {failed}") from failed

@@ -47,7 +47,7 @@ def require_other_than(path: Path, inputs: Iterable[Path], option: str = "--outp
         UsageError: one would.
 
     """
-    if path.resolve() in [each.resolve() for each in inputs]:
+    if path.resolve() in [path_of_input.resolve() for path_of_input in inputs]:
         raise UsageError(f"{option}: {path} is one of the results to read; name another file")
 
 

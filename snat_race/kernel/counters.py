@@ -55,8 +55,8 @@ class Snapshot:
         """
         conntrack = None
         if self.conntrack:
-            rose = difference(self.conntrack, earlier.conntrack, _CONNTRACK_WRAPS_AT)
-            conntrack = ConntrackDelta(**rose, count=self.count, max=self.max)
+            counted = difference(self.conntrack, earlier.conntrack, _CONNTRACK_WRAPS_AT)
+            conntrack = ConntrackDelta(**counted, count=self.count, max=self.max)
         tcp = {name: values[0] for name, values in difference(self.tcp, earlier.tcp).items()}
         return CounterDelta(
             netns=netns,
@@ -233,13 +233,13 @@ def parse_netstat(text: str, section: str) -> Reading:
 
 def difference(later: Reading, earlier: Reading, wraps_at: int = 0) -> Reading:
     """Return how far each counter rose; ``wraps_at``: where it starts again at 0, 0 if it never does."""
-    rose: Reading = {}
+    counted: Reading = {}
     for name, values in later.items():
         pairs = zip(earlier[name], values, strict=True)
-        rose[name] = [
+        counted[name] = [
             (after - before) % wraps_at if wraps_at else after - before for before, after in pairs
         ]
-    return rose
+    return counted
 
 
 def added(readings: Iterable[Reading]) -> Reading:

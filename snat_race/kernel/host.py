@@ -81,8 +81,8 @@ def environment() -> dict[str, Any]:
 def sysctls(namespace: Namespace) -> dict[str, str]:
     """Return the settings that shape losses and measurements; those that this kernel has."""
     with namespace.entered():
-        found = {key: Path("/proc/sys", *key.split(".")) for key in _SYSCTLS}
-        return {key: path.read_text().strip() for key, path in found.items() if path.exists()}
+        paths = {key: Path("/proc/sys", *key.split(".")) for key in _SYSCTLS}
+        return {key: path.read_text().strip() for key, path in paths.items() if path.exists()}
 
 
 def open_file_limits() -> tuple[int, int]:

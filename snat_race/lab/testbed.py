@@ -94,7 +94,7 @@ class Testbed:
             topology = build(settings.containers, settings.topology, IPV6 if scenario.ipv6 else IPV4)
         except OSError as failed:
             raise EnvironmentLacks(
-                f"cannot make the lab's namespaces ({failed.strerror}); use fewer --containers, "
+                f"cannot make the lab's namespaces ({failed.strerror}); use fewer containers, "
                 "or raise ulimit -n and user.max_net_namespaces"
             ) from failed
         return topology

@@ -12,7 +12,7 @@ from typing import Self
 WORD = ctypes.c_uint64
 LINE_WORDS = 16  # 128 bytes: a cache line and its neighbour, which many CPUs fetch together
 
-_RETRANSMITS_TOLD_APART = 8
+_RETRANSMIT_COUNTS = 8
 
 
 class WorkerState(ctypes.Structure):
@@ -36,8 +36,8 @@ class WorkerState(ctypes.Structure):
         ("attempted", WORD),
         ("late", WORD),
         ("parked_round", WORD),
-        ("slow_connects", WORD * _RETRANSMITS_TOLD_APART),
-        ("_rest_of_the_workers_lines", WORD * (LINE_WORDS - 3 - _RETRANSMITS_TOLD_APART)),
+        ("slow_connects", WORD * _RETRANSMIT_COUNTS),
+        ("_rest_of_the_workers_lines", WORD * (LINE_WORDS - 3 - _RETRANSMIT_COUNTS)),
         ("quota", WORD),
     )
 
@@ -48,4 +48,4 @@ class WorkerState(ctypes.Structure):
 
     def count_slow_connect(self, retransmits: int) -> None:
         """Count a slow connect by how often its SYN was sent again; the last count is 7 or more."""
-        self.slow_connects[min(retransmits, _RETRANSMITS_TOLD_APART - 1)] += 1
+        self.slow_connects[min(retransmits, _RETRANSMIT_COUNTS - 1)] += 1

@@ -230,7 +230,7 @@ class Change(Model):
 
 
 class Undo(Model):
-    """What ``mitigate --apply`` changed, or was about to, and a dump of all rules as they were before."""
+    """What ``mitigate`` changed, or was about to, and a dump of all rules as they were before."""
 
     schema_version: Literal[1] = 1
     """Its own, not that of results: undo files have not changed, so any version reverts any."""

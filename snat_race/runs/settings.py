@@ -37,9 +37,7 @@ class ClientSettings:
     dial_interval_us: int  # us from one dial of a worker to its next; 0: flat out, in independent mode only
     summary_interval_sec: int  # seconds that a period lasts, at least 1; default 5
     mode: Mode  # rendezvous (default): slots of the shared clock; independent: a ticker for each worker
-    source_ports: tuple[
-        int, int
-    ]  # ports that rendezvous meets on, both inclusive; at least as many as lanes
+    source_ports: tuple[int, int]  # that rendezvous meets on, inclusive; at least as many as lanes
     lanes: int  # ports used in a slot; all parties must agree; at least workers per local address
     close: Close  # how a dial ends; default rst
     duration_s: float | None  # the run ends after this many seconds; None: on a signal, or by count
