@@ -6,11 +6,12 @@ import numpy as np
 
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.summary import Circumstances, Total
+from snat_race.report.wording.verdicts import verdict
 from snat_race.results import sample
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta, KernelCounters
 from snat_race.results.model import Tool
 from snat_race.results.nat import Nat
-from snat_race.results.schema import ClientResult, Summary, WatchResult
+from snat_race.results.schema import ClientResult, Summary, VariantResult, WatchResult
 
 HOST = {"boot_id": "b", "kernel": "6.18.0", "machine": "x86_64", "cpus": 2, "usable_cpus": [0, 1]}
 BEGAN = "2026-11-23T10:00:00.000Z"
@@ -113,3 +114,8 @@ def small_watch(name: str, insert_failed: int = 0, began_at: str = BEGAN) -> Wat
         exhausted=0,
         candidate_causes=[],
     )
+
+
+def verdict_of(lab: dict[str, Any]) -> str:
+    """The sentence of the verdict in a lab's JSON."""
+    return verdict(VariantResult.model_validate(lab["variants"][0]))

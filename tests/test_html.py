@@ -19,6 +19,7 @@ from snat_race.report.renderers.html import page as html_of
 from snat_race.results.schema import ClientResult, LabResult
 from tests.browser import CHROMIUM, Browser
 from tests.conftest import ROOT, fork_cli
+from tests.results import verdict_of
 
 Kept = Callable[..., Path]
 CHROME = pytest.mark.skipif(not CHROMIUM, reason="there is no chromium: 'sudo apt-get install chromium'")
@@ -60,7 +61,7 @@ def test_a_page_needs_nothing_else_and_is_small(every_variant: Path, lab_page: P
     )
     assert "prefers-color-scheme: dark" in text
     assert text.count("<figure>") == 4
-    assert json.loads(every_variant.read_text())["verdict"]["text"][1:20].replace("'", "&#x27;") in text
+    assert verdict_of(json.loads(every_variant.read_text()))[1:20].replace("'", "&#x27;") in text
 
 
 def test_the_same_result_is_the_same_page(kept: Kept) -> None:

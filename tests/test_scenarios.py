@@ -28,6 +28,7 @@ from tests.conftest import (
     in_sandbox,
     without_a_trace,
 )
+from tests.results import verdict_of
 
 OPTIONS = LabSettings(
     scenario="tcp-snat",
@@ -133,7 +134,7 @@ def test_other_causes_are_named_and_never_called_the_race(tmp_path: Path, scenar
     assert named >= 0.95 * summary["failed"]
     assert summary["paired"] is None
     assert result["verdict"]["outcome"] == "inconclusive"
-    assert result["verdict"]["text"].startswith("not the race")
+    assert verdict_of(result).startswith("not the race")
 
 
 @PRIVATE
@@ -200,8 +201,9 @@ def test_a_rule_that_matches_nothing_is_no_all_clear(tmp_path: Path) -> None:
     args = ["--rule", elsewhere, "--duration", "500ms", "--expect", "no-race"]
     result = measured(tmp_path, *args, code=4)
     assert result["verdict"]["outcome"] == "inconclusive"
-    assert "translated no connection" in result["verdict"]["text"]
-    assert "eth0" in result["verdict"]["text"]
+    assert result["verdict"]["reason"] == "nothing_translated"
+    assert "translated no connection" in verdict_of(result)
+    assert "eth0" in verdict_of(result)
 
 
 @PRIVATE
