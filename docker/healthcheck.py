@@ -1,7 +1,7 @@
 #!/usr/bin/env -S python3 -IS
 """Whether the container's main process listens, if it is a server.
 
-It does not connect: that would be counted among the connections.
+It does not connect, because the server would count that among its connections.
 """
 
 import sys
@@ -24,15 +24,20 @@ def listening(table: str) -> set[str]:
 
 
 def sockets(process: Path) -> set[str]:
-    """Return the inodes of the sockets of a process and of those it started."""
-    found = {link.readlink().name for each in family(process) for link in (each / "fd").iterdir()}
-    return {name.removeprefix("socket:[").removesuffix("]") for name in found}
+    """Return the inodes of the sockets of a process and of all that descend from it.
+
+    With 'docker run --init' the first process is not the server.
+    """
+    links = [link for member in family(process) for link in (member / "fd").iterdir()]
+    return {link.readlink().name.removeprefix("socket:[").removesuffix("]") for link in links}
 
 
 def family(process: Path) -> list[Path]:
-    """Return a process and all that descend from it: with 'docker run --init', it is not the server."""
-    children = (process / "task" / process.name / "children").read_text().split()
-    return [process, *(each for pid in children for each in family(process.parent / pid))]
+    """Return a process and all that descend from it, as folders of /proc."""
+    members = [process]
+    for pid in (process / "task" / process.name / "children").read_text().split():
+        members += family(process.parent / pid)
+    return members
 
 
 def main() -> None:
@@ -41,8 +46,8 @@ def main() -> None:
     if not is_server((first / "cmdline").read_bytes()):
         sys.exit(0)
     tables = [Path("/proc/net", name) for name in ("tcp", "tcp6")]
-    heard = set().union(*(listening(table.read_text()) for table in tables if table.exists()))
-    sys.exit(0 if heard & sockets(first) else "the server does not listen")
+    listeners = set().union(*(listening(table.read_text()) for table in tables if table.exists()))
+    sys.exit(0 if listeners & sockets(first) else "the server does not listen")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Wire a container that has no network to the host, as a machine beyond docker0 would be.
 
-Run as root in a container with the host's network, and the other's processes as its own (--pid): the
-other's first process is then number 1. What it makes ends with the other container.
+Run it as root in a container that has the host's network (--network host) and the other container's
+processes (--pid container:...). The other's first process is number 1 there. The wire ends with the
+other container.
 """
 
 import ipaddress

@@ -1,4 +1,4 @@
-"""One experiment: every variant in turns, on one testbed -> a result."""
+"""One experiment: every variant in turns, on one testbed -> what was measured."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from snat_race.analysis.race_window import Sweep
-from snat_race.analysis.summary import Circumstances, Meetings, Total, meetings, period
+from snat_race.analysis.summary import Meetings, meetings
 from snat_race.analysis.verdict import between_rounds, verdict_on
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.kernel import counters, host
 from snat_race.kernel.host import utc_now
-from snat_race.lab.measurement import VariantMeasurement
+from snat_race.lab.measurement import Round, SweepMeasurement, VariantMeasurement, connected_in
 from snat_race.lab.scenarios import Scenario
 from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.testbed import Testbed
@@ -22,96 +22,117 @@ from snat_race.results.conclusions import Verdict
 from snat_race.results.schema import Summary, UnavailableVariant, VariantResult, Window
 
 _LONGEST_ROUND_S = 0.5
-_SLOTS_A_ROUND = 20
-_WARM_UP_S = 0.15
-_DRAIN_S = 0.1
+_SLOTS_A_ROUND = 20  # at the least
+_WARM_UP_S = 0.15  # a round that nobody counts, before all others
+_DRAIN_INTERVAL_S = 0.1
+# The acceptor works in batches, so it gets this long to catch up with what connected.
 _CATCH_UP_S = 0.5
 _CATCH_UP_POLL_S = 0.005
-_SWEEP_NS, _SWEEP_COLD_NS = 10_000, 50_000
+# How far a sweep reaches to either side. With cold caches SYNs take longer, and spread over more.
+_SWEEP_NS = 10_000
+_SWEEP_COLD_NS = 50_000
+_FEWEST_SWEEPS = 8
+
+Turn = tuple[VariantMeasurement | SweepMeasurement, float]
+"""What is measured in one round, and for how many seconds."""
 
 
 class Progress(Protocol):
-    """Who is told how far the experiment is; between rounds, when nobody dials."""
+    """Whoever wants to know how far the experiment is. It is called between rounds, when nobody dials."""
 
-    def measuring(self, share: float, name: str) -> None:
-        """Note what is measured next; ``share`` of all is done."""
+    def round_starts(self, done: float, name: str) -> None:
+        """Note what is measured next; ``done``: the part of the experiment, 0 to 1, that is over."""
 
-    def measured(self, name: str, summary: Summary) -> None:
+    def round_ended(self, name: str, summary: Summary) -> None:
         """Note what a round came to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """What an experiment came to: the fields of a result that are not of the run."""
+class Measurements:
+    """What an experiment came to."""
 
+    # A signal ended it before all rounds were run.
     interrupted: bool
+    # The variants in the order asked for, the baseline first.
     variants: list[VariantResult]
+    # Those that could not be loaded here, and why.
     unavailable: list[UnavailableVariant]
+    # The verdict on the baseline, and how far the others help.
     verdict: Verdict
+    # The race window of the baseline; None if it was not wanted, or no dials met.
     window: Window | None
 
 
-class _Bench:
-    """Runs rounds on a testbed and adds them up."""
+class RoundRunner:
+    """Runs one round at a time on a testbed."""
 
     def __init__(self, settings: LabSettings, testbed: Testbed, cancelled: Callable[[], bool]) -> None:
-        self._settings, self._testbed, self._cancelled = settings, testbed, cancelled
+        self._interval_ns = settings.interval_us * 1000
+        self._testbed = testbed
+        self._cancelled = cancelled
 
-    def measure(self, into: VariantMeasurement, duration_s: float) -> bool:
-        """Run one round and add it up; False, and nothing added, if it was interrupted."""
-        testbed, pool, source = self._testbed, self._testbed.pool, self._testbed.topology.source
-        testbed.variant_loader.load(into.variant)
-        testbed.forget()
+    def run(
+        self, variant: Variant, duration_s: float, *, sweep_ns: int = 0, check_translation: bool = False
+    ) -> Round | None:
+        """Load a variant and let all dialers dial; None if the round was interrupted.
+
+        Args:
+            variant: the rule to measure.
+            duration_s: for how long.
+            sweep_ns: how far to either side one dialer of each lane moves; 0: none does.
+            check_translation: look afterwards whether the rule translated anything.
+
+        Raises:
+            SnatRaceError: a worker died.
+
+        """
+        testbed, pool = self._testbed, self._testbed.pool
+        testbed.variant_loader.load(variant)
+        testbed.clear_last_round()
         began_at, began_s = utc_now(), time.monotonic()
-        before, tally, accepted = testbed.read(), pool.counts(), testbed.server.accepted
-        drained = pool.round(duration_s, every_s=_DRAIN_S, sweep_ns=into.sweep_ns)
-        samples = [taken for each in drained for taken in each]
+        counters_before = testbed.read_counters()
+        counts_before = pool.counts()
+        accepted_before = testbed.server.accepted
+        drains = pool.round(duration_s, every_s=_DRAIN_INTERVAL_S, sweep_ns=sweep_ns)
+        samples = [part for drain in drains for part in drain]
         testbed.server.require_alive()
         if self._cancelled():
-            return False
+            return None
         elapsed_s = time.monotonic() - began_s
-        met = meetings(samples, self._settings.interval_us * 1000)
-        if into.sweep:
-            into.sweep.add(self._offsets_ns(met, into.sweep_ns), met.losers > 0)
-        connected = into.total.recorded - into.total.failed
-        for taken in samples:
-            into.total.add(taken)
-        connected = into.total.recorded - into.total.failed - connected
-        into.accepted += self._accepted_since(accepted, connected)
-        counted = pool.counts().since(tally)
-        into.tally = into.tally.plus(counted)
-        if into.variant.command and not into.translated:
-            into.translated = counters.any_translated(source)
-        risen = [now.since(before[name], netns=name) for name, now in testbed.read().items()]
-        circumstances = Circumstances(
-            elapsed_s=elapsed_s,
+        met = meetings(samples, self._interval_ns) if testbed.scenario.rendezvous else None
+        accepted = self._accepted_since(accepted_before, expected=connected_in(samples))
+        counts = pool.counts().since(counts_before)
+        translated = counters.any_translated(testbed.topology.source) if check_translation else None
+        counters_now = testbed.read_counters()
+        return Round(
             began_at=began_at,
-            pairs=met.pairs if testbed.scenario.rendezvous else None,
-            counters=risen,
+            elapsed_s=elapsed_s,
+            samples=samples,
+            counts=counts,
+            accepted=accepted,
+            counters=[now.since(counters_before[name], netns=name) for name, now in counters_now.items()],
+            meetings=met,
+            offsets_ns=self._offsets_ns(met, sweep_ns) if sweep_ns and met else None,
+            translated=translated,
         )
-        into.periods.append(period(np.concatenate(samples), counted, circumstances))
-        return True
 
-    def _offsets_ns(self, met: Meetings, sweep_ns: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Return the offset between the two dials of each pair."""
-        schedules = [placement.config.schedule for placement in self._testbed.placements]
-        moving = {each.lane: each for each in schedules if each and each.sweeps}
-        number = self._testbed.pool.round_number
-        first = moving[0]
-        offsets = [
-            moving[first.lane_of(port, number)].swept_ns(port, number, sweep_ns)
-            for port in met.ports.tolist()
-        ]
-        return np.array(offsets, np.int64)
-
-    def _accepted_since(self, earlier: int, expected: int) -> int:
-        """Return how many connections were accepted; the acceptor works in batches, so give it
-        time to catch up.
-        """
-        server, deadline = self._testbed.server, time.monotonic() + _CATCH_UP_S
-        while server.accepted - earlier < expected and time.monotonic() < deadline:
+    def _accepted_since(self, earlier: int, *, expected: int) -> int:
+        """Return how many connections were accepted since; wait for those that are expected."""
+        server, deadline_s = self._testbed.server, time.monotonic() + _CATCH_UP_S
+        while server.accepted - earlier < expected and time.monotonic() < deadline_s:
             time.sleep(_CATCH_UP_POLL_S)
         return server.accepted - earlier
+
+    def _offsets_ns(self, met: Meetings, sweep_ns: int) -> NDArray[np.int64]:
+        """Return how far the second dial of each meeting was moved, from the first, in ns."""
+        schedules = [placement.config.schedule for placement in self._testbed.placements]
+        moving = {schedule.lane: schedule for schedule in schedules if schedule and schedule.sweeps}
+        number = self._testbed.pool.round_number
+        offsets = []
+        for port in met.ports.tolist():
+            lane = moving[0].lane_of(port, number)
+            offsets.append(moving[lane].swept_ns(port, number, sweep_ns))
+        return np.array(offsets, np.int64)
 
 
 def run(
@@ -120,7 +141,7 @@ def run(
     variants: Sequence[Variant],
     progress: Progress,
     cancelled: Callable[[], bool],
-) -> Outcome:
+) -> Measurements:
     """Measure every variant in interleaved rounds: A B B A A B B A.
 
     Drift of the machine then hits all variants alike. An interrupt ends the run after the rounds
@@ -136,33 +157,40 @@ def run(
     with Testbed(settings, scenario, cancelled) as testbed:
         available, unavailable = _loadable(testbed, variants)
         testbed.set_up_source()
-        measured = [
-            VariantMeasurement(variant, Total(settings.interval_us * 1000)) for variant in available
-        ]
-        going = _run_rounds(_Bench(settings, testbed, cancelled), settings, measured, progress)
-    swept = measured.pop() if measured[-1].sweep else None
-    if not all(each.periods for each in measured):
+        interval_ns = settings.interval_us * 1000
+        measurements = [VariantMeasurement(variant, interval_ns) for variant in available]
+        sweep = SweepMeasurement(available[0], _sweep_ns(settings)) if settings.window_s else None
+        turns = _interleaved(measurements, settings) + (_sweeps(sweep, settings) if sweep else [])
+        runner = RoundRunner(settings, testbed, cancelled)
+        complete = _run_turns(runner, turns, progress)
+    if not all(measurement.periods for measurement in measurements):
         raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
     cpus = len(settings.cpus or host.usable_cpus())
-    spread = between_rounds(each.rounds for each in measured)
-    results = [each.result(testbed, spread, cpus) for each in measured]
-    return Outcome(
-        interrupted=not going,
+    spread = between_rounds(measurement.rounds for measurement in measurements)
+    results = [measurement.result(testbed, spread=spread, cpus=cpus) for measurement in measurements]
+    return Measurements(
+        interrupted=not complete,
         variants=results,
         unavailable=unavailable,
         verdict=verdict_on(results),
-        window=swept.window(settings.caches.value) if swept else None,
+        window=sweep.window(settings.caches.value) if sweep else None,
     )
 
 
 def _loadable(
     testbed: Testbed, variants: Sequence[Variant]
 ) -> tuple[list[Variant], list[UnavailableVariant]]:
-    """Load every variant once; return those that can be, and why the others cannot."""
+    """Load every variant once; return those that can be loaded, and why the others cannot.
+
+    Raises:
+        EnvironmentLacks: none can.
+        UsageError: a rule of the user's was refused.
+
+    """
     available, unavailable = [], []
     for variant in variants:
         try:
-            testbed.require_trackable(variant)
+            testbed.require_possible(variant)
             testbed.variant_loader.load(variant)
             available.append(variant)
         except Unavailable as refused:
@@ -172,35 +200,51 @@ def _loadable(
     return available, unavailable
 
 
-def _run_rounds(
-    bench: _Bench, settings: LabSettings, measured: list[VariantMeasurement], progress: Progress
-) -> bool:
-    """Warm up, then run all rounds; whether they were all run. A sweep is put last in the list."""
-    rounds = _rounds(settings, len(measured))
-    turns = [
-        (each, settings.duration_s / rounds) for n in range(rounds) for each in measured[:: 1 - n % 2 * 2]
-    ]
-    first = measured[0].variant
-    if settings.window_s:
-        sweep_ns = _SWEEP_COLD_NS if settings.caches is Caches.cold else _SWEEP_NS
-        measured.append(VariantMeasurement(first, Total(0), Sweep(sweep_ns), sweep_ns))
-        sweeps = max(8, round(settings.window_s / _LONGEST_ROUND_S))
-        turns += [(measured[-1], settings.window_s / sweeps)] * sweeps
+def _run_turns(runner: RoundRunner, turns: Sequence[Turn], progress: Progress) -> bool:
+    """Warm up, then run all rounds; return whether all were run."""
+    first, _ = turns[0]
+    if runner.run(first.variant, _WARM_UP_S) is None:
+        return False
     total_s = sum(duration_s for _, duration_s in turns)
-    going, done_s = bench.measure(VariantMeasurement(first, Total(0)), _WARM_UP_S), 0.0
-    for each, duration_s in turns:
-        if not going:
-            break
-        name = f"{each.variant.name}{', swept' if each.sweep else ''}"
-        progress.measuring(done_s / total_s, name)
-        if going := bench.measure(each, duration_s):
-            progress.measured(name, each.periods[-1])
+    done_s = 0.0
+    for measurement, duration_s in turns:
+        progress.round_starts(done_s / total_s, measurement.name)
+        measured = runner.run(
+            measurement.variant,
+            duration_s,
+            sweep_ns=measurement.sweep_ns,
+            check_translation=measurement.needs_translation_check,
+        )
+        if measured is None:
+            return False
+        measurement.add(measured)
+        progress.round_ended(measurement.name, measured.summary)
         done_s += duration_s
-    return going
+    return True
 
 
-def _rounds(settings: LabSettings, variants: int) -> int:
+def _interleaved(measurements: Sequence[VariantMeasurement], settings: LabSettings) -> list[Turn]:
+    """Return the rounds of all variants, every other time in reverse order."""
+    rounds = _rounds_each(settings, len(measurements))
+    turns: list[Turn] = []
+    for number in range(rounds):
+        order = measurements if number % 2 == 0 else measurements[::-1]
+        turns += [(measurement, settings.duration_s / rounds) for measurement in order]
+    return turns
+
+
+def _rounds_each(settings: LabSettings, variants: int) -> int:
     """Return how many rounds each variant has: enough of all to see how far they drift."""
     wanted = max(round(settings.duration_s / _LONGEST_ROUND_S), min(8, 16 // variants), 4)
     possible = settings.duration_s * 1e6 / (_SLOTS_A_ROUND * settings.interval_us)
     return max(2, min(wanted, int(possible)))
+
+
+def _sweep_ns(settings: LabSettings) -> int:
+    return _SWEEP_COLD_NS if settings.caches is Caches.cold else _SWEEP_NS
+
+
+def _sweeps(sweep: SweepMeasurement, settings: LabSettings) -> list[Turn]:
+    """Return the rounds of the sweep, which come after all others."""
+    rounds = max(_FEWEST_SWEEPS, round(settings.window_s / _LONGEST_ROUND_S))
+    return [(sweep, settings.window_s / rounds)] * rounds

@@ -1,7 +1,6 @@
 """One run of ``lab``: an experiment, until it is over or a signal comes -> a result."""
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 from snat_race.lab import experiment
 from snat_race.lab.experiment import Progress
@@ -17,8 +16,15 @@ def run(
     settings: LabSettings, scenario: Scenario, variants: Sequence[Variant], progress: Progress
 ) -> LabResult:
     """Measure every variant; see :func:`experiment.run`, whose errors these are."""
-    record = RunMetadata()
-    with StopSignals() as interrupt:
-        outcome = experiment.run(settings, scenario, variants, progress, interrupt)
-    measured = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
-    return LabResult(**record.fields(), spec=settings.spec(), **measured)
+    metadata = RunMetadata()
+    with StopSignals() as stop:
+        measurements = experiment.run(settings, scenario, variants, progress, cancelled=stop)
+    return LabResult(
+        **metadata.fields(),
+        spec=settings.spec(),
+        interrupted=measurements.interrupted,
+        variants=measurements.variants,
+        unavailable=measurements.unavailable,
+        verdict=measurements.verdict,
+        window=measurements.window,
+    )

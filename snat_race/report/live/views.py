@@ -95,12 +95,12 @@ class LabView:
         if self._place:
             self._place.__exit__(kind, value, trace)
 
-    def measuring(self, share: float, name: str) -> None:
-        """Show what is measured next; ``share`` of all is done."""
-        self._share, self._now = share, name
+    def round_starts(self, done: float, name: str) -> None:
+        """Show what is measured next; ``done``, 0 to 1, of all is over."""
+        self._share, self._now = done, name
         self._draw()
 
-    def measured(self, name: str, summary: Summary) -> None:
+    def round_ended(self, name: str, summary: Summary) -> None:
         """Take in what a round came to."""
         self._totals.setdefault(name, VariantTotals()).add(summary)
         self._last = name, DialStatistics.of(summary)
