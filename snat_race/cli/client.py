@@ -85,7 +85,7 @@ def client(
     _check(settings)
     limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
     with naming("--remote-addr"):
-        remote = worker_placement.find_remote(remote_addr)
+        remote = worker_placement.find_remote(remote_addr, settings.timeout_ms)
     with naming("--local-ip"):
         target = worker_placement.find_target(settings, remote)
     readers = _readers(settings.watch_netns)
@@ -112,8 +112,6 @@ def _check(settings: ClientSettings) -> None:
 
     """
     addresses = len(settings.local_ips)
-    if len(set(settings.local_ips)) < addresses:
-        raise UsageError("--local-ip: the same address twice; give each only once")
     if addresses > settings.workers:
         raise UsageError(
             f"--workers: {settings.workers} cannot dial from {addresses} addresses; "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parameters import ComparisonFormat
-from snat_race.cli.result_writer import require_other_than, require_writable, write_atomically
+from snat_race.cli.result_writer import json_text, require_other_than, require_writable, write_atomically
 from snat_race.errors import ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _formed(result: "Compared", form: ComparisonFormat, *, quiet: bool) -> str:
     from snat_race.report.renderers.text import markdown, text
 
     if form is ComparisonFormat.json:
-        return result.model_dump_json(indent=1)
+        return json_text(result)
     document = compared(result)
     if quiet:
         return document.verdict

@@ -13,6 +13,15 @@ from snat_race.cli.parsing import quoted
 
 Parameter: TypeAlias = Any  # of a click that typer keeps to itself
 
+_REPHRASED = (
+    (
+        re.compile(r"No such command (.*)\. Did you mean (.*)\?"),
+        r"there is no command \1; did you mean \2?",
+    ),
+    (re.compile(r"No such command"), "there is no command"),
+    (re.compile(r"Got unexpected extra argument.* \((.*)\)"), r"takes no such argument: \1"),
+    (re.compile(r"Missing (?:argument|option) '(.*)'"), r"\1 is missing"),
+)
 _WRAPPED = "Value error, "  # what pydantic puts in front of a parser's own words
 
 
@@ -25,11 +34,14 @@ def line(failed: TyperException, program: str) -> str:
     if not message:  # help was shown for want of a command
         return ""
     if option := getattr(failed, "option_name", None):
-        near = getattr(failed, "possibilities", None)
-        if "No such option" in message:
-            message = f"there is no option {option}{_did_you_mean(near or ())}"
-        elif "requires an argument" in message:
+        if "requires an argument" in message:
             return f"{option}: needs a value"
+        if "No such option" in message:
+            near = getattr(failed, "possibilities", None) or ()
+            longer = [name for name in near if name.startswith(option)]
+            message = f"there is no option {option}{_did_you_mean(longer or near)}"
+    for theirs, ours in _REPHRASED:
+        message = theirs.sub(ours, message)
     path = getattr(getattr(failed, "ctx", None), "command_path", program)
     return f"{message.rstrip('.')}; see '{path} --help'"
 
@@ -76,4 +88,4 @@ def _given(failed: typer.BadParameter) -> str:
 
 
 def _did_you_mean(near: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(map(repr, sorted(near)))}?" if near else ""
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from snat_race.cli import help_text, parameters, parsing
 from snat_race.cli.parsing import naming
 from snat_race.cli.program import this_program
-from snat_race.cli.result_writer import create_private, require_writable, write_atomically
+from snat_race.cli.result_writer import create_private, json_text, require_writable, write_atomically
 from snat_race.cli.terminal import warn
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 
@@ -116,7 +116,7 @@ class _UndoFile:
         if not self.kept:
             create_private(self._path, "--dump")
             self.kept = True
-        write_atomically(self._path, undo.model_dump_json(indent=1) + "\n", "--dump")
+        write_atomically(self._path, json_text(undo) + "\n", "--dump")
 
 
 def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *, quiet: bool) -> None:

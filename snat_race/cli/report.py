@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from snat_race.cli import help_text, parameters
 from snat_race.cli.limits import require
 from snat_race.cli.parameters import ReportFormat
-from snat_race.cli.result_writer import require_other_than, require_writable, write_atomically
+from snat_race.cli.result_writer import json_text, require_other_than, require_writable, write_atomically
 from snat_race.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _formed(result: "AnyResult", form: ReportFormat) -> str:
     from snat_race.report.renderers.csv import as_csv, as_hgrm
 
     if form is ReportFormat.json:
-        return result.model_dump_json(indent=1)
+        return json_text(result)
     if form is ReportFormat.csv:
         return as_csv(result)
     if form is ReportFormat.hgrm:

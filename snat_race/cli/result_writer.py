@@ -1,6 +1,8 @@
 """Result files: checked before the run, written whole or not at all."""
 
+import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable
@@ -10,9 +12,10 @@ from typing import TYPE_CHECKING
 from snat_race.errors import EnvironmentLacks, UsageError
 
 if TYPE_CHECKING:
-    from snat_race.results.model import Result
+    from pydantic import BaseModel
 
 _PREFIX = ".snat_race-"
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def require_writable(path: Path, option: str = "--output") -> None:
@@ -111,7 +114,13 @@ def _mode(target: Path) -> int:
     return 0o666 & ~umask
 
 
-def save(result: "Result", output: Path | None) -> None:
+def json_text(model: "BaseModel") -> str:
+    """Return a result as indented JSON, in ASCII, so that no locale can spoil it."""
+    text = model.model_dump_json(indent=1)
+    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def save(result: "BaseModel", output: Path | None) -> None:
     """Write a result where the user wants it, if anywhere."""
     if output:
-        write_atomically(output, result.model_dump_json(indent=1) + "\n")
+        write_atomically(output, json_text(result) + "\n")

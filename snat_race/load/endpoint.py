@@ -1,14 +1,18 @@
 """Addresses as users write them, and as sockets want them."""
 
+import contextlib
 import re
 import socket
+import struct
 from dataclasses import dataclass
 
 from snat_race.errors import UsageError
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
-_SHAPE = re.compile(r"^(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:]*)):(?P<low>[^-:]*)(?:-(?P<high>[^-:]*))?$")
+_SHAPE = re.compile(r"^(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:]*)):(?P<ports>[^:]*)$")
+_PORTS = re.compile(r"([0-9]*)-([0-9]*)", re.ASCII)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s, so close() sends RST
 _SO_DONTROUTE = getattr(socket, "SO_DONTROUTE", 5)
 
 
@@ -22,7 +26,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str, default_host: str) -> "Endpoint":
-        """Parse ``host:port``, ``[v6]:port``, ``:port`` or ``host:low-high``.
+        """Parse ``host:port``, ``[v6]:port``, ``:port``, ``host:service`` or ``host:low-high``.
 
         Raises:
             UsageError: it is none of these.
@@ -31,8 +35,9 @@ class Endpoint:
         shape = _SHAPE.match(text)
         if not shape:
             raise UsageError(f"{text!r} is not HOST:PORT; write 10.0.0.1:8080 or [::1]:8080")
-        low = _port(shape["low"], text)
-        high = _port(shape["high"], text) if shape["high"] is not None else low
+        ports = _PORTS.fullmatch(shape["ports"])
+        low = _port(ports[1] if ports else shape["ports"], text)
+        high = _port(ports[2], text) if ports else low
         if low > high:
             raise UsageError(f"port range {low}-{high} is empty; write the lower port first")
         return cls(shape["v6"] or shape["host"] or default_host, low, high)
@@ -43,13 +48,19 @@ class Endpoint:
 
 
 def _port(text: str, whole: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise UsageError(f"{whole!r} has no port from 1 to 65535; write HOST:PORT")
-    return int(text)
+    """Return the port that a number, or the name of a service (services(5)), stands for."""
+    if re.fullmatch(r"[0-9]{1,5}", text, re.ASCII) and 1 <= int(text) <= 65535:
+        return int(text)
+    if text and not re.fullmatch(r"[0-9]+", text):
+        with contextlib.suppress(OSError, UnicodeError, ValueError):
+            return socket.getservbyname(text, "tcp")
+    raise UsageError(f"{whole!r} has no port from 1 to 65535 and no known service; write HOST:PORT")
 
 
-def resolve(endpoint: Endpoint) -> tuple[int, SocketAddress]:
-    """Return the address family and socket address of the endpoint's first port.
+def resolve(endpoint: Endpoint) -> list[tuple[int, SocketAddress]]:
+    """Return the address families and socket addresses of the endpoint's first port.
+
+    There is one or more, in the order in which they are to be tried (RFC 6724, as getaddrinfo() has it).
 
     Raises:
         UsageError: the name does not resolve.
@@ -60,27 +71,47 @@ def resolve(endpoint: Endpoint) -> tuple[int, SocketAddress]:
     except (OSError, UnicodeError) as failed:
         why = getattr(failed, "strerror", None) or "not a host name"
         raise UsageError(f"unknown host {endpoint.host!r} ({why}); check the name") from failed
-    family, _, _, _, address = addresses[0]
-    return family, (address[0], int(address[1]), *address[2:])
+    return [(family, (address[0], int(address[1]), *address[2:])) for family, _, _, _, address in addresses]
 
 
-def require_local(ip: str, family: int) -> None:
-    """Check that ``ip`` is an address of this machine that can reach ``family``.
+def address_to_listen_on(endpoint: Endpoint) -> tuple[int, SocketAddress]:
+    """Return the first of the endpoint's addresses; of a name that has both kinds, the first of IPv4.
 
     Raises:
-        UsageError: it is not.
+        UsageError: the name does not resolve.
 
     """
+    addresses = resolve(endpoint)
+    ipv4 = (known for known in addresses if known[0] == socket.AF_INET)
+    return next(ipv4, addresses[0])
+
+
+def answers(family: int, address: SocketAddress, timeout_s: float) -> bool:
+    """Whether somebody listens there: connect once, and reset the connection."""
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_s)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        return sock.connect_ex(address) == 0
+
+
+def local_address(text: str, family: int) -> str:
+    """Return the address of this machine that ``text``, an address or a name, stands for in ``family``.
+
+    Raises:
+        UsageError: there is none.
+
+    """
+    kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
     try:
-        socket.inet_pton(family, ip)
-    except OSError as failed:
-        kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
-        raise UsageError(f"{ip!r} is not an {kind} address; give one of this machine's") from failed
+        ip = str(socket.getaddrinfo(text, None, family, socket.SOCK_DGRAM)[0][4][0])
+    except (OSError, UnicodeError) as failed:
+        raise UsageError(f"{text!r} is not an {kind} address; give one of this machine's") from failed
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((ip, 0))
         except OSError as failed:
             raise UsageError(f"{ip} is not an address of this machine; 'ip address' lists them") from failed
+    return ip
 
 
 def source_ip(family: int, remote: SocketAddress) -> str:

@@ -15,7 +15,7 @@ from mmap import mmap
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
-from snat_race.load.endpoint import Endpoint, resolve
+from snat_race.load.endpoint import Endpoint, address_to_listen_on
 from snat_race.load.worker_processes import WorkerProcesses
 from snat_race.load.worker_state import LINE_WORDS
 
@@ -145,7 +145,7 @@ class TcpServer(_ForkedServer):
         self.endpoint = endpoint
         self._cpus = cpus
         self._batch_ms = batch_ms
-        self._family, address = resolve(endpoint)
+        self._family, address = address_to_listen_on(endpoint)
         self._host = address[0]
         self._require_free()
         super().__init__(len(cpus))
@@ -215,7 +215,7 @@ class NonAcceptingServer(Server):
     """A server that listens with a short queue and never accepts."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        family, address = resolve(endpoint)
+        family, address = address_to_listen_on(endpoint)
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.bind(address)
         self._socket.listen(_SHORT_BACKLOG)

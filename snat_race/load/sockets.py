@@ -13,12 +13,11 @@ from errno import EAGAIN
 from typing import ClassVar
 
 from snat_race.load.dialer_config import DialerConfig, Exchange
-from snat_race.load.endpoint import SocketAddress
+from snat_race.load.endpoint import RESET_ON_CLOSE, SocketAddress
 from snat_race.results.sample import TIMED_OUT, UNKNOWN_ERROR
 
 IP_BIND_ADDRESS_NO_PORT = 24  # linux/in.h: leave the choice of port to connect()
 REQUEST = b"snat_race?"
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s, so close() sends RST
 _LONGEST_RESPONSE = 64
 _MOST_HELD_OPEN = 150
 _TCP_INFO_BYTES, _TOTAL_RETRANS_AT = 104, 100  # struct tcp_info in linux/tcp.h
@@ -120,7 +119,7 @@ def _tcp_factory(config: DialerConfig) -> SocketFactory:
         sock = kind(family, _socket.SOCK_STREAM)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeout)
         if resets:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, _RESET_ON_CLOSE)
+            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET_ON_CLOSE)
         if waits_for_server:
             sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeout)
         if port:

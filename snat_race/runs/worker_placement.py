@@ -11,8 +11,9 @@ from snat_race.load.dialer_pool import Placement
 from snat_race.load.endpoint import (
     Endpoint,
     SocketAddress,
+    answers,
     behind_router,
-    require_local,
+    local_address,
     resolve,
     source_ip,
 )
@@ -24,6 +25,7 @@ _SPIN_PART = 4  # the workers of a CPU spin for at most a quarter of its time
 _DITHER_NS = 1000
 _PROBES = 4
 _TURNS = 64
+_LONGEST_TRIAL_S = 1.0  # for each address of a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +47,11 @@ class Target:
     cpus: tuple[int, ...]  # those that this process may use
 
 
-def find_remote(text: str) -> Remote:
+def find_remote(text: str, timeout_ms: int) -> Remote:
     """Resolve ``HOST:PORT``.
+
+    Of a name's several addresses the first that answers within ``timeout_ms`` is taken, as the Go tool's
+    dials did each time; if none does, the first. Nothing is sent where there is one address only.
 
     Raises:
         UsageError: it is no such address, or the host is unknown.
@@ -55,7 +60,12 @@ def find_remote(text: str) -> Remote:
     endpoint = Endpoint.parse(text, "127.0.0.1")
     if endpoint.high > endpoint.low:
         raise UsageError(f"{endpoint} is a range; dial one port")
-    family, address = resolve(endpoint)
+    addresses = resolve(endpoint)
+    family, address = addresses[0]
+    if len(addresses) > 1:
+        timeout_s = min(timeout_ms / 1000, _LONGEST_TRIAL_S)
+        answering = (known for known in addresses if answers(*known, timeout_s))
+        family, address = next(answering, addresses[0])
     return Remote(
         family=family,
         address=address,
@@ -68,14 +78,15 @@ def find_target(settings: ClientSettings, remote: Remote) -> Target:
     """Check the addresses to dial from.
 
     Raises:
-        UsageError: one is not an address of this machine, or of another family than the remote.
+        UsageError: one is not an address of this machine, or of another family than the remote, or twice.
 
     """
-    for ip in settings.local_ips:
-        require_local(ip, remote.family)
+    local_ips = tuple(local_address(text, remote.family) for text in settings.local_ips)
+    if len(set(local_ips)) < len(local_ips):
+        raise UsageError("the same address twice; give each only once")
     return Target(
         remote=remote,
-        source_ips=settings.local_ips or (source_ip(remote.family, remote.address),),
+        source_ips=local_ips or (source_ip(remote.family, remote.address),),
         cpus=tuple(host.usable_cpus()),
     )
 
@@ -112,7 +123,7 @@ def _config(settings: ClientSettings, target: Target, worker: int) -> DialerConf
     return DialerConfig(
         family=target.remote.family,
         remote=target.remote.address,
-        local_ip=settings.local_ips[worker % len(settings.local_ips)] if settings.local_ips else None,
+        local_ip=target.source_ips[worker % len(target.source_ips)] if settings.local_ips else None,
         timeout_ms=settings.timeout_ms,
         exchange=Exchange.tcp_rst if settings.close is Close.rst else Exchange.tcp_fin,
         interval_us=settings.dial_interval_us,
