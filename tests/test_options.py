@@ -131,7 +131,7 @@ def test_endpoints_that_are_none(text: str) -> None:
 BAD = [
     (["client", "-r", "no-such-host.invalid:80"], "--remote-addr"),
     (["client", "-r", "127.0.0.1"], "--remote-addr"),
-    (["client", "-r", "127.0.0.1:http"], "--remote-addr"),
+    (["client", "-r", "127.0.0.1:no-such-service"], "--remote-addr"),
     (["client", "-r", "127.0.0.1:99999"], "--remote-addr"),
     (["client", "-r", "127.0.0.1:80-90"], "--remote-addr"),
     (["client", "-r", "127.0.0.1:" + "9" * 5000], "--remote-addr"),

@@ -82,7 +82,7 @@ def duration_ns(text: str) -> int:
     if _DURATION.fullmatch(trimmed):
         exact_ns = sum((Fraction(number) * _NS[unit] for number, unit in _PART.findall(trimmed)), exact_ns)
     rounded_ns = round(exact_ns)
-    if not 0 < rounded_ns < _LONGEST_NS:
+    if not 0 < rounded_ns <= _LONGEST_NS:
         raise ValueError(f"{quoted(text)} is no duration above 0; write 10s, 1m30s or 500ms")
     return rounded_ns
 
