@@ -1,19 +1,24 @@
-"""The exception tree. ``cli/app.py`` catches it, once, and exits with the class's code.
+"""The exception tree, and the exit codes of the program.
 
-::
+``cli/app.py`` catches every error, once: it prints the message as one line and exits with the class's code.
 
-    SnatRaceError             1  a fault of ours, or a worker that died
-    ├── UsageError            2  bad input; the message names the option and says what to do
-    ├── ThresholdExceeded     3  the run worked; a limit the user set did not hold
-    ├── EnvironmentLacks      4  this machine lacks something; the message says how to get it
-    │   └── Unavailable       4  one variant cannot be had here; the others can
-    ├── Inconclusive          4  the run worked, but cannot answer what it was to show
-    └── Interrupted         130  a signal came before there was anything to report
+==== ==================================================================================================
+code meaning
+==== ==================================================================================================
+0    done; also: ended by a signal with something to report, and: the reader of a pipe had enough
+1    a fault of ours, or a worker that died (:class:`SnatRaceError`)
+2    bad input: the message names the option and says what to write (:class:`UsageError`)
+3    the run worked; a limit that the user set does not hold, or doctor found rules that race
+     (:class:`ThresholdExceeded`)
+4    this machine lacks something, and the message says how to get it (:class:`EnvironmentLacks`,
+     :class:`Unavailable`); or what was measured cannot tell what was asked (:class:`Inconclusive`)
+130  a signal came before there was anything to report (:class:`Interrupted`)
+==== ==================================================================================================
 """
 
 
 class SnatRaceError(Exception):
-    """A fault of ours. The message is one line."""
+    """A fault of ours, or a worker that died. The message is one line."""
 
     exit_code = 1
 
@@ -25,13 +30,13 @@ class UsageError(SnatRaceError):
 
 
 class ThresholdExceeded(SnatRaceError):
-    """A limit that the user set, such as the highest error rate, did not hold."""
+    """A limit that the user set does not hold."""
 
     exit_code = 3
 
 
 class EnvironmentLacks(SnatRaceError):
-    """A privilege, a kernel feature or a free address is missing."""
+    """A privilege, a kernel feature, a program or a free address is missing."""
 
     exit_code = 4
 
@@ -41,7 +46,7 @@ class Unavailable(EnvironmentLacks):
 
 
 class Inconclusive(SnatRaceError):
-    """What was measured is too little, or too blurred, to say whether it shows what was expected."""
+    """What was measured is too little, or too blurred, to tell what was asked."""
 
     exit_code = 4
 

@@ -313,6 +313,26 @@ def test_a_quiet_comparison(kept: Any) -> None:
     assert "more" in done.stdout
 
 
+# results
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"run_id": None}, "run_id is missing"),
+        ({"summary": 7}, "summary cannot be '7'"),
+        ({"elapsed_s": "long"}, "elapsed_s cannot be 'long'"),
+    ],
+)
+def test_damage_to_a_result_is_told_in_our_words(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    document = json.loads(small_client("a", failed=0).model_dump_json()) | change
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
+    done = fork_cli("report", str(path))
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"or a damaged one: {said}\n")
+
+
 # events
 
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from snat_race.analysis.merge import merged
 from snat_race.analysis.stream import so_far
+from snat_race.cli.parsing import quoted
 from snat_race.errors import UsageError
 from snat_race.results.findings import DoctorResult
 from snat_race.results.model import SCHEMA_VERSION, Model
@@ -50,7 +51,9 @@ def read(path: Path) -> AnyResult:
         result = so_far([upgraded(event) for event in _events(path, text)])
         return result if isinstance(result, Model) else _validated(path, result)
     except ValidationError as failed:
-        raise UsageError(f"{path}: is no result of snat_race, or a damaged one: {_first(failed)}") from None
+        raise UsageError(
+            f"{path}: is no result of snat_race, or a damaged one: {_damage(failed)}"
+        ) from None
     except ValueError as failed:
         raise UsageError(f"{path}: is no result of snat_race, or a damaged one: {failed}") from None
 
@@ -96,9 +99,15 @@ def _validated(path: Path, document: dict[str, Any] | None) -> AnyResult:
     return _KINDS[document["kind"]].model_validate(document)
 
 
-def _first(failed: ValidationError) -> str:
+def _damage(failed: ValidationError) -> str:
+    """Return what is wrong with a file, in words: the first of it is enough."""
     error = failed.errors()[0]
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+    field = ".".join(map(str, error["loc"])) or "the result"
+    if error["type"] == "missing":
+        return f"{field} is missing"
+    if error["type"] == "value_error":
+        return f"{field}: {error['ctx']['error']}"
+    return f"{field} cannot be {quoted(str(error['input']))}"
 
 
 def read_all(paths: Sequence[Path]) -> AnyResult:
