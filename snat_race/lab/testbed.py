@@ -119,9 +119,7 @@ class Testbed:
 
         The keys are "source", "destination" and "containers"; the containers' are added up.
         """
-        containers = counters.added(
-            counters.read_tcp(container) for container in self.topology.containers
-        )
+        containers = counters.added(counters.read_tcp(container) for container in self.topology.containers)
         return {
             "source": counters.read(self.topology.source),
             "destination": counters.tcp_only(counters.read_tcp(self.topology.destination)),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from snat_race.errors import EnvironmentLacks, UsageError
-from snat_race.report.wording.counter_deltas import TCP
+from snat_race.results.counters import TCP_COUNTERS
 
 # What node_exporter's conntrack collector exports: sums over CPUs, as gauges.
 _NODE_EXPORTER = ("found", "invalid", "insert_failed", "drop", "early_drop", "search_restart")
@@ -70,7 +70,7 @@ class Exporter:
             for cpu, count in enumerate(per_cpu):
                 family.add_metric([str(cpu)], count)
             yield family
-        for name in TCP:
+        for name in TCP_COUNTERS:
             if name in now.tcp:
                 yield UnknownMetricFamily(
                     f"node_netstat_TcpExt_{name}", f"TcpExt {name}.", now.tcp[name][0]

@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.table import Table
 
 from snat_race.report.wording.causes import evidence
-from snat_race.report.wording.counter_deltas import LOSSES, TCP, conntrack, delta_line
+from snat_race.report.wording.counter_deltas import LOSSES, conntrack, delta_line
 from snat_race.report.wording.formats import stamp
 from snat_race.results.conclusions import CauseName
-from snat_race.results.counters import CounterDelta, total_of
+from snat_race.results.counters import TCP_COUNTERS, CounterDelta, total_of
 from snat_race.results.schema import WatchResult
 
 _COLUMNS_BEFORE_CPUS, _COLUMN_WIDTH = 48, 9
@@ -61,7 +61,7 @@ def live_table(title: str, lap: CounterDelta, total: CounterDelta, most_cpus: in
         style = "bold red" if name in LOSSES else "bold yellow"
         row = [_cell(sum(rise), style), f"{sum(sums[name]):,}", *(_cell(rise[cpu], style) for cpu in cpus)]
         table.add_row(name, *row)
-    for name in TCP:
+    for name in TCP_COUNTERS:
         if total.tcp.get(name):
             table.add_row(name, _cell(lap.tcp.get(name, 0), "bold yellow"), f"{total.tcp[name]:,}")
     return table

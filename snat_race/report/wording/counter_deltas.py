@@ -1,33 +1,13 @@
 """What a namespace's counters counted, as a line."""
 
-from snat_race.results.counters import ConntrackDelta, CounterDelta
-
-# As `conntrack -S` calls them.
-CONNTRACK = {
-    "insert_failed": "insert_failed",
-    "drop": "drop",
-    "found": "found",
-    "clash_resolve": "clash_resolve",
-    "chaintoolong": "chain_toolong",
-    "early_drop": "early_drop",
-    "invalid": "invalid",
-    "search_restart": "search_restart",
-}
-LOSSES = {"insert_failed", "drop", "chaintoolong"}
-TCP = (
-    "ListenOverflows",
-    "ListenDrops",
-    "TCPReqQFullDrop",
-    "TCPReqQFullDoCookies",
-    "SyncookiesSent",
-    "PAWSActive",
-    "PAWSEstab",
-    "PAWSTimewait",
-    "TCPACKSkippedTimeWait",
-    "TCPSYNChallenge",
-    "IPReversePathFilter",
-    "TCPSynRetrans",
+from snat_race.results.counters import (
+    CONNTRACK_COUNTERS,
+    CONNTRACK_LABELS,
+    LOSS_COUNTERS,
+    TCP_COUNTERS,
+    CounterDelta,
 )
+
 _MOST_CPUS_IN_LINE = 4
 
 
@@ -38,7 +18,7 @@ def delta_line(period: CounterDelta) -> str:
         for name, per_cpu in conntrack(period)
         if sum(per_cpu)
     ]
-    parts += [f"{name} +{period.tcp[name]:,}" for name in TCP if period.tcp.get(name)]
+    parts += [f"{name} +{period.tcp[name]:,}" for name in TCP_COUNTERS if period.tcp.get(name)]
     if not parts:
         parts = ["nothing rose"]
     if period.conntrack:
@@ -48,8 +28,18 @@ def delta_line(period: CounterDelta) -> str:
 
 def conntrack(period: CounterDelta) -> list[tuple[str, list[int]]]:
     """Return conntrack's counters by name, one number per CPU; nothing where nobody read them."""
-    counted: ConntrackDelta | None = period.conntrack
-    return [(name, getattr(counted, field)) for name, field in CONNTRACK.items()] if counted else []
+    if not period.conntrack:
+        return []
+    return [(label(name), getattr(period.conntrack, name)) for name in CONNTRACK_COUNTERS]
+
+
+def label(name: str) -> str:
+    """Return what ``conntrack -S`` calls a counter."""
+    return CONNTRACK_LABELS.get(name, name)
+
+
+LOSSES = frozenset(label(name) for name in LOSS_COUNTERS)
+"""What ``conntrack -S`` calls the counters that rise when a packet is lost."""
 
 
 def _on_cpus(name: str, per_cpu: list[int]) -> str:
