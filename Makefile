@@ -9,7 +9,7 @@ BASE_IMAGE ?= $(shell docker image inspect $(OWN_BASE) >/dev/null 2>&1 && echo $
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check reference clean
+.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check reference examples clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,13 +17,13 @@ help: ## Print this list
 
 setup: $(VENV)/.ready ## Make the virtual environment in .venv
 
-server: $(VENV)/.ready ## Run the server
+server: $(VENV)/.ready ## Accept connections
 	@exec $(BIN)/python -m snat_race server $(ARGS)
 
-client: $(VENV)/.ready ## Run the client
+client: $(VENV)/.ready ## Dial a server
 	@exec $(BIN)/python -m snat_race client $(ARGS)
 
-lab: $(VENV)/.ready ## Race the kernel on this machine and show what cures it
+lab: $(VENV)/.ready ## Show the race on this machine, and what cures it
 	@exec $(BIN)/python -m snat_race lab $(ARGS)
 
 test: lint ## Run every check: ruff, mypy, import contracts, pytest
@@ -39,27 +39,30 @@ docker-build: ## Build the image snat-race; BASE_IMAGE=... from another base
 	@scripts/docker-server require
 	docker build --network host --build-arg BASE_IMAGE=$(BASE_IMAGE) -f docker/Dockerfile -t $(IMAGE) .
 
-docker-race: ## Race two containers on Docker's default bridge; ARGS=--fixed also with random ports
+docker-race: ## Race two containers on this Docker host; ARGS=--fixed compares with random ports
 	@SNAT_RACE_IMAGE=$(IMAGE) scripts/docker-race $(ARGS)
 
-docker-report: ## Show what docker-race measured; ARGS='--format markdown', say
+docker-report: ## Show what docker-race measured; ARGS='--format markdown' for an issue
 	@scripts/docker-server require
 	@[ -e results/race.json ] || { echo "nothing was measured yet; run: make docker-race"; exit 2; }
 	@docker run --rm --network none --user "$$(id -u):$$(id -g)" -v "$(CURDIR)/results:/results:ro" $(IMAGE) report $(ARGS) /results/race.json
 
-test-docker: $(VENV)/.ready-dev ## Check all of that against a real engine; skipped where there is none
+test-docker: $(VENV)/.ready-dev ## Check the containers against a Docker engine; skip if there is none
 	@SNAT_RACE_IMAGE=$(IMAGE) PYTHON=$(BIN)/python scripts/docker-e2e $(ARGS)
 
-bench: $(VENV)/.ready ## Measure the dialer against C, and how steadily the lab races
+bench: $(VENV)/.ready ## Measure the dialer against C, and how steady the lab is
 	@$(BIN)/python scripts/bench.py
 
 forecast-check: $(VENV)/.ready-dev ## Compare the forecast with what independent clients lose
 	@$(BIN)/python scripts/forecast_check.py
 
-reference: $(VENV)/.ready ## Write the README's reference of commands and options
+reference: $(VENV)/.ready ## Write docs/reference.md from the commands and options
 	@$(BIN)/python scripts/reference.py
 
-clean: ## Remove what make made
+examples: $(VENV)/.ready ## Run the commands of the documentation again, and write their outputs down
+	@PYTHONPATH=. $(BIN)/python scripts/documentation.py
+
+clean: ## Remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:

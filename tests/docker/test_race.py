@@ -65,15 +65,15 @@ def test_ctrl_c_while_the_host_s_rule_is_changed_puts_it_back(tmp_path: Path) ->
 
 
 @BEYOND
-def test_the_readme_s_two_lines_race(figure: Figure) -> None:
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_s_two_lines_race(figure: Figure) -> None:
+    text = (ROOT / "docs" / "containers.md").read_text()
     lines = re.findall(r"^\$ (docker run --rm snat-race client .*)$", text, re.MULTILINE)
     assert len(lines) == 2
     before = insert_failed()
     said = run("bash", "-c", "\n".join(lines)).stdout
     failed = re.findall(r"^  failed +([\d,]+)", said, re.MULTILINE)
     lost = sum(int(each.replace(",", "")) for each in failed)
-    figure(f"the README's two lines: {lost} lost")
+    figure(f"the documentation's two lines: {lost} lost")
     assert lost > 0
     assert_all_clashed(lost, insert_failed() - before)
 

@@ -1,0 +1,361 @@
+"""README.md and docs/: their commands are taken, their outputs printed, their links lead somewhere."""
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from scripts import documentation
+from scripts.documentation import PROMPT, ROOT, Block, blocks, masked, missing, pages, written_down
+from snat_race.cli import app
+from snat_race.cli.parameters import ReportFormat
+from snat_race.kernel import tools
+from snat_race.kernel.netns import Namespace
+from snat_race.lab.scenarios import SCENARIOS
+from snat_race.lab.topology import IPV4, build
+from snat_race.results.conclusions import CauseName, WarningKind
+from snat_race.results.counters import CONNTRACK_COUNTERS, TCP_COUNTERS
+from tests.conftest import IPTABLES, PRIVATE, TWO_CPUS, fork_cli, in_sandbox, parsed_cli, start_cli
+
+README = ROOT / "README.md"
+PAGES = pages()
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+CONSOLES = [block for block in BLOCKS if block.language == "console"]
+KINDS = {"", "same", "alike"}
+
+OURS = "snat-race"
+IMAGE_NAME = re.compile(r"(?:YOUR-REGISTRY/)?snat-race(?::[\d.]+)?")
+OURSELVES = re.compile(r'"?\$\((?:which|command -v) snat-race\)"?')
+MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+OUR_FOLDERS = ("docker", "docs", "scripts", "snat_race", "tests")
+# These have no command line of ours in them; only the paths that they name are checked.
+OTHERS = {"cat", "cd", "curl", "git", "grep", "head", "jq", "pip", "pipx", "sed", "tail", "wait"}
+DOCKER = {"build", "compose", "push", "run", "stop"}
+WHERE = {name: documentation.environment()[name] for name in ("COLUMNS", "LC_ALL", "TZ")}
+KUBECTL = {"apply", "delete", "exec", "label", "wait"}
+
+
+def ident(value: Any) -> str:
+    return str(value.relative_to(ROOT)) if isinstance(value, Path) else str(value)
+
+
+# The command lines
+
+
+def words_of(command: str) -> list[list[str]]:
+    """The simple commands of a line, each as its words, without redirections."""
+    lexer = shlex.shlex(OURSELVES.sub(OURS, command), posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    simple: list[list[str]] = [[]]
+    words = iter(lexer)
+    for word in words:
+        if set(word) <= set("|&;"):
+            simple.append([])
+        elif set(word) <= set("<>&"):
+            next(words, None)
+        else:
+            simple[-1].append(word)
+    return [each for each in simple if each]
+
+
+def check(words: list[str]) -> None:
+    """Fail unless a simple command is one that we, or the tools we know, would take."""
+    for word in words:
+        if word.split("/")[0] in OUR_FOLDERS and "/" in word:
+            assert list(ROOT.glob(word)), f"there is no {word}"
+    name, *rest = words
+    if "=" in name or name == "sudo":
+        check(rest)
+    elif name == OURS:
+        check_ours(rest)
+    elif words[:3] == ["python", "-m", "snat_race"]:
+        check_ours(words[3:])
+    elif name in {"docker", "kubectl"}:
+        check_engine(name, rest)
+    elif name == "make":
+        check_make(rest)
+    elif name.startswith("scripts/"):
+        assert os.access(ROOT / name, os.X_OK), f"{name} cannot be run"
+    else:
+        assert name in OTHERS, f"the documentation uses {name}, which nothing checks"
+
+
+def check_ours(arguments: list[str]) -> None:
+    if not arguments or arguments[0].startswith("-"):  # an option of the program itself
+        known = {name for option in typer.main.get_command(app.app).params for name in option.opts}
+        assert set(arguments) <= known | {"-h", "--help"}
+        return
+    with contextlib.suppress(typer.Exit):  # an option that prints something and stops
+        parsed_cli(arguments)
+
+
+def check_engine(name: str, rest: list[str]) -> None:
+    assert rest[0] in (DOCKER if name == "docker" else KUBECTL), rest[0]
+    image = next((at for at, word in enumerate(rest) if IMAGE_NAME.fullmatch(word)), None)
+    if name == "docker" and rest[0] == "run" and image is not None:
+        check_ours(rest[image + 1 :])
+    elif "--" in rest:
+        check(rest[rest.index("--") + 1 :])
+
+
+def check_make(rest: list[str]) -> None:
+    target = next((word for word in rest if "=" not in word), None)
+    assert target is None or target in MAKE_TARGETS, f"make has no {target}"
+    options = [word.partition("=")[2] for word in rest if word.startswith("ARGS=")]
+    if target in {"client", "server", "lab"}:
+        check_ours([target, *shlex.split(" ".join(options))])
+
+
+@pytest.mark.parametrize("block", CONSOLES, ids=ident)
+def test_the_commands_are_taken(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert block.kind in KINDS
+    for step in block.steps:
+        for words in words_of(step.command):
+            check(words)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=ident)
+def test_the_scripts_are_taken(block: Block) -> None:
+    subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
+    ours = re.findall(rf"^\s*(?:sudo )?{OURS} (.*)$", block.text, re.MULTILINE)
+    assert ours
+    for arguments in ours:
+        check_ours(shlex.split(arguments))
+
+
+# The outputs
+
+
+def answer(command: str) -> str:
+    """What a command prints, without an interpreter's start if it is one of ours alone."""
+    simple = words_of(command)
+    if len(simple) == 1 and simple[0][0] == OURS and not set(command) & set("<>$*?'\"\\"):
+        done = fork_cli(*simple[0][1:], **WHERE)
+        return documentation.portable(done.stderr + done.stdout)  # as without a terminal
+    return documentation.run(command)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ident)
+def test_outputs_that_are_always_the_same_are_current(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    lacking = [tool for tool in ("jq",) if not shutil.which(tool)]
+    if lacking and any(tool in block.text for tool in lacking for block in CONSOLES if block.page == page):
+        pytest.skip(f"there is no {lacking[0]}")
+    current = page.read_text(encoding="utf-8")
+    assert written_down(page, answer) == current, "the output is stale: run make examples"
+
+
+ALIKE = [block for block in CONSOLES if block.kind == "alike"]
+LABS = [block for block in ALIKE if re.match(r"\$ (make|snat-race) (lab|forecast)", block.text)]
+STAGED = [block for block in ALIKE if block not in LABS]
+
+
+@PRIVATE
+@TWO_CPUS
+@pytest.mark.parametrize("block", LABS, ids=ident)
+def test_a_lab_prints_what_the_documentation_shows(block: Block) -> None:
+    for step in block.steps:
+        (words,) = words_of(step.command)
+        arguments = words[1:]
+        if words[0] == "make":
+            options = [word.removeprefix("ARGS=") for word in words[2:]]
+            arguments = [words[1], *shlex.split(" ".join(options))]
+        done = fork_cli(*arguments, **WHERE)
+        assert not missing(step.output, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+DOCKER_RULES = """\
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A DOCKER -i docker0 -j RETURN
+COMMIT
+"""
+SERVER = f"{IPV4.destination_ip}:8080"
+RACING = ["-r", SERVER, "-d", "1000", "-t", "50", "--duration", "20s"]
+
+
+class Host:
+    """What the documentation's reader has: a host with Docker's rules, two containers, a server beyond.
+
+    What it starts ends with it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        topology = build(2)
+        self.source, self._container = topology.source, topology.containers[0]
+        os.environ["XTABLES_LOCKFILE"] = str(folder / "xtables.lock")
+        done = tools.run(self.source, ["iptables-nft-restore"], DOCKER_RULES)
+        assert done.returncode == 0, done.stderr
+        with topology.destination.entered():
+            self._server = start_cli("server", "-r", SERVER)
+        assert self._server.stdout
+        self._server.stdout.readline()
+        with topology.containers[1].entered():
+            self._rival = start_cli("client", *RACING)
+
+    def answer(self, command: str) -> str:
+        """What a command prints on the host or, with ``docker run``, in the first container."""
+        (words,) = words_of(command)
+        if words[0] == "docker":
+            words = words[words.index(OURS) :]  # the image is called as our program is
+            return self._in(self._container, words)
+        return self._in(self.source, words[1:] if words[0] == "sudo" else words)
+
+    def _in(self, namespace: Namespace, words: list[str]) -> str:
+        nat = f"/proc/{os.getpid()}/fd/{self.source.fd}"
+        watched = [
+            nat if before == "--watch-netns" else word
+            for before, word in zip(["", *words], words, strict=False)
+        ]
+        with namespace.entered():
+            return documentation.run(shlex.join(watched)).replace(nat, "1")
+
+    def close(self) -> None:
+        for process in (self._rival, self._server):
+            process.kill()
+            process.communicate()
+
+
+def staged(work: Callable[[Host], Any], folder: Path) -> Any:
+    """Do something on such a host."""
+
+    def on_host() -> Any:
+        host = Host(folder)
+        try:
+            return work(host)
+        finally:
+            host.close()
+
+    return in_sandbox(on_host)
+
+
+@IPTABLES
+@PRIVATE
+@TWO_CPUS
+def test_a_host_prints_what_the_documentation_shows(tmp_path: Path) -> None:
+    """One host for all: what its rules are stays as it is."""
+
+    def differences(host: Host) -> list[str]:
+        found: list[str] = []
+        for block in STAGED:
+            for step in block.steps:
+                printed = host.answer(step.command)
+                found += [f"{block}: {part}\n---\n{printed}" for part in missing(step.output, printed)]
+        return found
+
+    different = staged(differences, tmp_path)
+    assert not different, "\n\n".join(different)
+
+
+# The pages
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> Iterator[str]:
+    text = re.sub(
+        r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    yield from re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ident)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if link.startswith(("http://", "https://")):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_can_be_reached_from_the_first() -> None:
+    reached, next_pages = set[Path](), [README]
+    while next_pages:
+        page = next_pages.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        next_pages += [(page.parent / link.partition("#")[0]).resolve() for link in links(page)
+                       if not link.startswith(("http", "#"))]  # fmt: skip
+    assert set(PAGES) - reached <= {ROOT / "docker" / "kubernetes" / "README.md"}
+
+
+def test_the_first_page_is_short() -> None:
+    assert len(README.read_bytes()) <= 10_000
+
+
+def test_a_block_is_read_as_it_stands(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("text\n\n```console same\n$ one \\\n    more\nsays\n$ two\n```\n")
+    (block,) = blocks(page)
+    assert (block.language, block.kind, block.line) == ("console", "same", 4)
+    assert [(step.command, step.output) for step in block.steps] == [
+        ("one \\\n    more", "says\n"),
+        ("two", ""),
+    ]
+    said = written_down(page, lambda command: f"answer to {command[:3]}\n")
+    assert said == "text\n\n```console same\n$ one \\\n    more\nanswer to one\n$ two\nanswer to two\n```\n"
+
+
+def test_only_numbers_may_differ() -> None:
+    shown = "masquerade   251  138+113  66.4%\n...\n3 of 4.5us, CPU 0 +1, CPU 1 +2\n"
+    printed = "head\nmasquerade 9 1+2 7%\nbetween\nnone of it\n17 of 22ms, CPU 1 +3\n"
+    assert not missing(shown, printed)
+    assert missing("masquerade   251  138+113  race\n", printed) == ["masquerade # # race"]
+    assert masked(f"{PROMPT}x") == "$ x"
+
+
+# The words
+
+
+def page_text(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def explained(text: str) -> set[str]:
+    """What stands as code in the first cells of a page's tables, or whole in them."""
+    cells = re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE)
+    return {word for cell in cells for word in (*re.findall(r"`([^`]+)`", cell), cell)}
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("diagnosis.md", list(CauseName)),
+        ("results.md", list(WarningKind)),
+        ("lab.md", list(SCENARIOS)),
+        ("glossary.md", [*CONNTRACK_COUNTERS, *TCP_COUNTERS]),
+        ("results.md", list(ReportFormat)),
+    ],
+)
+def test_every_word_is_explained(page: str, words: list[str]) -> None:
+    assert {str(word) for word in words} - explained(page_text(page)) == set()
+
+
+PRIVATE_LANGUAGE = re.compile(
+    r"\b(crews?|berths?|rigs?|suspects?|rehears\w+|doubts?|laps?|untold|ancestor)\b", re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ident)
+def test_there_is_one_word_for_one_thing(page: Path) -> None:
+    assert PRIVATE_LANGUAGE.findall(page.read_text(encoding="utf-8")) == []
