@@ -6,7 +6,8 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from snat_race.kernel import tools
 from snat_race.kernel.netns import Namespace
 from snat_race.lab.scenarios import SCENARIOS
 from snat_race.lab.topology import IPV4, build
+from snat_race.lab.variants import VARIANTS
 from snat_race.results.conclusions import CauseName, WarningKind
 from snat_race.results.counters import CONNTRACK_COUNTERS, TCP_COUNTERS
 from tests.conftest import IPTABLES, PRIVATE, TWO_CPUS, fork_cli, in_sandbox, parsed_cli, start_cli
@@ -155,22 +157,35 @@ def test_outputs_that_are_always_the_same_are_current(page: Path, monkeypatch: p
 
 
 ALIKE = [block for block in CONSOLES if block.kind == "alike"]
-LABS = [block for block in ALIKE if re.match(r"\$ (make|snat-race) (lab|forecast)", block.text)]
+LABS = [block for block in ALIKE if re.match(r"\$ (make|snat-race) lab", block.text)]
 STAGED = [block for block in ALIKE if block not in LABS]
+SHORTER = ["--duration", "1s"]  # than the documentation's; the last one counts
+
+
+@cache
+def lab_output(*arguments: str) -> str:
+    done = fork_cli(*arguments, *SHORTER, **WHERE)
+    return done.stderr + done.stdout
 
 
 @PRIVATE
 @TWO_CPUS
 @pytest.mark.parametrize("block", LABS, ids=ident)
-def test_a_lab_prints_what_the_documentation_shows(block: Block) -> None:
+def test_a_lab_prints_what_the_documentation_shows(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where it may write its result
     for step in block.steps:
         (words,) = words_of(step.command)
-        arguments = words[1:]
-        if words[0] == "make":
-            options = [word.removeprefix("ARGS=") for word in words[2:]]
-            arguments = [words[1], *shlex.split(" ".join(options))]
-        done = fork_cli(*arguments, **WHERE)
-        assert not missing(step.output, done.stdout + done.stderr), done.stdout + done.stderr
+        printed = lab_output(*words[1:])
+        assert not missing(step.output, printed), printed
+
+
+def test_every_variant_is_in_the_documentation_s_table() -> None:
+    (block,) = [block for block in CONSOLES if block.text.startswith("$ snat-race lab --variant all")]
+    _, _, table = block.text.partition("\nrule ")
+    rows, _, _ = table.partition("\n\n")
+    assert [name for name in VARIANTS if f"\n{name}  " not in rows] == []
 
 
 DOCKER_RULES = """\
@@ -183,18 +198,15 @@ DOCKER_RULES = """\
 COMMIT
 """
 SERVER = f"{IPV4.destination_ip}:8080"
-RACING = ["-r", SERVER, "-d", "1000", "-t", "50", "--duration", "20s"]
+RACING = ["client", "-r", SERVER, "-d", "1000", "-t", "50"]
 
 
 class Host:
-    """What the documentation's reader has: a host with Docker's rules, two containers, a server beyond.
-
-    What it starts ends with it.
-    """
+    """What the documentation's reader has: a host with Docker's rules, two containers, a server beyond."""
 
     def __init__(self, folder: Path) -> None:
         topology = build(2)
-        self.source, self._container = topology.source, topology.containers[0]
+        self.source, self.containers = topology.source, topology.containers
         os.environ["XTABLES_LOCKFILE"] = str(folder / "xtables.lock")
         done = tools.run(self.source, ["iptables-nft-restore"], DOCKER_RULES)
         assert done.returncode == 0, done.stderr
@@ -202,60 +214,73 @@ class Host:
             self._server = start_cli("server", "-r", SERVER)
         assert self._server.stdout
         self._server.stdout.readline()
-        with topology.containers[1].entered():
-            self._rival = start_cli("client", *RACING)
 
     def answer(self, command: str) -> str:
-        """What a command prints on the host or, with ``docker run``, in the first container."""
-        (words,) = words_of(command)
-        if words[0] == "docker":
-            words = words[words.index(OURS) :]  # the image is called as our program is
-            return self._in(self._container, words)
-        return self._in(self.source, words[1:] if words[0] == "sudo" else words)
+        """What a command prints on the host or, with ``docker run``, in a container.
 
-    def _in(self, namespace: Namespace, words: list[str]) -> str:
+        Clients dial meanwhile from the other container or, beside a watch, from both.
+        """
+        (words,) = words_of(command)
+        arguments = words[words.index(OURS) + 1 :]  # the image is called as our program is
+        if "--duration" in arguments:
+            arguments += SHORTER
+        if arguments[0] == "client":
+            with self._racing(self.containers[1:]):
+                return self._in(self.containers[0], arguments)
+        with self._racing(self.containers if arguments[0] == "watch" else []):
+            return self._in(self.source, arguments)
+
+    @contextlib.contextmanager
+    def _racing(self, containers: list[Namespace]) -> Iterator[None]:
+        clients = []
+        for container in containers:
+            with container.entered():
+                clients.append(start_cli(*RACING))
+        for client in clients:
+            assert client.stdout
+            client.stdout.readline()  # it is about to dial
+        try:
+            yield
+        finally:
+            for client in clients:
+                client.kill()
+                client.communicate()
+
+    def _in(self, namespace: Namespace, arguments: list[str]) -> str:
         nat = f"/proc/{os.getpid()}/fd/{self.source.fd}"
-        watched = [
+        followed = ["", *arguments]
+        words = [
             nat if before == "--watch-netns" else word
-            for before, word in zip(["", *words], words, strict=False)
+            for before, word in zip(followed, arguments, strict=False)
         ]
         with namespace.entered():
-            return documentation.run(shlex.join(watched)).replace(nat, "1")
+            return documentation.run(shlex.join([OURS, *words])).replace(nat, "1")
 
     def close(self) -> None:
-        for process in (self._rival, self._server):
-            process.kill()
-            process.communicate()
-
-
-def staged(work: Callable[[Host], Any], folder: Path) -> Any:
-    """Do something on such a host."""
-
-    def on_host() -> Any:
-        host = Host(folder)
-        try:
-            return work(host)
-        finally:
-            host.close()
-
-    return in_sandbox(on_host)
+        self._server.kill()
+        self._server.communicate()
 
 
 @IPTABLES
 @PRIVATE
 @TWO_CPUS
 def test_a_host_prints_what_the_documentation_shows(tmp_path: Path) -> None:
-    """One host for all: what its rules are stays as it is."""
+    """On one host, and each command once."""
 
-    def differences(host: Host) -> list[str]:
-        found: list[str] = []
-        for block in STAGED:
-            for step in block.steps:
-                printed = host.answer(step.command)
-                found += [f"{block}: {part}\n---\n{printed}" for part in missing(step.output, printed)]
-        return found
+    def differences() -> list[str]:
+        host = Host(tmp_path)
+        answer_once = cache(host.answer)
+        steps = [(block, step) for block in STAGED for step in block.steps]
+        try:
+            return [
+                f"{block}: {part}\n---\n{answer_once(step.command)}"
+                for block, step in steps
+                for part in missing(step.output, answer_once(step.command))
+            ]
+        finally:
+            host.close()
 
-    different = staged(differences, tmp_path)
+    different = in_sandbox(differences)
     assert not different, "\n\n".join(different)
 
 
