@@ -161,7 +161,7 @@ class DialerPool:
         """See that a round ends: by CLOCK_MONOTONIC too, because CLOCK_REALTIME may be set back."""
         overdue_s = time.monotonic() - end_s
         if overdue_s > _CLOCK_STEP_S:
-            self._rounds.end_at(min(self._rounds.end_ns, time.time_ns()))
+            self._rounds.end_at(min(self._rounds.orders.end_ns, time.time_ns()))
         if overdue_s > self._patience_s:
             raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
 
@@ -174,7 +174,7 @@ class DialerPool:
     @property
     def round_number(self) -> int:
         """The number of the last round, counted from 1."""
-        return self._rounds.present.number
+        return self._rounds.orders.number
 
     def rest(self) -> "list[Samples]":
         """Return each worker's last samples, once it has parked or is gone."""

@@ -71,9 +71,9 @@ class FlatOutPacer:
 
     def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
-        rounds, now = self._rounds, time.time_ns
-        rounds.sleep_until(rounds.present.begin_ns)
-        while now() < rounds.end_ns:
+        orders, now = self._rounds.orders, time.time_ns
+        self._rounds.sleep_until(orders.begin_ns)
+        while now() < orders.end_ns:
             yield 0
 
     def wait(self) -> None:
@@ -105,10 +105,12 @@ class TickerPacer:
 
     def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
-        tick_ns = self._rounds.present.begin_ns
+        tick_ns = self._rounds.orders.begin_ns
         while self._rounds.sleep_until(tick_ns):
             yield 0
-            missed, tick_ns = next_tick(time.time_ns(), tick_ns, self._interval_ns, self._rounds.end_ns)
+            missed, tick_ns = next_tick(
+                time.time_ns(), tick_ns, self._interval_ns, self._rounds.orders.end_ns
+            )
             self._state.late += missed
 
     def wait(self) -> None:

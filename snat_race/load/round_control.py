@@ -24,12 +24,12 @@ class Round(NamedTuple):
     sweep_ns: int = 0  # how far to either side the round sweeps; 0: it does not
 
 
-class _Orders(ctypes.Structure):
-    """The shared words. All are written by the parent."""
+class RoundOrders(ctypes.Structure):
+    """What the parent writes and every worker reads; the first four are of the present round."""
 
-    number: int
+    number: int  # counted from 1
     begin_ns: int
-    end_ns: int
+    end_ns: int  # 0 once stopped
     sweep_ns: int
     stopped: int  # 1: no dial starts any more
 
@@ -40,15 +40,16 @@ class RoundControl:
     """Shared orders. The parent announces, ends and stops; workers attend.
 
     ``parked_poll_s``: how often a parked worker looks for the next round.
+    ``orders``: in shared memory, for workers to read.
     """
 
     def __init__(self, parked_poll_s: float) -> None:
         self.parked_poll_s = parked_poll_s
-        self._orders = _Orders.from_buffer(mmap(-1, ctypes.sizeof(_Orders)))
+        self.orders = RoundOrders.from_buffer(mmap(-1, ctypes.sizeof(RoundOrders)))
 
     def announce(self, begin_ns: int, end_ns: int, sweep_ns: int = 0) -> int:
         """Open a round from ``begin_ns`` to ``end_ns``; return its number, counted from 1."""
-        orders = self._orders
+        orders = self.orders
         orders.sweep_ns = sweep_ns
         orders.begin_ns = begin_ns
         orders.end_ns = end_ns
@@ -57,27 +58,22 @@ class RoundControl:
 
     def end_at(self, end_ns: int) -> None:
         """Move the end of the present round."""
-        self._orders.end_ns = end_ns
+        self.orders.end_ns = end_ns
 
     def stop(self) -> None:
         """End the round and the run: no dial starts after a worker has seen this."""
-        self._orders.stopped = 1
-        self._orders.end_ns = 0
-
-    @property
-    def end_ns(self) -> int:
-        """The end of the present round; 0 once stopped."""
-        return self._orders.end_ns
+        self.orders.stopped = 1
+        self.orders.end_ns = 0
 
     @property
     def present(self) -> Round:
         """The present round."""
-        orders = self._orders
+        orders = self.orders
         return Round(orders.number, orders.begin_ns, orders.end_ns, orders.sweep_ns)
 
     def attend(self, state: WorkerState) -> Iterator[int]:
         """Yield the number of each new round; park in between; return on stop."""
-        orders, seen = self._orders, 0
+        orders, seen = self.orders, 0
         while not orders.stopped:
             if orders.number != seen:
                 seen = orders.number
@@ -92,7 +88,7 @@ class RoundControl:
         the clock again.
         """
         began_ns = now_ns = time.time_ns()
-        while began_ns <= now_ns < instant_ns < self._orders.end_ns:
+        while began_ns <= now_ns < instant_ns < self.orders.end_ns:
             time.sleep(min(instant_ns - now_ns, _LONGEST_NAP_NS) / 1e9)
             now_ns = time.time_ns()
-        return instant_ns < self._orders.end_ns
+        return instant_ns < self.orders.end_ns

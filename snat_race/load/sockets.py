@@ -3,10 +3,24 @@
 All have a socket's ``connect_ex(remote)`` and ``close()``, so the hot loop knows nothing of the exchange.
 """
 
-import _socket
 import contextlib
 import struct
 import sys
+from _socket import (
+    AF_INET6,
+    IPPROTO_IP,
+    IPPROTO_TCP,
+    MSG_DONTWAIT,
+    SO_LINGER,
+    SO_RCVTIMEO,
+    SO_REUSEADDR,
+    SO_SNDTIMEO,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_INFO,
+    socket,
+)
 from collections import deque
 from collections.abc import Callable
 from errno import EAGAIN
@@ -22,10 +36,10 @@ _LONGEST_RESPONSE = 64
 _MOST_HELD_OPEN = 150
 _TCP_INFO_BYTES, _TOTAL_RETRANS_AT = 104, 100  # struct tcp_info in linux/tcp.h
 
-SocketFactory = Callable[[int], _socket.socket]
+SocketFactory = Callable[[int], socket]
 
 
-class ClosedAfterServer(_socket.socket):
+class ClosedAfterServer(socket):
     """A TCP connection whose server closes first, and so keeps the TIME_WAIT."""
 
     def close(self) -> None:
@@ -35,7 +49,7 @@ class ClosedAfterServer(_socket.socket):
         super().close()
 
 
-class HeldOpen(_socket.socket):
+class HeldOpen(socket):
     """A TCP connection that stays open until this worker has dialled ``_MOST_HELD_OPEN`` more."""
 
     _held: ClassVar[deque["HeldOpen"]] = deque()
@@ -44,10 +58,10 @@ class HeldOpen(_socket.socket):
         """Close the oldest one in place of this one, if there are enough."""
         self._held.append(self)
         if len(self._held) > _MOST_HELD_OPEN:
-            _socket.socket.close(self._held.popleft())
+            socket.close(self._held.popleft())
 
 
-class UdpRequest(_socket.socket):
+class UdpRequest(socket):
     """A UDP socket, connected to the server before the slot."""
 
     def connect_ex(self, _remote: object, /) -> int:
@@ -70,7 +84,7 @@ class SharedUdpSocket(UdpRequest):
         """Drop the answers that came too late, while nobody waits for one."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.recv(_LONGEST_RESPONSE, _socket.MSG_DONTWAIT)
+                self.recv(_LONGEST_RESPONSE, MSG_DONTWAIT)
 
 
 def shared_sockets(
@@ -84,7 +98,7 @@ def shared_sockets(
     """
     sockets = []
     for port in ports:
-        sock = SharedUdpSocket(family, _socket.SOCK_DGRAM)
+        sock = SharedUdpSocket(family, SOCK_DGRAM)
         _set_up_udp(sock, local_ip, port, remote, _timeval(timeout_ms))
         sockets.append(sock)
     return sockets
@@ -113,20 +127,20 @@ def _tcp_factory(config: DialerConfig) -> SocketFactory:
     bind_ip, timeout = local_ip or any_ip(family), _timeval(config.timeout_ms)
     resets = config.exchange in (Exchange.tcp_rst, Exchange.tcp_held)
     waits_for_server = config.exchange is Exchange.tcp_fin_after_server
-    kind = _TCP_SOCKETS.get(config.exchange, _socket.socket)
+    kind = _TCP_SOCKETS.get(config.exchange, socket)
 
-    def make_socket(port: int) -> _socket.socket:
-        sock = kind(family, _socket.SOCK_STREAM)
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDTIMEO, timeout)
+    def make_socket(port: int) -> socket:
+        sock = kind(family, SOCK_STREAM)
+        sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
         if resets:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, RESET_ON_CLOSE)
+            sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
         if waits_for_server:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeout)
+            sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeout)
         if port:
-            sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             sock.bind((bind_ip, port))
         elif local_ip:
-            sock.setsockopt(_socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.setsockopt(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             sock.bind((local_ip, 0))
         return sock
 
@@ -140,8 +154,8 @@ def _udp_factory(config: DialerConfig) -> SocketFactory:
     family, remote, timeout = config.family, config.remote, _timeval(config.timeout_ms)
     local_ip = config.local_ip or any_ip(family)
 
-    def make_socket(port: int) -> _socket.socket:
-        sock = UdpRequest(family, _socket.SOCK_DGRAM)
+    def make_socket(port: int) -> socket:
+        sock = UdpRequest(family, SOCK_DGRAM)
         _set_up_udp(sock, local_ip, port, remote, timeout)
         return sock
 
@@ -149,23 +163,23 @@ def _udp_factory(config: DialerConfig) -> SocketFactory:
 
 
 def _set_up_udp(sock: UdpRequest, local_ip: str, port: int, remote: SocketAddress, timeout: bytes) -> None:
-    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVTIMEO, timeout)
+    sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeout)
     sock.bind((local_ip, port))
     sock.connect(remote)
 
 
 def any_ip(family: int) -> str:
     """Return the address to bind to where the kernel shall choose."""
-    return "::" if family == _socket.AF_INET6 else "0.0.0.0"
+    return "::" if family == AF_INET6 else "0.0.0.0"
 
 
 def _timeval(timeout_ms: int) -> bytes:
     return struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
 
 
-def retransmits(sock: _socket.socket) -> int:
+def retransmits(sock: socket) -> int:
     """Return how often a TCP socket that has just connected sent its SYN again; 0 of any other."""
-    if sock.type != _socket.SOCK_STREAM:
+    if sock.type != SOCK_STREAM:
         return 0
-    info = sock.getsockopt(_socket.IPPROTO_TCP, _socket.TCP_INFO, _TCP_INFO_BYTES)
+    info = sock.getsockopt(IPPROTO_TCP, TCP_INFO, _TCP_INFO_BYTES)
     return int.from_bytes(info[_TOTAL_RETRANS_AT:], sys.byteorder)
