@@ -7,7 +7,6 @@ wrong, then what to write; the command line puts the option's name in front (see
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from typing import TYPE_CHECKING, NewType
 
 from snat_race.errors import EnvironmentLacks, UsageError
@@ -78,13 +77,14 @@ def duration_ns(text: str) -> int:
     trimmed = text.strip().removeprefix("+")
     if re.fullmatch(_NUMBER, trimmed):
         trimmed += "s"
-    exact_ns = Fraction(0)
+    total_ns = 0
     if _DURATION.fullmatch(trimmed):
-        exact_ns = sum((Fraction(number) * _NS[unit] for number, unit in _PART.findall(trimmed)), exact_ns)
-    rounded_ns = round(exact_ns)
-    if not 0 < rounded_ns <= _LONGEST_NS:
+        for number, unit in _PART.findall(trimmed):
+            whole, _, decimals = number.partition(".")
+            total_ns += int(whole) * _NS[unit] + int(decimals or 0) * _NS[unit] // 10 ** len(decimals)
+    if not 0 < total_ns <= _LONGEST_NS:
         raise ValueError(f"{quoted(text)} is no duration above 0; write 10s, 1m30s or 500ms")
-    return rounded_ns
+    return total_ns
 
 
 def duration_s(text: str) -> Seconds:
