@@ -18,14 +18,15 @@ from snat_race.analysis.summary import (
     Pairs,
     Total,
     count_errors,
-    meetings,
     order_statistic,
+    paired_slots,
     period,
 )
 from snat_race.analysis.verdict import as_expected, outcome_of, verdict_on, verdict_reason
 from snat_race.load.dialer_pool import DialCounts
 from snat_race.report.wording.verdicts import verdict
 from snat_race.results import sample
+from snat_race.results.conclusions import Outcome
 from snat_race.results.nat import Nat
 from snat_race.results.schema import Summary, VariantResult
 from tests.test_diagnosis import kernel
@@ -98,24 +99,24 @@ def test_pairs_are_dials_of_one_port_at_one_time() -> None:
     timed_out = sample.TIMED_OUT
     one = samples((10 * ms, 0, 5000, 9), (11 * ms, 0, 5001, 9), (12 * ms, 0, 5002, 9))
     two = samples((10 * ms + 900, timed_out, 5000, 9), (11 * ms + 50, 0, 5001, 9), (40 * ms, 0, 5002, 9))
-    met = meetings([one, two], ms)
+    met = paired_slots([one, two], ms)
     assert met.pairs == Pairs(paired=2, collisions=1)
     assert list(zip(met.ports.tolist(), met.losers.tolist(), strict=True)) == [(5000, 1), (5001, 0)]
 
 
 def test_of_three_on_one_port_one_wins_and_two_lose() -> None:
     lost = (100, sample.TIMED_OUT, 7, 9)
-    met = meetings([samples((90, 0, 7, 9)), samples(lost), samples(lost)], 10**6)
+    met = paired_slots([samples((90, 0, 7, 9)), samples(lost), samples(lost)], 10**6)
     assert met.pairs == Pairs(1, 1)
     assert met.losers.tolist() == [2]
 
 
 def test_a_refused_dial_is_no_collision() -> None:
-    assert meetings([samples((90, 111, 7, 9)), samples((91, 0, 7, 9))], 10**6).pairs == Pairs(1, 0)
+    assert paired_slots([samples((90, 111, 7, 9)), samples((91, 0, 7, 9))], 10**6).pairs == Pairs(1, 0)
 
 
 def test_nothing_dialled_is_no_pair() -> None:
-    assert meetings([samples(), samples()], 10**6).pairs == Pairs(0, 0)
+    assert paired_slots([samples(), samples()], 10**6).pairs == Pairs(0, 0)
 
 
 def test_a_period_keeps_connected_and_failed_apart() -> None:
@@ -247,10 +248,10 @@ def test_what_may_be_the_race_is_not_called_another_cause() -> None:
 
 
 def test_what_cannot_be_told_is_neither_as_expected_nor_not() -> None:
-    assert as_expected("reproduced", "race") is True
-    assert as_expected("reproduced", "no-race") is False
-    assert as_expected("not_seen", "no-race") is True
-    assert as_expected("inconclusive", "race") is None
+    assert as_expected(Outcome.reproduced, race=True) is True
+    assert as_expected(Outcome.reproduced, race=False) is False
+    assert as_expected(Outcome.not_seen, race=False) is True
+    assert as_expected(Outcome.inconclusive, race=True) is None
 
 
 def test_rounds_that_differ_by_more_than_chance_widen_the_interval() -> None:

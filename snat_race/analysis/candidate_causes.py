@@ -1,10 +1,26 @@
 """What the kernel's counters could account for: causes, and at most how many lost SYNs of each.
 
-Sources: net/netfilter/nf_conntrack_core.c (``__nf_conntrack_confirm``: a clash raises
-insert_failed and drop, a chain that is too long insert_failed and chaintoolong; a full table
-raises drop), nf_nat_core.c (``get_unique_tuple``: when every port is taken it returns one in use,
-which also dies at confirm), net/ipv4/tcp_input.c, tcp_ipv4.c, tcp_minisocks.c and fib_frontend.c
-for the rest. All measured on 6.18, one counter up for each SYN lost, unless a line says otherwise.
+Which event raises which counter by one, for each SYN lost (measured on 6.18 unless a line says otherwise):
+
+======================  ==============================  ==============================================
+event                   counters                        source
+======================  ==============================  ==============================================
+race, or no free port   insert_failed, drop             nf_conntrack_core.c, __nf_conntrack_confirm()
+hash chain too long     insert_failed, chain_toolong    the same, since 5.15; Linux names it chaintoolong
+table full              drop                            nf_conntrack_core.c, nf_conntrack_in()
+accept queue full       ListenOverflows, ListenDrops    net/ipv4/tcp_input.c, tcp_conn_request()
+SYN queue full          TCPReqQFullDrop, ListenDrops    the same
+no route back           OutNoRoutes, ListenDrops        the same, when the SYN-ACK cannot be routed
+connection still open   TCPSYNChallenge                 net/ipv4/tcp_input.c, tcp_validate_incoming()
+meets a TIME_WAIT       PAWSTimewait, or PAWSEstab      net/ipv4/tcp_minisocks.c, see _time_wait()
+no route to the source  IPReversePathFilter             net/ipv4/ip_input.c, ip_rcv_finish_core()
+======================  ==============================  ==============================================
+
+A NAT without a free port looks like the race: get_unique_tuple() in nf_nat_core.c then returns a tuple
+that is in use, and the SYN dies at confirm. Only ``found`` tells the two apart, see exhausted_at_most().
+
+All counters are of a whole namespace. So they count what others lost too, and a number here is always
+"at most": ``diagnosis`` shares out what one run lost.
 """
 
 import math
@@ -18,20 +34,28 @@ from snat_race.results.nat import EVERY_PORT, Nat
 RARE = 1e-4
 """Losses less probable than this are not put down to chance."""
 
-# Expected searches without a free port: fewer are none.
+# Searches without a free port that are expected: fewer than that are none.
 _HARDLY_ANY = 0.05
-# By how much the searches without a free port may exceed what is expected of them.
+# There may be this many times as many of them as expected, by chance and because entries come and go.
 _EXHAUSTED_MARGIN = 3
+# Of a SYN that meets a TIME_WAIT, each kernel raises one of these.
 _PAWS_COUNTERS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
 
 def exhausted_at_most(delta: ConntrackDelta, nat: Nat, *, entries: int | None = None) -> int:
     """Return how many of the clashes may be of a NAT without free ports; the others are the race.
 
-    Each search that finds no port raises ``found`` by a fixed amount, so what ``found`` cannot pay
-    for is the race; and a table with few entries exhausts none. Very few ports raise it by nothing.
-    The shorter the time, the sharper this is: add it up over the periods of a run. ``entries``:
-    the most entries that the table had meanwhile; None: as many as at the end.
+    Each clash is one or the other, and no counter says which. Two bounds hold all the same:
+
+    - Each search that finds no port raises ``found`` by a fixed amount (see ``Nat.found_per_exhausted``).
+      What ``found`` cannot pay for is the race.
+    - A search is in vain only if all ports that it tries are taken. The fewer entries the table has, the
+      fewer searches are (see ``Nat.expected_exhausted``).
+
+    It is an upper bound, because healthy dials that meet a taken port raise ``found`` too. A NAT with very
+    few ports raises it by nothing, so there the first bound says nothing. The shorter the time, the
+    sharper the bound: add it up over the periods of a run. ``entries``: the most entries that the table
+    had meanwhile; None: as many as at the end.
     """
     per_search = nat.found_per_exhausted
     found = sum(delta.found)
@@ -48,14 +72,19 @@ def exhausted_over(periods: Iterable[CounterDelta], nat: Nat) -> int:
 
 
 def _clashes(delta: ConntrackDelta) -> int:
-    """Return how many entries clashed: each raises insert_failed and drop, and so do other faults."""
+    """Return how many entries clashed.
+
+    A clash raises insert_failed and drop. A chain that is too long raises insert_failed only, a full
+    table drop only; so a clash is what both counted, chains left out.
+    """
     return min(sum(delta.insert_failed) - sum(delta.chain_toolong), sum(delta.drop))
 
 
 def at_nat(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
     """Yield what conntrack's counters could account for.
 
-    ``exhausted``: how many of the clashes may be of a NAT without free ports.
+    ``exhausted``: how many of the clashes may be of a NAT without free ports. A dropped packet that no
+    failed insert explains found the table full.
     """
     failed = sum(delta.insert_failed)
     chained = sum(delta.chain_toolong)
@@ -136,9 +165,10 @@ def _advice_about_race(raced: int, nat: Nat) -> Advice:
 def beyond_nat(kernel: KernelCounters, answered: int) -> Iterator[CandidateCause]:
     """Yield what TCP's and IP's counters could account for.
 
-    ``answered``: dials that an ICMP error, or a RST, ended at once. What is counted where the dials
-    come from counts only where it is of routes: a SYN-ACK that was lost raises TCPSYNChallenge there.
+    ``answered``: dials that an ICMP error, or a RST, ended at once. They are failures of their own, and
+    not among the lost SYNs that these counters are to explain.
     """
+    # Not of the containers: after a lost SYN-ACK, the client raises TCPSYNChallenge and others itself.
     served = summed((kernel.source_tcp, kernel.destination))
     overflows = served.get("ListenOverflows", 0)
     challenged = served.get("TCPSYNChallenge", 0)
@@ -166,7 +196,11 @@ def of_node(kernel: KernelCounters, nat: Nat) -> list[CandidateCause]:
 
 
 def _routes(tcp: dict[str, int], answered: int) -> Iterator[CandidateCause]:
-    """Yield what routers and firewalls say; each answer by ICMP stands for one SYN."""
+    """Yield what routers and firewalls say; each answer by ICMP stands for one SYN.
+
+    A router without a route counts InNoRoutes, and its ICMP error is counted where it arrives. So the
+    errors that are neither a router's nor known to a dial are of a firewall that rejects.
+    """
     filtered = tcp.get("IPReversePathFilter", 0)
     unrouted = tcp.get("IpExtInNoRoutes", 0)
     rejected = max(0, tcp.get("IcmpInDestUnreachs", 0) - max(answered, unrouted))
@@ -193,8 +227,8 @@ def _routes(tcp: dict[str, int], answered: int) -> Iterator[CandidateCause]:
 def _listener_drops(tcp: dict[str, int]) -> Iterator[CandidateCause]:
     """Yield the ListenDrops that are not of a full accept queue.
 
-    They are of the SYN queue, of the quarter of tcp_max_syn_backlog that is kept for known peers, or
-    of answers without a route.
+    They are of the SYN queue, of the quarter of tcp_max_syn_backlog that is kept for known peers (which
+    only ListenDrops counts), or of answers without a route (which OutNoRoutes counts as well).
     """
     drops = tcp.get("ListenDrops", 0)
     full = tcp.get("TCPReqQFullDrop", 0)
@@ -218,9 +252,10 @@ def _listener_drops(tcp: dict[str, int]) -> Iterator[CandidateCause]:
 def _time_wait(tcp: dict[str, int]) -> CandidateCause:
     """Count SYNs that met a TIME_WAIT at the server.
 
-    tcp_timewait_state_process() rejects those with older timestamps (PAWSTimewait on newer kernels,
-    PAWSEstab on older ones). The client sends its SYN again after two ticks, so only timeouts of a
-    few ms lose it.
+    tcp_timewait_state_process() rejects those with older timestamps. That raises PAWSTimewait on newer
+    kernels (6.18, 7.2), PAWSEstab on older ones (6.12), and TCPACKSkippedTimeWait where the answer is
+    rate-limited. They are of the same SYNs, so the highest counts. The client sends its SYN again after
+    two ticks, so only timeouts of a few ms lose it.
     """
     counted = {name: tcp.get(name, 0) for name in _PAWS_COUNTERS}
     name = max(counted, key=lambda counter: counted[counter])

@@ -19,8 +19,9 @@ Samples = NDArray[Any]
 
 
 class Counts(Protocol):
-    """The workers' own counters over the dials to summarise; a dial whose sample was dropped
-    because the ring was full is in ``overruns``, and its outcome is not known.
+    """The workers' own counters over the dials to summarise.
+
+    A dial whose sample was dropped because the ring was full is in ``overruns``; its outcome is not known.
     """
 
     @property
@@ -34,31 +35,31 @@ class Counts(Protocol):
 
 
 class Failure(NamedTuple):
-    """One dial that did not connect. ``ended_ns`` is CLOCK_REALTIME."""
+    """One dial that did not connect."""
 
-    ended_ns: int
-    latency_ns: int
-    source: str
-    remote: str
+    ended_ns: int  # CLOCK_REALTIME when it was given up
+    latency_ns: int  # how long it took
+    source: str  # address and port it was dialled from; port *: not known
+    remote: str  # address and port that it dialled
     errno: int
 
 
 class Pairs(NamedTuple):
-    """Slots in which two or more containers dialled, and those in which at least one lost."""
+    """How many slots were paired: two or more containers dialled in them."""
 
     paired: int
-    collisions: int
+    collisions: int  # of these, the slots in which at least one dial was lost
 
 
-class Meetings(NamedTuple):
-    """The paired slots of a round: the source port of each, and how many of its dials lost."""
+class PairedSlots(NamedTuple):
+    """The slots of a round in which two or more containers dialled."""
 
-    ports: NDArray[np.uint64]
-    losers: NDArray[np.int64]
+    ports: NDArray[np.uint64]  # the source port of each
+    losers: NDArray[np.int64]  # how many of its dials were lost
 
     @property
     def pairs(self) -> Pairs:
-        """Count them."""
+        """How many there are, and how many lost a dial."""
         return Pairs(len(self.ports), int((self.losers > 0).sum()))
 
 
@@ -86,19 +87,27 @@ def order_statistic(ordered: NDArray[Any], per_mille: int) -> int:
 class Total:
     """The dials of a variant or of a whole run. Memory does not grow with their number.
 
-    ``interval_ns`` 0: there is no schedule to be late for.
+    Args:
+        interval_ns: length of a slot; 0: there is no schedule to be late for.
+
+    Attributes:
+        recorded: dials added so far.
+
     """
 
     def __init__(self, interval_ns: int) -> None:
         self._interval_ns = interval_ns
-        self._connected, self._all, self._from_slot = Histogram(), Histogram(), Histogram()
+        self._connected = Histogram()
+        self._all = Histogram()
+        self._from_slot = Histogram()
         self._errors: Counter[str] = Counter()
         self.recorded = 0
 
     def add(self, samples: Samples) -> None:
         """Add the samples of any worker."""
         packed = samples["packed"]
-        latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
+        latencies_ns = sample.latencies_ns(packed)
+        errors = sample.errors(packed)
         self.recorded += len(packed)
         self._errors.update(count_errors(errors))
         self._connected.record(latencies_ns[errors == 0])
@@ -127,7 +136,8 @@ class Total:
 def period(samples: Samples, counts: Counts, circumstances: Circumstances) -> Summary:
     """Summarise one period; its percentiles are order statistics of exactly these samples."""
     packed = samples["packed"]
-    latencies_ns, errors = sample.latencies_ns(packed), sample.errors(packed)
+    latencies_ns = sample.latencies_ns(packed)
+    errors = sample.errors(packed)
     return Summary(
         **_counted(counts, circumstances, count_errors(errors)),
         latency_ns=exact_latency(latencies_ns[errors == 0]),
@@ -146,9 +156,9 @@ def count_errors(errors: NDArray[np.uint64]) -> Counter[str]:
 def failures(
     samples: Samples, source_ip: str, remote: str, clock_offset_ns: int, most: int
 ) -> tuple[list[Failure], Counter[str]]:
-    """Return the first ``most`` failed dials of one worker, and a count of the others by cause.
+    """Return the first ``most`` failed dials of one worker, and a count of the others by errno.
 
-    ``clock_offset_ns`` takes CLOCK_MONOTONIC to CLOCK_REALTIME.
+    ``clock_offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC.
     """
     packed = samples["packed"]
     errors = sample.errors(packed)
@@ -156,7 +166,8 @@ def failures(
     failed = failed[np.argsort(samples["start_ns"][failed])]
     listed = []
     for at in failed[:most]:
-        word, start_ns = int(packed[at]), int(samples["start_ns"][at])
+        word = int(packed[at])
+        start_ns = int(samples["start_ns"][at])
         latency_ns = sample.latencies_ns(word)
         listed.append(
             Failure(
@@ -170,23 +181,25 @@ def failures(
     return listed, count_errors(errors[failed[most:]])
 
 
-def meetings(samples: list[Samples], interval_ns: int) -> Meetings:
+def paired_slots(samples: list[Samples], interval_ns: int) -> PairedSlots:
     """Find the dials that met: same source port, less than half an interval apart.
 
     ``samples`` are all those of a round, an array per worker; the workers of one container must
     not share ports, unless they share the socket.
     """
-    every = np.concatenate(samples)
-    packed, start_ns = every["packed"], every["start_ns"]
-    ports = sample.ports(packed)
-    order = np.lexsort((start_ns, ports))
-    ports, start_ns = ports[order], start_ns[order].astype(np.int64)
-    lost = (sample.errors(packed) == sample.TIMED_OUT)[order]
-    apart = np.ones(len(every), bool)
-    apart[1:] = (np.diff(ports) != 0) | (np.diff(start_ns) >= interval_ns // 2)
-    group = np.cumsum(apart) - 1
-    met = np.bincount(group) >= 2
-    return Meetings(ports[apart][met], np.bincount(group, weights=lost)[met].astype(np.int64))
+    dials = np.concatenate(samples)
+    order = np.lexsort((dials["start_ns"], sample.ports(dials["packed"])))
+    dials = dials[order]
+    ports = sample.ports(dials["packed"])
+    start_ns = dials["start_ns"].astype(np.int64)
+    lost = sample.errors(dials["packed"]) == sample.TIMED_OUT
+    # A slot begins where the port changes, or the dial before is too long ago.
+    begins = np.ones(len(dials), bool)
+    begins[1:] = (np.diff(ports) != 0) | (np.diff(start_ns) >= interval_ns // 2)
+    slot = np.cumsum(begins) - 1
+    paired = np.bincount(slot) >= 2
+    losers = np.bincount(slot, weights=lost)[paired].astype(np.int64)
+    return PairedSlots(ports[begins][paired], losers)
 
 
 def _counted(counts: Counts, circumstances: Circumstances, errors: Counter[str]) -> dict[str, Any]:

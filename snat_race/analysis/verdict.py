@@ -70,11 +70,11 @@ def _without_race(paired: int, lost: int, cpus: int, *, chance_hides_it: bool) -
     return VerdictReason.by_chance if lost else VerdictReason.none_lost
 
 
-def as_expected(outcome: Outcome, expected: str) -> bool | None:
-    """Whether an outcome is the expected one, "race" or "no-race"; None if it cannot tell."""
+def as_expected(outcome: Outcome, *, race: bool) -> bool | None:
+    """Whether an outcome is the expected one: a race, or none; None if it cannot tell."""
     if outcome == Outcome.inconclusive:
         return None
-    return (outcome == Outcome.reproduced) == (expected == "race")
+    return (outcome == Outcome.reproduced) == race
 
 
 def verdict_on(variants: Sequence[VariantResult]) -> Verdict:

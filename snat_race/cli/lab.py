@@ -198,7 +198,7 @@ def _print(result: "LabResult", expected_of_ktap: Expect | None, *, as_json: boo
     from snat_race.report.renderers.ktap import ktap_report
 
     if expected_of_ktap:
-        text = ktap_report(result, expected_of_ktap)
+        text = ktap_report(result, race=expected_of_ktap is Expect.race)
     elif quiet:
         text = document(result).verdict
     else:
@@ -218,7 +218,8 @@ def _require(result: "LabResult", expected: Expect) -> None:
     """
     from snat_race.analysis.verdict import as_expected
 
-    judged = {each.name: as_expected(each.outcome, expected) for each in result.variants}
+    race = expected is Expect.race
+    judged = {each.name: as_expected(each.outcome, race=race) for each in result.variants}
     contrary = [repr(name) for name, holds in judged.items() if holds is False]
     unknown = [repr(name) for name, holds in judged.items() if holds is None]
     unknown += [repr(each.name) for each in result.unavailable]

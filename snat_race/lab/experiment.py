@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from snat_race.analysis.summary import Meetings, meetings
+from snat_race.analysis.summary import PairedSlots, paired_slots
 from snat_race.analysis.verdict import between_rounds, verdict_on
 from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.kernel import counters, host
@@ -99,7 +99,7 @@ class RoundRunner:
         if self._cancelled():
             return None
         elapsed_s = time.monotonic() - began_s
-        met = meetings(samples, self._interval_ns) if testbed.scenario.rendezvous else None
+        met = paired_slots(samples, self._interval_ns) if testbed.scenario.rendezvous else None
         accepted = self._accepted_since(accepted_before, expected=connected_in(samples))
         counts = pool.counts().since(counts_before)
         translated = counters.any_translated(testbed.topology.source) if check_translation else None
@@ -123,7 +123,7 @@ class RoundRunner:
             time.sleep(_CATCH_UP_POLL_S)
         return server.accepted - earlier
 
-    def _offsets_ns(self, met: Meetings, sweep_ns: int) -> NDArray[np.int64]:
+    def _offsets_ns(self, met: PairedSlots, sweep_ns: int) -> NDArray[np.int64]:
         """Return how far the second dial of each meeting was moved, from the first, in ns."""
         schedules = [placement.config.schedule for placement in self._testbed.placements]
         moving = {schedule.lane: schedule for schedule in schedules if schedule and schedule.sweeps}

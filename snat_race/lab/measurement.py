@@ -10,7 +10,7 @@ from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.intervals import wilson
 from snat_race.analysis.race_window import Sweep
-from snat_race.analysis.summary import Circumstances, Meetings, Pairs, Samples, Total, period
+from snat_race.analysis.summary import Circumstances, PairedSlots, Pairs, Samples, Total, period
 from snat_race.analysis.verdict import discounted, outcome_of, pairs_of, verdict_reason
 from snat_race.kernel import host
 from snat_race.lab import variant_rules
@@ -42,7 +42,7 @@ class Round:
     # What the kernel counted, one delta a host.
     counters: list[CounterDelta]
     # The slots in which dials met; None where they do not meet.
-    meetings: Meetings | None
+    meetings: PairedSlots | None
     # How far apart the two dials of each meeting were sent, in ns; None in a round without a sweep.
     offsets_ns: NDArray[np.int64] | None = None
     # Whether the rule translated any connection; None: nobody looked.

@@ -4,8 +4,9 @@ from snat_race.analysis.verdict import as_expected, race_losses
 from snat_race.results.schema import LabResult, VariantResult
 
 
-def ktap_report(result: LabResult, expected: str) -> str:
-    """Return a test point for each rule: ok if its outcome is the expected one, SKIP if unknown."""
+def ktap_report(result: LabResult, *, race: bool) -> str:
+    """Return a test point for each rule: ok if it raced as expected, or did not, SKIP if unknown."""
+    expected = "race" if race else "no-race"
     kernel = result.environment["kernel"]
     lines = [
         "KTAP version 1",
@@ -14,7 +15,7 @@ def ktap_report(result: LabResult, expected: str) -> str:
     lines.append(f"1..{len(result.variants) + len(result.unavailable)}")
     for number, variant in enumerate(result.variants, 1):
         lines += [f"# {line}" for line in _evidence(variant)]
-        holds = as_expected(variant.outcome, expected)
+        holds = as_expected(variant.outcome, race=race)
         directive = " # SKIP inconclusive" if holds is None else ""
         lines.append(f"{'not ok' if holds is False else 'ok'} {number} {_name(variant.name)}{directive}")
     for number, missing in enumerate(result.unavailable, len(result.variants) + 1):
