@@ -8,7 +8,6 @@ from snat_race.cli import help_text, parameters
 from snat_race.cli.limits import require
 from snat_race.cli.parsing import naming
 from snat_race.cli.result_writer import require_writable, save
-from snat_race.cli.terminal import warn
 from snat_race.errors import SnatRaceError, UsageError
 from snat_race.runs.settings import LONGEST_TIMEOUT_MS, ClientSettings, Close, Mode
 
@@ -132,16 +131,12 @@ def _check(settings: ClientSettings) -> None:
 
 
 def _readers(names: tuple[str, ...]) -> "list[CounterReader]":
-    """Return what reads the counters of each namespace; warn of those that cannot be the NAT's."""
+    """Return what reads the counters of each namespace."""
     from snat_race.kernel import netns_lookup
     from snat_race.kernel.counters import CounterReader
-    from snat_race.report.wording.findings import of_container
 
     with naming("--watch-netns"):
         namespaces = netns_lookup.find_all(names)
-    for namespace in namespaces:
-        if device := netns_lookup.container_device(namespace):
-            warn(f"--watch-netns: {of_container(namespace.name, device)}; its NAT is elsewhere")
     return [CounterReader(namespace) for namespace in namespaces]
 
 

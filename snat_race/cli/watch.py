@@ -56,8 +56,8 @@ def watch(
 
 def _say_what_is_read(reader: "CounterReader") -> None:
     """Say how the counters are read, and warn where they cannot show the NAT."""
-    from snat_race.kernel import netns_lookup
-    from snat_race.report.wording.findings import of_container
+    from snat_race.report.wording.warnings import sentence
+    from snat_race.runs.counter_monitor import warnings_about
 
     if reader.netlink_refusal:
         print(
@@ -65,12 +65,8 @@ def _say_what_is_read(reader: "CounterReader") -> None:
             "(it takes CAP_NET_ADMIN, in a container --user 0 too)",
             file=sys.stderr,
         )
-    if device := netns_lookup.container_device(reader.namespace):
-        hint = of_container(reader.namespace.name, device)
-        warn(
-            f"{hint}; the NAT's counters are those of the host: run there, or with --netns 1 "
-            "in a container with --pid host"
-        )
+    for warning in warnings_about([reader]):
+        warn(sentence(warning))
 
 
 def _serve(reader: "CounterReader", text: str) -> None:

@@ -183,7 +183,7 @@ class WarningKind(StrEnum):
     lab_workers_share_cpus = "lab_workers_share_cpus"  # workers of all containers, cpus
     no_router = "no_router"  # remote: no NAT lies on the way to it
     nothing_lost_alone = "nothing_lost_alone"  # means nothing unless another client met these slots
-    container_namespace = "container_namespace"  # namespace: a container's own, the NAT is elsewhere
+    container_namespace = "container_namespace"  # namespace, device: it is a container's own
     clock_stepped = "clock_stepped"  # step_s: CLOCK_REALTIME was set forward (back, if negative)
     window_sweep_too_narrow = "window_sweep_too_narrow"  # tail_rate: still collide at its ends
     window_has_other_losses = "window_has_other_losses"  # unexplained: they count as collisions

@@ -18,7 +18,7 @@ from snat_race.load.dialer_pool import DialerPool
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import ClientResult, Started, Summary
-from snat_race.runs.counter_monitor import CounterMonitor
+from snat_race.runs.counter_monitor import CounterMonitor, warnings_about
 from snat_race.runs.nat_properties import nat_of, rules_for
 from snat_race.runs.run_metadata import RunMetadata
 from snat_race.runs.settings import ClientSettings, Mode
@@ -168,7 +168,7 @@ def run(
     translation = rules_for((reader.namespace for reader in readers), target.source_ips)
     with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
         nat = nat_of(translation, 0)
-        warnings = _warnings(settings, target)
+        warnings = [*warnings_about(readers), *_warnings(settings, target)]
         head = Started(kind="client", **record.fields(), spec=settings.spec(), nat=nat, warnings=warnings)
         observer.started(_opening(settings, target), head)
         _warm_up(pool, settings.warmup_s, interrupt)

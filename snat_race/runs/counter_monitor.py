@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from snat_race.analysis.candidate_causes import exhausted_at_most
 from snat_race.kernel import counters, netns_lookup
 from snat_race.kernel.counters import CounterReader
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CounterDelta, KernelCounters, kernel_counters, total_of
 from snat_race.results.nat import Nat
 
@@ -96,6 +97,21 @@ class CounterMonitor:
 
     def _read_own_tcp(self) -> counters.Reading:
         return counters.read_tcp(self._own) if self._own else {}
+
+
+def warnings_about(readers: Sequence[CounterReader]) -> list[MeasurementWarning]:
+    """Return a warning for each namespace that is a container's own, because its NAT is elsewhere."""
+    warnings: list[MeasurementWarning] = []
+    for reader in readers:
+        device = netns_lookup.container_device(reader.namespace)
+        if device:
+            warnings.append(
+                MeasurementWarning(
+                    kind=WarningKind.container_namespace,
+                    values={"namespace": reader.namespace.name, "device": device},
+                )
+            )
+    return warnings
 
 
 def _added(sums: list[CounterDelta], deltas: list[CounterDelta]) -> list[CounterDelta]:

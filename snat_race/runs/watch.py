@@ -10,7 +10,7 @@ from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.netns import Namespace
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import Started, WatchResult
-from snat_race.runs.counter_monitor import READING_INTERVAL_S, CounterMonitor
+from snat_race.runs.counter_monitor import READING_INTERVAL_S, CounterMonitor, warnings_about
 from snat_race.runs.nat_properties import nat_of, rules_for
 from snat_race.runs.run_metadata import RunMetadata
 from snat_race.runs.settings import WatchSettings
@@ -45,6 +45,7 @@ def run(
     metadata = RunMetadata()
     began_s = time.monotonic()
     nat = nat_of(rules_for([reader.namespace]), 0)
+    warnings = warnings_about([reader])
     periods: list[CounterDelta] = []
     with StopSignals() as stop:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
@@ -55,6 +56,7 @@ def run(
                 spec=settings.spec(),
                 nat=nat,
                 counters_from=reader.source,
+                warnings=warnings,
             )
         )
         over_s = began_s + (settings.duration_s or float("inf"))
@@ -78,6 +80,7 @@ def run(
         nat=nat,
         exhausted=monitor.exhausted_at_most,
         candidate_causes=of_node(monitor.kernel_counters(), nat),
+        warnings=warnings,
     )
     return result, ended
 

@@ -1,6 +1,6 @@
 """A comparison as a document."""
 
-from snat_race.analysis.comparison import Compared, Comparison, Rate
+from snat_race.analysis.comparison import Compared, Comparison, ComparisonOutcome, Rate
 from snat_race.report.document import Document, Section, Table
 from snat_race.report.wording.formats import percent
 from snat_race.report.wording.warnings import sentences
@@ -26,7 +26,7 @@ def compared(result: Compared) -> Document:
 
 
 def _word(each: Comparison) -> str:
-    if each.outcome != "inconclusive":
+    if each.outcome != ComparisonOutcome.inconclusive:
         return each.outcome
     more = f"{each.more_dials:,} more dials needed" if each.more_dials else "more rounds needed"
     return f"inconclusive: {more}"
@@ -42,7 +42,7 @@ def sentence(each: Comparison) -> str:
     """Say what the figures allow to say."""
     low, high = (f"{100 * limit:+.3g}" for limit in each.difference_ci95)
     change = f"{100 * each.difference:+.3g} percentage points (95 % interval {low} to {high})"
-    if each.reduction is not None and each.reduction_ci95 and each.outcome == "fewer":
+    if each.reduction is not None and each.reduction_ci95 and each.outcome == ComparisonOutcome.fewer:
         least, most = map(percent, each.reduction_ci95)
         change += f"; {percent(each.reduction)} of the losses are gone (95 % interval {least} to {most})"
     drift = f"; rounds vary {each.dispersion:.1f} times as much as chance" if each.dispersion > 1.5 else ""

@@ -27,6 +27,7 @@ from snat_race.report.figures.drawing import (
     units,
 )
 from snat_race.report.wording.formats import duration, percent
+from snat_race.results.conclusions import Outcome
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, VariantResult, Window
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def of_rules(result: LabResult) -> Figure | None:
 def _outstanding(variants: Sequence[VariantResult]) -> list[VariantResult]:
     if len(variants) <= len(_STYLES):
         return list(variants)
-    cures = [each for each in variants[1:] if each.outcome == "not_seen"]
+    cures = [each for each in variants[1:] if each.outcome == Outcome.not_seen]
     cures.sort(key=lambda each: "fully-random" not in each.name)
     return [variants[0], *cures[: len(_STYLES) - 1]]
 

@@ -39,8 +39,8 @@ _SENTENCES = {
         "time. 'snat-race report' of both results says whether they did."
     ),
     WarningKind.container_namespace: (
-        "{namespace}; the NAT's counters are those of the host: run there, or with --netns 1 "
-        "in a container with --pid host."
+        "{namespace} has one device, {device}, so it is a container's; the NAT's counters are those of the "
+        "host. Run there, or name the host's namespace as 1, in a container with --pid host."
     ),
     WarningKind.clock_stepped: (
         "The clock was set by {step_s:+.3g} s during the run: slots before and after do not meet those of "
