@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snat_race.analysis.comparison import ComparisonOutcome
+from snat_race.analysis.comparison import Compared, ComparisonOutcome
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.verdict import outcome_of
+from snat_race.cli.result_reader import schema
 from snat_race.report.wording import causes, verdicts, warnings
 from snat_race.results import conclusions
 from snat_race.results.conclusions import (
@@ -25,7 +26,9 @@ from snat_race.results.conclusions import (
     WarningKind,
 )
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, KernelCounters
+from snat_race.results.findings import Undo
 from snat_race.results.nat import Nat
+from snat_race.results.schema import Started
 from tests.conftest import ROOT
 from tests.results import lost
 
@@ -195,12 +198,17 @@ def test_every_diagnosis_can_be_worded(
 
 
 def test_the_schema_says_what_every_field_means() -> None:
-    from snat_race.cli.result_reader import schema
-
-    undescribed = [
-        (name, field)
-        for name, definition in schema()["$defs"].items()
-        for field, described in definition.get("properties", {}).items()
-        if not described.get("description")
+    schemas = [
+        schema(),
+        Compared.model_json_schema(),
+        Started.model_json_schema(),
+        Undo.model_json_schema(),
     ]
+    undescribed = []
+    for document in schemas:
+        for name, definition in [("", document), *document["$defs"].items()]:
+            fields = definition.get("properties", {}).items()
+            undescribed += [
+                (name, field) for field, described in fields if not described.get("description")
+            ]
     assert not undescribed
