@@ -23,8 +23,8 @@ _SENTENCES = {
         "Use a longer --dial-interval-us, or a shorter --timeout-ms."
     ),
     WarningKind.workers_share_cpus: (
-        "{workers} workers share {cpus} CPUs, so fewer dials meet, and only those of clients with "
-        "--lanes {lanes}. Use --workers {cpus}."
+        "{workers} workers share {cpus} CPUs, so fewer dials meet. Only clients with --lanes {lanes} can "
+        "meet them at all. Use --workers {cpus}."
     ),
     WarningKind.lab_workers_share_cpus: (
         "{workers} workers share {cpus} CPUs, so fewer dials meet. Lower --containers or --workers."
