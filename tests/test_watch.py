@@ -121,7 +121,7 @@ def test_without_netlink_proc_is_read_and_said_so(monkeypatch: pytest.MonkeyPatc
         stage = Stage()
         stage.hold([20000])
         reader = CounterReader(stage.source)
-        return reader.source, reader.netlink_refusal or "", reader.read().count
+        return reader.read_from, reader.netlink_refusal or "", reader.read().count
 
     source, why, count = in_sandbox(read)
     assert (source, count >= 1) == ("/proc/net/stat/nf_conntrack", True)

@@ -43,7 +43,7 @@ def watch(
     if prometheus:
         _serve(reader, prometheus)
     _say_what_is_read(reader)
-    title = f"{reader.namespace.name}, by {reader.source}"
+    title = f"{reader.namespace.name}, by {reader.read_from}"
     with WatchPrinter(title, as_json=json, quiet=quiet) as printer:
         result, ended_early = watch.run(
             settings, reader, printer, keep_periods=output is not None, on_start=printer.started
@@ -61,7 +61,7 @@ def _say_what_is_read(reader: "CounterReader") -> None:
 
     if reader.netlink_refusal:
         print(
-            f"reading {reader.source}, because netlink says '{reader.netlink_refusal}' "
+            f"reading {reader.read_from}, because netlink says '{reader.netlink_refusal}' "
             "(it takes CAP_NET_ADMIN, in a container --user 0 too)",
             file=sys.stderr,
         )

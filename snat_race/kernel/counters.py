@@ -73,7 +73,7 @@ class CounterReader:
 
     Attributes:
         namespace: whose counters these are.
-        source: "netlink", or the file that is read in its place.
+        read_from: "netlink", or the file that is read in its place.
         netlink_refusal: why netlink cannot be used, in the kernel's words; None if it is used.
 
     Raises:
@@ -83,12 +83,12 @@ class CounterReader:
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
-        self.source = "netlink"
+        self.read_from = "netlink"
         self.netlink_refusal: str | None = None
         try:
             read_conntrack(namespace)
         except OSError as refused:
-            self.source = "/proc/net/stat/nf_conntrack"
+            self.read_from = "/proc/net/stat/nf_conntrack"
             self.netlink_refusal = str(refused.args[-1])
             self._require_proc()
 

@@ -55,7 +55,7 @@ def run(
                 kind="watch",
                 spec=settings.spec(),
                 nat=nat,
-                counters_from=reader.source,
+                counters_from=reader.read_from,
                 warnings=warnings,
             )
         )
@@ -74,7 +74,7 @@ def run(
     result = WatchResult(
         **metadata.fields(),
         spec=settings.spec(),
-        counters_from=reader.source,
+        counters_from=reader.read_from,
         periods=periods,
         total=next(iter(monitor.total), None),
         nat=nat,
