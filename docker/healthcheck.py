@@ -4,6 +4,7 @@
 It does not connect, because the server would count that among its connections.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def sockets(process: Path) -> set[str]:
 
     With 'docker run --init' the first process is not the server.
     """
-    links = [link for member in family(process) for link in (member / "fd").iterdir()]
-    return {link.readlink().name.removeprefix("socket:[").removesuffix("]") for link in links}
+    inodes = set()
+    for member in family(process):
+        for link in (member / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+                inodes.add(link.readlink().name.removeprefix("socket:[").removesuffix("]"))
+    return inodes
 
 
 def family(process: Path) -> list[Path]:

@@ -165,14 +165,14 @@ def _check(settings: LabSettings, staged: "Scenario", *, window: bool, crowded: 
         raise UsageError(f"--duration: {settings.duration_s} is out of range; give 100ms to 1h")
     if settings.duration_s * 1e6 < 2 * settings.interval_us:
         raise UsageError("--duration: is shorter than two intervals; raise it or lower --interval-us")
-    if settings.window_s and settings.containers != 2:
-        raise UsageError("--window: is measured between two containers; drop --containers")
     if window or settings.caches is not Caches.warm:
         option = "--window" if window else "--caches"
         if not staged.sweepable:
             raise UsageError(f"{option}: {staged.name} has no two dialers to move apart; take tcp-snat")
         if crowded:
             raise UsageError(f"{option}: needs a CPU for each dialer; lower --containers or --workers")
+    if settings.window_s and settings.containers != 2:
+        raise UsageError("--window: is measured between two containers; drop --containers")
 
 
 def _measured(
