@@ -74,9 +74,12 @@ class Circumstances:
     counters: Sequence[CounterDelta] = ()  # what the kernel counted meanwhile, a delta a namespace
 
 
+_ERROR_NAMES = {sample.TIMED_OUT: "TIMEOUT", sample.UNKNOWN_ERROR: "UNKNOWN"}
+
+
 def error_name(error: int) -> str:
-    """Return the name of a dial's errno; a timeout has a name of its own."""
-    return "TIMEOUT" if error == sample.TIMED_OUT else errorcode.get(error, f"errno {error}")
+    """Return the name of a dial's errno; a timeout, and an error without an errno, have names of ours."""
+    return _ERROR_NAMES.get(error) or errorcode.get(error, f"errno {error}")
 
 
 def order_statistic(ordered: NDArray[Any], per_mille: int) -> int:

@@ -3,8 +3,7 @@
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from snat_race.analysis.summary import Failure, Samples, error_name
@@ -12,6 +11,7 @@ from snat_race.cli.terminal import warn
 from snat_race.report.wording.client_lines import (
     client_summary,
     failure_line,
+    opening_line,
     other_failures_line,
     period_block,
     period_extra,
@@ -20,12 +20,13 @@ from snat_race.report.wording.formats import ancestor_stamp
 from snat_race.report.wording.warnings import sentence
 from snat_race.results.counters import CounterDelta
 from snat_race.results.model import SCHEMA_VERSION
-from snat_race.results.schema import ClientResult, Started, Summary, WatchResult
+from snat_race.results.schema import ClientResult, Started, WatchResult
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from snat_race.report.live.views import ClientView
+    from snat_race.runs.client import PeriodEnd
 
 
 def print_event(event: str, fields: "Mapping[str, Any] | BaseModel") -> None:
@@ -46,10 +47,10 @@ class ClientPrinter:
         self._view = view
         self._text = sys.stderr if as_json else sys.stdout
 
-    def started(self, opening: str, head: Started) -> None:
+    def started(self, head: Started, remote: str) -> None:
         """Say what is about to be dialled, then each warning about it."""
         self._event("start", head)
-        self._say(f"{ancestor_stamp(time.time_ns())} {opening}")
+        self._say(opening_line(time.time_ns(), remote, head.spec))
         for warning in head.warnings:
             warn(sentence(warning))
 
@@ -58,20 +59,23 @@ class ClientPrinter:
         self._say(failure_line(failure))
         self._event("failure", failure._asdict() | {"error": error_name(failure.errno)})
 
-    def period(self, summary: Summary, untold: Counter[str], failed: int, total: int) -> None:
-        """Tell the end of a period; ``failed`` and ``total`` count since the start."""
-        now_ns = time.time_ns()
-        if untold:
-            self._say(other_failures_line(now_ns, untold))
-        self._say(period_block(now_ns, summary, self._period_s, failed, total))
+    def period(self, end: "PeriodEnd") -> None:
+        """Tell the end of a period."""
+        now_ns, summary = time.time_ns(), end.summary
+        if end.other_failures:
+            self._say(other_failures_line(now_ns, end.other_failures))
+        failed, recorded = end.failed_so_far, end.recorded_so_far
+        self._say(period_block(now_ns, summary, self._period_s, failed, recorded))
         if extra := period_extra(summary):
             self._say(extra)
         self._event("period", {"summary": summary.model_dump(mode="json")})
 
-    def drained(self, at_s: float, drained: list[Samples], watched: list[CounterDelta]) -> None:
+    def drained(
+        self, at_s: float, samples: "Sequence[Samples]", counters: "Sequence[CounterDelta]"
+    ) -> None:
         """Show it, where there is a view."""
         if self._view:
-            self._view.drained(at_s, drained, watched)
+            self._view.drained(at_s, samples, counters)
 
     def finished(self, result: ClientResult) -> None:
         """Tell the end of the run."""

@@ -3,7 +3,8 @@
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -14,10 +15,11 @@ from snat_race.analysis.warnings import workers_share_cpus
 from snat_race.errors import SnatRaceError
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.host import utc_now
-from snat_race.load.dialer_pool import DialerPool
+from snat_race.load.dialer_pool import DialCounts, DialerPool
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import ClientResult, Started, Summary
+from snat_race.runs.clock import ClockOffset, realtime_offset_ns
 from snat_race.runs.counter_monitor import CounterMonitor, warnings_about
 from snat_race.runs.nat_properties import nat_of, rules_for
 from snat_race.runs.run_metadata import RunMetadata
@@ -26,165 +28,202 @@ from snat_race.runs.signals import StopSignals
 from snat_race.runs.worker_placement import Target, placements
 
 _DRAIN_S = 0.2
-MOST_FAILURES_SHOWN = 10
+_MOST_FAILURES_LISTED = 10  # of each period
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodEnd:
+    """What is known when a period ends."""
+
+    summary: Summary  # of the period
+    other_failures: Counter[str]  # those that were not listed one by one, by the name of their errno
+    failed_so_far: int  # failed dials since the start of the run
+    recorded_so_far: int  # dials with an outcome since then
 
 
 class Observer(Protocol):
     """Who is told of the run's findings as they come."""
 
-    def started(self, opening: str, head: Started) -> None:
-        """Note that workers are ready: what they will do, and what is known of the run by now."""
+    def started(self, head: Started, remote: str) -> None:
+        """Note that workers are ready to dial ``remote``, and what is known of the run by now."""
 
     def failure(self, failure: Failure) -> None:
-        """Note a failed dial; only the first few of each period are told."""
+        """Note a failed dial. Only the first few of each period come this way."""
 
-    def period(self, summary: Summary, untold: Counter[str], failed: int, total: int) -> None:
-        """Note the end of a period; ``untold`` counts its other failures."""
+    def period(self, end: PeriodEnd) -> None:
+        """Note the end of a period."""
 
-    def drained(self, at_s: float, drained: list[Samples], watched: list[CounterDelta]) -> None:
+    def drained(self, at_s: float, samples: Sequence[Samples], counters: Sequence[CounterDelta]) -> None:
         """Note each worker's new samples, ``at_s`` after the start, and all that was counted by then."""
 
 
+class _Span:
+    """The whole run, or one period of it, since it began at ``began_s`` of CLOCK_MONOTONIC."""
+
+    def __init__(self, pool: DialerPool, began_s: float) -> None:
+        self.began_s = began_s
+        self._pool = pool
+        self._began_at = utc_now()
+        self._counts = pool.counts()
+        self._slow_connects = pool.slow_connects()
+
+    def counts(self) -> DialCounts:
+        """Return what was counted since it began."""
+        return self._pool.counts().since(self._counts)
+
+    def circumstances(self, elapsed_s: float, counters: Sequence[CounterDelta]) -> Circumstances:
+        """Return what its summary says besides what became of its dials."""
+        slow_connects = zip(self._slow_connects, self._pool.slow_connects(), strict=True)
+        since = [now - before for before, now in slow_connects]
+        return Circumstances(
+            elapsed_s=elapsed_s,
+            began_at=self._began_at,
+            syn_retransmits={str(times): count for times, count in enumerate(since) if count},
+            counters=counters,
+        )
+
+
+@dataclass(slots=True)
+class _PeriodSamples:
+    """What was drained in the present period."""
+
+    samples: list[Samples] = field(default_factory=list)
+    listed: int = 0  # failures that the observer was told one by one
+    other_failures: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(kw_only=True)
 class _Run:
     """The accumulating state of one run."""
 
-    def __init__(
-        self,
-        settings: ClientSettings,
-        target: Target,
-        pool: DialerPool,
-        monitor: CounterMonitor,
-        observer: Observer,
-    ) -> None:
-        self._settings, self._target, self._pool, self._observer = settings, target, pool, observer
-        self._monitor = monitor
-        self._resent_since = pool.slow_connects()
-        self._total = Total(settings.dial_interval_us * 1000)
-        self._since, self._began_s, self._began_at = pool.counts(), time.monotonic(), utc_now()
-        self._clock_offset_ns = time.time_ns() - time.monotonic_ns()
-        self.periods: list[Summary] = []
-        # A sample is drained one drain late, so a period is told one drain late, and is whole.
-        self._start_period(self._began_s + _DRAIN_S)
+    settings: ClientSettings
+    target: Target
+    pool: DialerPool
+    monitor: CounterMonitor
+    clock: ClockOffset
+    observer: Observer
+    periods: list[Summary] = field(default_factory=list)
 
-    def _start_period(self, began_s: float) -> None:
-        self._period_began_s, self._period_since = began_s, self._pool.counts()
-        self._period_began_at = utc_now()
-        self._period_resent = self._pool.slow_connects()
-        self._taken: list[Samples] = []
-        self._untold: Counter[str] = Counter()
-        self._shown = 0
+    def __post_init__(self) -> None:
+        self._total = Total(self.settings.dial_interval_us * 1000)
+        self._whole = _Span(self.pool, time.monotonic())
+        # A sample is drained one drain late, so a period ends one drain late, and is whole.
+        self._period = _Span(self.pool, self._whole.began_s + _DRAIN_S)
+        self._drained = _PeriodSamples()
 
     def dial(self) -> str | None:
-        """Have the pool dial until it is over; return the obituary of a worker that died."""
-        settings, fault = self._settings, None
+        """Have the pool dial until it is over; return what killed a worker, if one died."""
+        settings, fault = self.settings, None
         try:
-            for samples in self._pool.round(settings.duration_s, settings.count, every_s=_DRAIN_S):
-                self.take(samples)
-                self.end_period_if_due()
-                self.tell(samples)
+            for samples in self.pool.round(settings.duration_s, settings.count, every_s=_DRAIN_S):
+                self._take(samples)
+                self._end_period_if_due()
+                at_s = time.monotonic() - self._whole.began_s
+                self.observer.drained(at_s, samples, self.monitor.total)
         except SnatRaceError as died:
             fault = f"{died}; the totals up to then are right"
-        self._pool.stop()
-        self.take(self._pool.rest())
+        self.pool.stop()
+        self._take(self.pool.rest())
         return fault
 
-    def take(self, drained: list[Samples]) -> None:
-        """Add each worker's samples; tell the first failures of each period, count the others."""
-        ips = self._target.source_ips
-        for index, ip in enumerate(ips):
-            samples = np.concatenate(drained[index :: len(ips)])
-            self._taken.append(samples)
-            self._total.add(samples)
-            told, others = failures(
-                samples,
-                f"[{ip}]" if ":" in ip else ip,
-                self._target.remote.text,
-                self._clock_offset_ns,
-                MOST_FAILURES_SHOWN - self._shown,
-            )
-            self._shown += len(told)
-            self._untold += others
-            for failure in told:
-                self._observer.failure(failure)
-
-    def end_period_if_due(self) -> None:
-        """Close the period once its time is up; look at the counters meanwhile."""
-        self._monitor.read_if_due()
-        now_s, length_s = time.monotonic(), self._settings.summary_interval_sec
-        elapsed_s = now_s - self._period_began_s
-        if elapsed_s + _DRAIN_S / 2 < length_s:
-            return
-        self._keep_period(elapsed_s)
-        self._observer.period(self.periods[-1], self._untold, self._total.failed, self._total.recorded)
-        self._start_period(now_s)
-
-    def _keep_period(self, elapsed_s: float) -> None:
-        counts = self._pool.counts().since(self._period_since)._replace(cut_short=0)
-        circumstances = Circumstances(
-            elapsed_s=elapsed_s,
-            began_at=self._period_began_at,
-            syn_retransmits=self._retransmits_since(self._period_resent),
-            counters=self._monitor.end_period(),
-        )
-        self.periods.append(period(np.concatenate(self._taken), counts, circumstances))
-
-    def tell(self, drained: list[Samples]) -> None:
-        """Tell of every drain, for a live view."""
-        self._observer.drained(time.monotonic() - self._began_s, drained, self._monitor.total)
-
     def summary(self) -> Summary:
-        """Derive the summary of the whole run, and keep what came after the last period; call it when
-        the pool has stopped.
+        """Derive the summary of the whole run, and keep what came after the last period.
+
+        Call it when the pool has stopped.
         """
         now_s = time.monotonic()
-        counts = self._pool.counts().since(self._since)
-        self._keep_period(now_s - (self._period_began_s if self.periods else self._began_s))
-        circumstances = Circumstances(
-            elapsed_s=now_s - self._began_s,
-            began_at=self._began_at,
-            syn_retransmits=self._retransmits_since(self._resent_since),
-            counters=self._monitor.total,
-        )
-        return self._total.summary(counts, circumstances)
+        counts = self._whole.counts()
+        self._keep_period(now_s - (self._period if self.periods else self._whole).began_s)
+        elapsed_s = now_s - self._whole.began_s
+        return self._total.summary(counts, self._whole.circumstances(elapsed_s, self.monitor.total))
 
-    def _retransmits_since(self, earlier: list[int]) -> dict[str, int]:
-        risen = [b - a for a, b in zip(earlier, self._pool.slow_connects(), strict=True)]
-        return {str(times): count for times, count in enumerate(risen) if count}
+    def _take(self, drained: list[Samples]) -> None:
+        """Add each worker's samples; list the first failures of each period, count the others."""
+        offset_ns = self.clock.update()
+        period, ips = self._drained, self.target.source_ips
+        for index, ip in enumerate(ips):
+            samples = np.concatenate(drained[index :: len(ips)])
+            period.samples.append(samples)
+            self._total.add(samples)
+            listed, others = failures(
+                samples,
+                source_ip=f"[{ip}]" if ":" in ip else ip,
+                remote=self.target.remote.text,
+                clock_offset_ns=offset_ns,
+                most=_MOST_FAILURES_LISTED - period.listed,
+            )
+            period.listed += len(listed)
+            period.other_failures += others
+            for failure in listed:
+                self.observer.failure(failure)
+
+    def _end_period_if_due(self) -> None:
+        """End the period once its time is up; read the counters meanwhile."""
+        self.monitor.read_if_due()
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._period.began_s
+        if elapsed_s + _DRAIN_S / 2 < self.settings.summary_interval_sec:
+            return
+        self._keep_period(elapsed_s)
+        end = PeriodEnd(
+            summary=self.periods[-1],
+            other_failures=self._drained.other_failures,
+            failed_so_far=self._total.failed,
+            recorded_so_far=self._total.recorded,
+        )
+        self.observer.period(end)
+        self._period = _Span(self.pool, now_s)
+        self._drained = _PeriodSamples()
+
+    def _keep_period(self, elapsed_s: float) -> None:
+        # While workers dial, some dials are always in flight, and none is cut short.
+        counts = self._period.counts()._replace(cut_short=0)
+        circumstances = self._period.circumstances(elapsed_s, self.monitor.end_period())
+        self.periods.append(period(np.concatenate(self._drained.samples), counts, circumstances))
 
 
 def run(
-    settings: ClientSettings, target: Target, readers: Sequence[CounterReader], observer: Observer
+    settings: ClientSettings,
+    target: Target,
+    readers: Sequence[CounterReader],
+    observer: Observer,
+    *,
+    read_clock_offset_ns: Callable[[], int] = realtime_offset_ns,
 ) -> tuple[ClientResult, str | None]:
     """Dial until the duration or count is reached, or a signal comes; read counters meanwhile.
 
-    Returns the result and, if a worker died, the obituary: the totals are right all the same.
+    Returns the result and, if a worker died, what killed it: the totals are right all the same.
 
     Raises:
         SnatRaceError: the workers did not start.
         Interrupted: a signal came before they had.
 
     """
-    record = RunMetadata()
+    metadata = RunMetadata()
+    spec = settings.spec()
+    warnings = [*warnings_about(readers), *_warnings_at_start(settings, target)]
     translation = rules_for((reader.namespace for reader in readers), target.source_ips)
     with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
         nat = nat_of(translation, 0)
-        warnings = [*warnings_about(readers), *_warnings(settings, target)]
-        head = Started(kind="client", **record.fields(), spec=settings.spec(), nat=nat, warnings=warnings)
-        observer.started(_opening(settings, target), head)
+        head = Started(kind="client", **metadata.fields(), spec=spec, nat=nat, warnings=warnings)
+        observer.started(head, target.remote.text)
         _warm_up(pool, settings.warmup_s, interrupt)
-        monitor = CounterMonitor(readers, nat)
-        state = _Run(settings, target, pool, monitor, observer)
+        monitor, clock = CounterMonitor(readers, nat), ClockOffset(read_clock_offset_ns)
+        state = _Run(
+            settings=settings, target=target, pool=pool, monitor=monitor, clock=clock, observer=observer
+        )
         fault = state.dial()
         summary = state.summary()
+    nat, kernel = nat_of(translation, summary.attempted), monitor.kernel_counters()
     result = ClientResult(
-        **record.fields(),
-        spec=settings.spec(),
+        **metadata.fields(),
+        spec=spec,
         summary=summary,
         periods=state.periods,
-        kernel=monitor.kernel_counters(),
-        nat=(nat := nat_of(translation, summary.attempted)),
-        diagnosis=diagnose(summary, monitor.kernel_counters(), nat=nat),
-        warnings=warnings,
+        kernel=kernel,
+        nat=nat,
+        diagnosis=diagnose(summary, kernel, nat=nat),
+        warnings=warnings + _clock_warnings(clock),
     )
     return result, fault or _unreadable(monitor)
 
@@ -203,31 +242,20 @@ def _warm_up(pool: DialerPool, duration_s: float | None, interrupt: StopSignals)
         pool.rest()
 
 
-def _opening(settings: ClientSettings, target: Target) -> str:
-    """Say what the run will do."""
-    low, high = settings.source_ports
-    if settings.mode is Mode.rendezvous:
-        how = (
-            f"in rendezvous each {settings.dial_interval_us} us, ports {low}-{high}, {settings.lanes} lanes"
-        )
-    else:
-        how = (
-            f"independent, each {settings.dial_interval_us} us" if settings.dial_interval_us else "flat out"
-        )
-    return f"Starting to dial {target.remote.text}, workers: {settings.workers}, {how}"
-
-
-def _warnings(settings: ClientSettings, target: Target) -> list[MeasurementWarning]:
+def _warnings_at_start(settings: ClientSettings, target: Target) -> list[MeasurementWarning]:
     """Return what makes the run doubtful before it begins."""
     warnings: list[MeasurementWarning] = []
-    cpus = len(target.cpus)
+    remote, cpus = target.remote, len(target.cpus)
     if settings.workers > cpus:
         warnings.append(workers_share_cpus(settings.workers, cpus, settings.lanes))
-    if (
-        settings.mode is Mode.rendezvous
-        and target.remote.family == socket.AF_INET
-        and not target.remote.routed
-    ):
-        remote = target.remote.text
-        warnings.append(MeasurementWarning(kind=WarningKind.no_router, values={"remote": remote}))
+    if settings.mode is Mode.rendezvous and remote.family == socket.AF_INET and not remote.routed:
+        warnings.append(MeasurementWarning(kind=WarningKind.no_router, values={"remote": remote.text}))
     return warnings
+
+
+def _clock_warnings(clock: ClockOffset) -> list[MeasurementWarning]:
+    """Return the warning that the clock was set during the run, if it was."""
+    if not clock.largest_step_ns:
+        return []
+    step_s = clock.largest_step_ns / 1e9
+    return [MeasurementWarning(kind=WarningKind.clock_stepped, values={"step_s": step_s})]

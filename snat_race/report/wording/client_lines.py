@@ -2,7 +2,9 @@
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from errno import EINPROGRESS
+from typing import Any
 
 from snat_race.analysis.summary import Failure
 from snat_race.analysis.warnings import lost_nothing_alone
@@ -16,6 +18,17 @@ from snat_race.results.schema import ClientResult, Latency, Summary
 
 _MS = 1e6
 _TIMES = {"0": "never", "1": "once", "2": "twice", "7": "7 times or more"}
+
+
+def opening_line(now_ns: int, remote: str, spec: Mapping[str, Any]) -> str:
+    """Return the first line of a run: what it will dial, and how; ``spec`` as the result has it."""
+    interval_us = spec["dial_interval_us"]
+    if spec["mode"] == "rendezvous":
+        low, high = spec["source_ports"]
+        how = f"in rendezvous each {interval_us} us, ports {low}-{high}, {spec['lanes']} lanes"
+    else:
+        how = f"independent, each {interval_us} us" if interval_us else "flat out"
+    return f"{ancestor_stamp(now_ns)} Starting to dial {remote}, workers: {spec['workers']}, {how}"
 
 
 def failure_line(failure: Failure) -> str:
@@ -96,6 +109,8 @@ def client_summary(result: ClientResult) -> str:
     lines += [line for cause in result.diagnosis for line in cause_lines(cause)]
     if result.spec["mode"] == "rendezvous" and "TIMEOUT" in summary.errors:
         lines.append(f"  {ADVERSARIAL}")
+    clock = (warning for warning in result.warnings if warning.kind is WarningKind.clock_stepped)
+    lines += [f"  {sentence(warning)}" for warning in clock]
     if lost_nothing_alone(result):
         warning = MeasurementWarning(kind=WarningKind.nothing_lost_alone)
         lines.append(f"  {sentence(warning)}")

@@ -43,7 +43,7 @@ _SENTENCES = {
         "host. Run there, or name the host's namespace as 1, in a container with --pid host."
     ),
     WarningKind.clock_stepped: (
-        "The clock was set by {step_s:+.3g} s during the run: slots before and after do not meet those of "
+        "The clock was set by {step_s:+,.2f} s during the run: slots before and after do not meet those of "
         "other clients, and time stamps jump. Run it again while the clock is steady."
     ),
     WarningKind.window_sweep_too_narrow: (
