@@ -1,31 +1,35 @@
 """When a worker dials. A pacer yields the source port to bind, ``wait()`` returns at the instant to
 connect, and ``done()`` hears what became of the dial.
 
-One slot of a rendezvous. All instants are CLOCK_REALTIME, all lengths ns::
+One slot of a rendezvous, from the end of the last dial to the SYN's arrival at the NAT::
 
-      nap             spin         probes         bind      spin     the SYN travels
-    |---------------|............|==|==|==|==|------------|........|~~~~~~~~~~~~~~~~~|
-    now             nap_end      probes_begin probes_end           connect           start + offset
-                    |                        |                                       of the slot:
-                    |                        |<--- syn + sweep + BIND ------->|      it meets the NAT
-                    |<--- max(spin, probes * probe + syn + sweep + MARGIN) -->|
-                                                                              start
-    start         slot number * interval, the same for all who share the clock
-    offset        moves the dial on purpose: within +-dither, or within +-sweep where a round sweeps
-    spin          how long the worker is awake at the least (setting); a nap ends late, with cold caches
-    probe         one warm-up probe, as measured by this worker
-    syn           a SYN's way to the first router, as measured by the probes
-    lag           what this worker is late by, judging by how often it loses
-    connect       = start + offset - syn - lag
-    BIND          from the last probe to the slot: make a socket, bind it, be early
-    MARGIN        a slot closer than the probes and this cannot be prepared for
+        nap              spin            probes          bind      spin      the SYN travels
+    |-----------|.....................|==|==|==|==|--------------|.......|~~~~~~~~~~~~~~~~~~~|
+    now         nap_end      probes_begin         probes_end             connect             start + offset
 
-A worker that slept, or that only spun, reaches the NAT with cold caches: some 5 us late, and spread
-over as much (measured on 6.18). The probes warm the very path that the SYN takes.
+    needed       = probes + syn + sweep + MARGIN
+    number       = the first slot that starts at now + needed or later, but not the last one again
+    start        = number * interval
+    nap_end      = start - max(spin, needed)
+    probes_end   = start - syn - sweep - BIND
+    probes_begin = probes_end - probes
+    connect      = start + offset - syn - lag
+
+    now, start, nap_end ...   instants of CLOCK_REALTIME in ns; all who share the clock share the starts
+    interval, spin            settings in ns; a worker is awake for ``spin`` at the least
+    probes                    length of all warm-up probes together, in ns, as this worker measured it
+    syn                       a SYN's way to the first router, in ns, as the probes measured it
+    lag                       what this worker is late by, in ns, judging by how often it loses
+    offset                    moves the dial on purpose, in ns: within +-dither; in a sweep +-sweep
+    BIND                      time to make a socket, bind it, and be early
+    MARGIN                    BIND, and some time to spare
+
+Why probes: a worker that slept, or that only spun, reaches the NAT with cold caches, some 5 us late and
+spread over as much (measured on 6.18). A probe warms the very path that the SYN takes.
 
 A slot that passes while a dial is in flight, or that is too close to prepare for, is not dialled but
-counted as late. A ticker, like Go's, makes up for the last one it missed. All follow CLOCK_REALTIME
-when it is stepped: forward, the slots it skips are late; back, its slots are dialled again.
+counted as late. A ticker, like Go's, makes up for the last tick it missed. All follow CLOCK_REALTIME
+when it is set: forward, the slots it skips are late; back, its slots come again.
 """
 
 import time
@@ -43,7 +47,7 @@ from snat_race.results.sample import TIMED_OUT
 
 BIND_NS = 30_000
 MARGIN_NS = 60_000
-_FIRST_PROBE_NS = 30_000.0  # what a probe is taken to need before one was measured
+_FIRST_PROBE_NS = 30_000.0  # taken for a probe's length before one was measured
 _PROBES_REMEMBERED = 31
 _PROBE_SMOOTHING = 16  # a probe's length is averaged over about this many
 _NUDGE_NS = 100.0  # after a loss, connect this much earlier ...
@@ -124,10 +128,10 @@ class TickerPacer:
 class Lead:
     """How long the steps before a slot take one worker, in ns; see the drawing above."""
 
-    spin_ns: int = 0
-    probes_ns: int = 0  # all of its probes together
-    syn_ns: int = 0
-    lag_ns: int = 0
+    spin_ns: int = 0  # it is awake this long before the slot, at the least
+    probes_ns: int = 0  # all of its warm-up probes together
+    syn_ns: int = 0  # a SYN's way to the first router
+    lag_ns: int = 0  # by how much it is late, judging by its losses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ _LONGEST_SPIN_NS = 2_000_000
 _SPIN_PART = 4  # the workers of a CPU spin for at most a quarter of its time
 _DITHER_NS = 1000
 _PROBES = 4
-_TURNS = 64
+_QUARTERS = 64  # of a second; then the CPUs come again
 _LONGEST_TRIAL_S = 1.0  # for each address of a name
 
 
@@ -108,14 +108,15 @@ def placements(settings: ClientSettings, target: Target) -> list[Placement]:
 
 
 def first_cpus(address: int) -> list[int]:
-    """Return where a container begins to count CPUs, turn by turn of the shared clock.
+    """Return at which CPU a container begins to count, for one quarter of a second after the other.
 
-    The dials of one lane cannot be simultaneous in two containers that have it on one CPU.
-    Neighbouring addresses, as Docker gives them, never do so in the even turns; any two that
-    always did there, do not in some of the odd ones.
+    Two dials cannot be simultaneous on one CPU. So two containers must not have the workers of one lane
+    on the same CPU for ever. In even quarters the address itself decides, because the neighbouring
+    addresses that Docker gives then differ. Two addresses that are equal modulo the number of CPUs
+    always agree there, so in odd quarters a draw decides, whose seed is the address.
     """
     draw = random.Random(address)  # noqa: S311 - not a secret: the same in every run
-    return [address if turn % 2 == 0 else draw.getrandbits(16) for turn in range(_TURNS)]
+    return [address if quarter % 2 == 0 else draw.getrandbits(16) for quarter in range(_QUARTERS)]
 
 
 def _config(settings: ClientSettings, target: Target, worker: int) -> DialerConfig:
