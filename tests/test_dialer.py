@@ -129,9 +129,12 @@ def test_a_full_ring_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (state.attempted, ring.head, ring.overruns) == (100, 64, 36)
 
 
-def test_a_worker_follows_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CLOCK_REALTIME is set back by an hour during a round: the worker dials on, in that clock's slots."""
-    real_ns, offsets_ns = time.time_ns, iter([0] * 40)
+@pytest.mark.parametrize("readings", [4, 8, 16, 40, 1000])
+def test_a_worker_follows_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch, readings: int) -> None:
+    """CLOCK_REALTIME is set back by an hour after so many readings, before the first dial or later: the
+    worker dials on, in that clock's slots.
+    """
+    real_ns, offsets_ns = time.time_ns, iter([0] * readings)
     monkeypatch.setattr(time, "time_ns", lambda: real_ns() + next(offsets_ns, -3600 * 10**9))
     schedule = Schedule(interval_ns=5_000_000, low=20000, high=29999, lanes=1, lane=0)
     config = DialerConfig(family=socket.AF_INET, remote=("127.0.0.1", 9), timeout_ms=10, schedule=schedule)

@@ -208,9 +208,10 @@ class RendezvousPacer:
             now_ns, window = time.time_ns(), rounds.present
             slot = next_slot(now_ns, last, schedule, window, self._lead())
             self._state.late += slot.missed
-            if slot.start_ns >= window.end_ns or not rounds.sleep_until(slot.nap_end_ns):
+            if slot.start_ns >= window.end_ns or not rounds.sleep_until(slot.nap_end_ns, since_ns=now_ns):
                 return
             if not _spin_until(slot.probes_begin_ns, since_ns=now_ns):
+                last = slot.number  # the clock was set back: next_slot() then follows it
                 continue
             self._warm_up(slot.probes_end_ns)
             self._since_ns, self._connect_ns = now_ns, slot.connect_ns

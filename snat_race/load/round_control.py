@@ -81,14 +81,15 @@ class RoundControl:
             state.parked_round = seen
             time.sleep(self.parked_poll_s)
 
-    def sleep_until(self, instant_ns: int) -> bool:
+    def sleep_until(self, instant_ns: int, since_ns: int | None = None) -> bool:
         """Sleep until CLOCK_REALTIME reaches ``instant_ns``; return False if the round ended before.
 
-        Returns early, with True, if the clock is set back to before the call: the caller must look at
-        the clock again.
+        Returns early, with True, if the clock is set back to before ``since_ns``, by default the time
+        of the call: the caller must look at the clock again.
         """
-        began_ns = now_ns = time.time_ns()
-        while began_ns <= now_ns < instant_ns < self.orders.end_ns:
+        now_ns = time.time_ns()
+        since_ns = now_ns if since_ns is None else since_ns
+        while since_ns <= now_ns < instant_ns < self.orders.end_ns:
             time.sleep(min(instant_ns - now_ns, _LONGEST_NAP_NS) / 1e9)
             now_ns = time.time_ns()
         return instant_ns < self.orders.end_ns
