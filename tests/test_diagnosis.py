@@ -44,6 +44,7 @@ def kernel(*, count: int = 10, **rises: int) -> KernelCounters:
         ({"ECONNREFUSED": 3}, {"insert_failed": 3, "drop": 3}, {"refused": 3}),
         ({"EADDRNOTAVAIL": 4}, {}, {"client_ports_exhausted": 4}),
         ({"EPROTO": 2}, {}, {"other_error": 2}),
+        ({"UNKNOWN": 2}, {}, {"other_error": 2}),
         ({}, {"insert_failed": 3, "drop": 3}, {}),
         # Two suspects with enough for both; then with more than was lost.
         (

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from snat_race.analysis.summary import error_name
 from snat_race.load import dialer, pacers
 from snat_race.load.dialer_config import DialerConfig, Exchange, Preparation
 from snat_race.load.drain import Drain
@@ -85,6 +86,7 @@ def test_a_socket_that_cannot_be_made_is_a_failed_dial(
 
     samples, state, ring = dialled(monkeypatch, refuse, dials=3)
     assert sample.errors(samples["packed"]).tolist() == [error] * 3
+    assert error_name(error) == ("UNKNOWN" if error == sample.UNKNOWN_ERROR else "EMFILE")
     assert state.attempted == 3 == ring.head
     assert sample.ports(samples["packed"]).tolist() == [0] * 3
 

@@ -24,11 +24,11 @@ _HANDLED_BY_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One forked worker. ``status`` is its wait status once it has been reaped."""
+    """One forked worker."""
 
-    name: str
+    name: str  # what messages call it
     pid: int
-    status: int | None = None
+    status: int | None = None  # its wait status, once it has been reaped
 
     def pin(self, cpu: int) -> None:
         """Move it to ``cpu``, if both are still there."""
@@ -148,7 +148,9 @@ class WorkerProcesses:
 
     def _hear(self, wait_s: float) -> None:
         """Read the reports that have come in; each is a line, written whole."""
-        while select.select([self._report_r], [], [], wait_s)[0]:
+        reports = select.poll()  # unlike select(), it takes descriptors above 1023
+        reports.register(self._report_r, select.POLLIN)
+        while reports.poll(wait_s * 1000):
             self._heard += os.read(self._report_r, 65536).decode().splitlines()
             wait_s = 0
 

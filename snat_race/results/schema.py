@@ -74,7 +74,7 @@ class Summary(Model):
     rate_per_s: float
     """Dials attempted per second."""
     errors: dict[str, int]
-    """Failed dials by the name of their errno; TIMEOUT: no answer in time."""
+    """Failed dials by the name of their errno; TIMEOUT: no answer in time; UNKNOWN: no errno."""
     loss_rate: float
     """Share of the dials with a known outcome that failed, 0 to 1."""
     loss_rate_ci95: tuple[float, float]
