@@ -4,14 +4,29 @@ from typing import Any
 
 import numpy as np
 
+from snat_race.analysis.comparison import Compared, comparable_client, compared
 from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.forecast import Traffic, forecast
+from snat_race.analysis.intervals import wilson
 from snat_race.analysis.summary import Circumstances, Total
+from snat_race.report.builders.forecast import Prediction
 from snat_race.report.wording.verdicts import verdict
 from snat_race.results import sample
+from snat_race.results.conclusions import Mitigation, Outcome, Verdict, VerdictReason
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta, KernelCounters
+from snat_race.results.findings import Check, DoctorResult, Finding, Level
 from snat_race.results.model import Tool
 from snat_race.results.nat import Nat
-from snat_race.results.schema import ClientResult, Summary, VariantResult, WatchResult
+from snat_race.results.schema import (
+    ClientResult,
+    LabResult,
+    Summary,
+    UnavailableVariant,
+    VariantResult,
+    WatchResult,
+    Window,
+    WindowPoint,
+)
 
 HOST = {"boot_id": "b", "kernel": "6.18.0", "machine": "x86_64", "cpus": 2, "usable_cpus": [0, 1]}
 BEGAN = "2026-11-23T10:00:00.000Z"
@@ -119,3 +134,114 @@ def small_watch(name: str, insert_failed: int = 0, began_at: str = BEGAN) -> Wat
 def verdict_of(lab: dict[str, Any]) -> str:
     """The sentence of the verdict in a lab's JSON."""
     return verdict(VariantResult.model_validate(lab["variants"][0]))
+
+
+def small_lab() -> LabResult:
+    """Two rules, of which the first races; with a window, a rule that cannot be measured, and warnings."""
+    racing = _variant("masquerade", failed=72, collisions=70)
+    cured = _variant("masquerade fully-random", failed=0, collisions=0)
+    return LabResult(
+        run_id="a9d18486",
+        tool=Tool(version="0"),
+        started_at=BEGAN,
+        elapsed_s=3.3,
+        environment=HOST,
+        spec={
+            "scenario": "tcp-snat",
+            "containers": 2,
+            "workers": 2,
+            "interval_us": 1000,
+            "timeout_ms": 4,
+            "duration_s": 2.0,
+            "topology": "bridge",
+            "backend": "netlink",
+            "cpus": [],
+            "window_s": 5.0,
+            "seed": 3158355681,
+        },
+        interrupted=True,
+        variants=[racing, cured],
+        unavailable=[UnavailableVariant(name="iptables -t nat ...", reason="there is no iptables")],
+        verdict=Verdict(
+            outcome=Outcome.reproduced,
+            reason=VerdictReason.lost_to_race,
+            mitigations=[Mitigation(name=cured.name, loss_reduction=1.0, ci95=(0.967, 1.0))],
+        ),
+        window=Window(
+            variant=racing.name,
+            caches="warm",
+            sweep_ns=10_000,
+            paired=400,
+            collisions=40,
+            unexplained=9,
+            window_ns=2000.0,
+            window_ns_ci95=(1500.0, 2600.0),
+            dispersion=1.0,
+            tail_rate=0.3,
+            curve=[
+                WindowPoint(low_ns=low, high_ns=low + 500, paired=10, collisions=int(abs(low) < 2000))
+                for low in range(-10_000, 10_000, 500)
+            ],
+        ),
+    )
+
+
+def _variant(name: str, failed: int, collisions: int) -> VariantResult:
+    summary = summary_of(1557, failed).model_copy(update={"paired": 556, "collisions": collisions})
+    kernel = KernelCounters(source=rise(failed, found=487), destination={}, containers={})
+    delta = CounterDelta(netns="source", began_at=BEGAN, elapsed_s=10, conntrack=kernel.source, tcp={})
+    return VariantResult(
+        name=name,
+        rule=name,
+        accepted=summary.connected,
+        summary=summary,
+        kernel=kernel,
+        diagnosis=diagnose(summary, kernel),
+        outcome=Outcome.reproduced if failed else Outcome.not_seen,
+        reason=VerdictReason.lost_to_race if failed else VerdictReason.none_lost,
+        periods=[summary.model_copy(update={"counters": [delta]})],
+        collision_rate_ci95=wilson(collisions, 556),
+    )
+
+
+def small_doctor() -> DoctorResult:
+    """A finding of each level."""
+    levels = {
+        Check.cpus: (Level.warning, {"usable": 1, "workers": 2}),
+        Check.client_ports: (Level.ok, {"low": 32768, "high": 60999}),
+        Check.rules: (Level.ok, {}),
+    }
+    return DoctorResult(
+        run_id="d",
+        tool=Tool(version="0"),
+        started_at=BEGAN,
+        elapsed_s=0.1,
+        environment=HOST,
+        spec={"netns": "", "workers": 2},
+        sysctls={},
+        findings=[
+            Finding(check=check, level=level, values=values) for check, (level, values) in levels.items()
+        ],
+    )
+
+
+def small_comparison() -> Compared:
+    """A client with fewer losses than the baseline, in a run not long enough."""
+    base = comparable_client("results/base.json", small_client("base", failed=200))
+    other = comparable_client("results/fixed.json", small_client("fixed", failed=0, attempted=5000))
+    return compared(base, [other])
+
+
+def small_prediction() -> Prediction:
+    """What 40 containers lose."""
+    traffic = Traffic(containers=40, rate_per_s=1000.0)
+    spec = {
+        "window_ns": 1300.0,
+        "window_ns_ci95": (1000.0, 1600.0),
+        "containers": 40,
+        "rate_per_container": 1000.0,
+        "destinations": 1,
+        "ports": 28232,
+        "cpus": 4,
+    }
+    return Prediction(spec=spec, forecast=forecast(1300.0, (1000.0, 1600.0), traffic))

@@ -91,7 +91,7 @@ def test_it_needs_no_root(tmp_path: Path) -> None:
         # Imported before the change of user, who may not be able to read this Python.
         import snat_race.cli.lab
         import snat_race.report.builders.lab
-        import snat_race.report.live.views
+        import snat_race.report.live.lab_view
         import snat_race.report.renderers.ktap
         import snat_race.runs.lab  # noqa: F401
 

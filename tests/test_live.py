@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from snat_race.analysis.rolling_window import MOST_BINS, WINDOW_S, RollingWindow, VariantTotals
-from snat_race.report.live.panel import REFRESH_S, Room, flow, spark
+from snat_race.report.live.lines import DrawingArea, flow, spark
+from snat_race.report.live.panel import REFRESH_S
 from snat_race.results import sample
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 from snat_race.results.schema import Summary
@@ -152,11 +153,11 @@ def test_the_rounds_of_a_rule_add_up() -> None:
 
 
 def test_a_spark_marks_losses_and_items_are_never_broken() -> None:
-    line = spark([0, 1, 8], [False, True, True], 8, Room(40, 10, ascii_only=False))
+    line = spark([0, 1, 8], [False, True, True], 8, DrawingArea(40, 10, ascii_only=False))
     assert line.plain == " ▁█"
     assert [(span.start, span.end, span.style) for span in line.spans] == [(1, 3, "bold red")]
-    assert spark([1, 8], [False, False], 8, Room(40, 10, ascii_only=True)).plain.isascii()
-    lines = flow("label", [("12345678901234567890", "")] * 3, Room(40, 10, ascii_only=False))
+    assert spark([1, 8], [False, False], 8, DrawingArea(40, 10, ascii_only=True)).plain.isascii()
+    lines = flow("label", [("12345678901234567890", "")] * 3, DrawingArea(40, 10, ascii_only=False))
     assert [line.plain.rstrip() for line in lines] == [
         "label       12345678901234567890",
         "  12345678901234567890",

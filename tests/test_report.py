@@ -20,7 +20,7 @@ from snat_race.cli.result_reader import read
 from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.schema import ClientResult, Latency
 from tests.conftest import ROOT, fork_cli, run_cli, start_cli
-from tests.results import BEGAN, rise, small_client, small_watch, summary_of
+from tests.results import BEGAN, rise, small_client, small_doctor, small_lab, small_watch, summary_of
 
 Kept = Callable[..., Path]
 
@@ -160,11 +160,14 @@ def test_every_form_of_a_merged_report(kept: Kept) -> None:
         str(kept("w", kind="watch", insert_failed=12)),
     ]
     text = fork_cli("report", *files).stdout
+    detailed = fork_cli("report", *files, "--details").stdout
     assert "12 of 20,000 dials (0.06%) failed: 12 snat_race; insert_failed rose by 12." in " ".join(
         text.split()
     )
-    for heading in ("DIALS", "CAUSES", "LATENCY", "HISTOGRAM", "LOSSES AND INSERT_FAILED", "MERGED FROM"):
+    for heading in ("DIALS", "CAUSES", "LATENCY", "MERGED FROM"):
         assert heading in text
+    for heading in ("DIALS", "CAUSES", "LATENCY", "HISTOGRAM", "LOSSES AND INSERT_FAILED", "MERGED FROM"):
+        assert heading in detailed
     markdown = fork_cli("report", *files, "--format", "markdown").stdout
     assert "| snat\\_race |" in markdown
     rows = list(csv.DictReader(io.StringIO(fork_cli("report", *files, "--format", "csv").stdout)))
@@ -176,6 +179,7 @@ def test_every_form_of_a_merged_report(kept: Kept) -> None:
     again = Path(files[0]).with_name("merged.json")
     again.write_text(json.dumps(kept_json))
     assert fork_cli("report", str(again)).stdout == text
+    assert fork_cli("report", str(again), "--details").stdout == detailed
 
 
 def test_unknown_fields_are_kept(kept: Kept) -> None:
@@ -308,3 +312,33 @@ def test_an_output_that_cannot_be_written_leaves_the_old_one_whole(tmp_path: Pat
     assert (done.returncode, done.stderr.count("\n")) == (4, 1), done
     assert out.read_text() == "old"
     assert list(tmp_path.glob(".snat_race*")) == []
+
+
+def test_of_several_rules_one_is_chosen_for_a_distribution(tmp_path: Path) -> None:
+    path = tmp_path / "lab.json"
+    path.write_text(small_lab().model_dump_json())
+    several = fork_cli("report", str(path), "--format", "hgrm")
+    assert (several.returncode, several.stdout, several.stderr.count("\n")) == (2, "", 1)
+    assert "'masquerade', 'masquerade fully-random'" in several.stderr
+    other = fork_cli("report", str(path), "--format", "hgrm", "--variant", "no nat")
+    assert (other.returncode, "no rule 'no nat'" in other.stderr) == (2, True)
+    chosen = fork_cli("report", str(path), "--format", "hgrm", "--variant", "masquerade fully-random")
+    assert (chosen.returncode, "TotalCount     =     1557" in chosen.stdout) == (0, True)
+    unused = fork_cli("report", str(path), "--variant", "masquerade")
+    assert (unused.returncode, "--format hgrm" in unused.stderr) == (2, True)
+
+
+def test_a_watch_has_no_distribution(kept: Kept) -> None:
+    done = fork_cli("report", str(kept("w", kind="watch")), "--format", "hgrm")
+    assert (done.returncode, "has no latencies" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "html", "json", "text"])
+@pytest.mark.parametrize("kind", ["lab", "doctor"])
+def test_every_kind_has_every_form(tmp_path: Path, kind: str, form: str) -> None:
+    result = {"lab": small_lab, "doctor": small_doctor}[kind]()
+    path = tmp_path / "result.json"
+    path.write_text(result.model_dump_json())
+    done = fork_cli("report", str(path), "--format", form)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) >= 3

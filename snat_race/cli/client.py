@@ -13,7 +13,7 @@ from snat_race.runs.settings import LONGEST_TIMEOUT_MS, ClientSettings, Close, M
 
 if TYPE_CHECKING:
     from snat_race.kernel.counters import CounterReader
-    from snat_race.report.live.views import ClientView
+    from snat_race.report.live.client_view import ClientView
 
 EXAMPLES = help_text.examples(
     (
@@ -142,8 +142,8 @@ def _readers(names: tuple[str, ...]) -> "list[CounterReader]":
 
 def _view(remote: str, workers: int) -> "ClientView | None":
     """Return a live view, if there is a terminal to draw it on."""
+    from snat_race.report.live.client_view import ClientView
     from snat_race.report.live.panel import drawable
-    from snat_race.report.live.views import ClientView
 
     console = drawable(sys.stdout)
     return ClientView(console, remote, workers) if console else None

@@ -1,5 +1,6 @@
 """``compare``: tells whether it is better than before."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from snat_race.errors import ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
     from snat_race.analysis.comparison import Comparable, Compared
+    from snat_race.report.terminal import Terminal
 
 EXAMPLES = help_text.examples(
     ("Before and after a change", "snat-race compare before.json after.json"),
@@ -29,6 +31,7 @@ def compare(
 ) -> None:
     """Compare loss rates with those of the first result: fewer, more, no difference detected."""
     from snat_race.analysis.comparison import compared
+    from snat_race.report.terminal import FILE, terminal_of
 
     if len(files) < 2:
         raise UsageError("compare: takes two results or more, the baseline first")
@@ -39,7 +42,7 @@ def compare(
         require_writable(output)
     base, *others = _comparable(files)
     result = compared(base, others)
-    text = _formed(result, form, quiet=quiet)
+    text = _formed(result, form, FILE if output else terminal_of(sys.stdout), quiet=quiet)
     if output:
         write_atomically(output, text + "\n")
     else:
@@ -57,38 +60,35 @@ def _comparable(files: list[Path]) -> "list[Comparable]":
         UsageError: one cannot be compared with the first.
 
     """
-    from snat_race.analysis.comparison import comparable_client, comparable_lab
     from snat_race.cli.result_reader import read
-    from snat_race.results.schema import ClientResult, LabResult, MergedResult
+    from snat_race.report.registry import kind_of
 
     found: list[Comparable] = []
     for path in files:
         result = read(path)
-        if not isinstance(result, ClientResult | LabResult | MergedResult):
+        comparable = kind_of(result).comparable
+        if not comparable:
             raise UsageError(
                 f"{path}: a {result.kind} result has no dials to compare; give a client's or a lab's"
             )
-        if found and isinstance(result, LabResult) != isinstance(found[0].result, LabResult):
+        if found and (result.kind == "lab") != (found[0].result.kind == "lab"):
             raise UsageError(
                 f"{path}: a {result.kind} result is not to be compared with {files[0]}, "
                 f"a {found[0].result.kind} result"
             )
         if any(each.result.run_id == result.run_id for each in found):
             raise UsageError(f"{path}: is the same run as another; give two runs")
-        if isinstance(result, LabResult):
-            found.append(comparable_lab(str(path), result))
-        else:
-            found.append(comparable_client(str(path), result))
+        found.append(comparable(str(path), result))
     return found
 
 
-def _formed(result: "Compared", form: ComparisonFormat, *, quiet: bool) -> str:
-    from snat_race.report.builders.comparison import compared
-    from snat_race.report.renderers.text import markdown, text
+def _formed(result: "Compared", form: ComparisonFormat, terminal: "Terminal", *, quiet: bool) -> str:
+    from snat_race.report.builders.comparison import document
+    from snat_race.report.renderers.markdown import markdown
+    from snat_race.report.renderers.text import text, verdict_line
 
     if form is ComparisonFormat.json:
         return json_text(result)
-    document = compared(result)
-    if quiet:
-        return document.verdict
-    return markdown(document) if form is ComparisonFormat.markdown else text(document)
+    if form is ComparisonFormat.markdown:
+        return markdown(document(result))
+    return verdict_line(document(result), terminal) if quiet else text(document(result), terminal)

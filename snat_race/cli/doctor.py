@@ -1,10 +1,13 @@
 """``doctor``: tells whether a host is exposed, and whether a measurement there would be clean."""
 
+import sys
+
 import typer
 
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parsing import namespace
 from snat_race.cli.program import this_program
+from snat_race.cli.terminal import print_document
 
 _EXPOSED, _COULD_NOT_LOOK = 3, 4
 
@@ -22,8 +25,7 @@ def doctor(
     quiet: parameters.QuietVerdict = False,
 ) -> None:
     """Look for SNAT rules that race and for settings that blur a measurement; change nothing."""
-    from snat_race.report.builders.doctor import doctor_report
-    from snat_race.report.wording.findings import verdict
+    from snat_race.report.builders.doctor import document
     from snat_race.results.findings import Level
     from snat_race.runs.doctor import examine
 
@@ -33,7 +35,7 @@ def doctor(
 
         print_event("result", result)
     else:
-        print(verdict(result) if quiet else doctor_report(result, this_program()))
+        print_document(document(result, this_program()), sys.stdout, quiet=quiet)
     if result.has(Level.exposed):
         raise typer.Exit(_EXPOSED)
     if result.has(Level.unknown):

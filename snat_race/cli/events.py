@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from snat_race.analysis.summary import Failure, Samples, error_name
-from snat_race.cli.terminal import warn
+from snat_race.cli.terminal import print_document, warn
 from snat_race.report.wording.client_lines import (
-    client_summary,
     failure_line,
     opening_line,
     other_failures_line,
@@ -25,7 +24,7 @@ from snat_race.results.schema import ClientResult, Started, WatchResult
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from snat_race.report.live.views import ClientView
+    from snat_race.report.live.client_view import ClientView
     from snat_race.runs.client import PeriodEnd
 
 
@@ -78,16 +77,18 @@ class ClientPrinter:
             self._view.drained(at_s, samples, counters)
 
     def finished(self, result: ClientResult) -> None:
-        """Tell the end of the run."""
-        self._quiet = False
-        self._say(f"{ancestor_stamp(time.time_ns())} {client_summary(result)}")
+        """Tell the end of the run: what ``report`` says of its result."""
+        from snat_race.report.builders.client import document
+
+        print(f"{ancestor_stamp(time.time_ns())} Summary of the whole run:", file=self._text)
+        print_document(document(result), self._text)
         self._event("result", result)
 
     def _say(self, text: str) -> None:
         if self._quiet:
             return
         if self._view:
-            self._view.say(text)
+            self._view.print_above(text)
         else:
             print(text, file=self._text, flush=True)
 
@@ -100,12 +101,12 @@ class WatchPrinter:
     """Told of each period; shows it as an event, in a table in place, or as a line. A context manager."""
 
     def __init__(self, title: str, *, as_json: bool, quiet: bool) -> None:
-        from snat_race.report.live.watch_table import LivePrinter, suits_a_live_table
+        from snat_race.report.live.watch_table import WatchTable, suits_a_live_table
 
         self._as_json = as_json
         self._quiet = quiet
         drawn = suits_a_live_table() and not as_json and not quiet
-        self._table: LivePrinter | None = LivePrinter(title) if drawn else None
+        self._table: WatchTable | None = WatchTable(title) if drawn else None
 
     def __enter__(self) -> Self:
         if self._table:
@@ -134,9 +135,9 @@ class WatchPrinter:
 
     def finished(self, result: WatchResult) -> None:
         """Tell the end: the sums, and what they mean."""
-        from snat_race.report.live.watch_table import closing
+        from snat_race.report.builders.watch import document
 
         if self._as_json:
             print_event("result", result)
         else:
-            print(closing(result))
+            print_document(document(result), sys.stdout)

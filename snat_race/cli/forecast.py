@@ -1,11 +1,12 @@
 """``forecast``: what ordinary traffic loses, from the window."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parsing import naming
-from snat_race.cli.terminal import warn
+from snat_race.cli.terminal import print_document, warn
 from snat_race.errors import UsageError
 from snat_race.runs.settings import ForecastSettings
 
@@ -38,7 +39,7 @@ def forecast(
     from snat_race.analysis.forecast import Traffic
     from snat_race.analysis.forecast import forecast as predict
     from snat_race.kernel import host
-    from snat_race.report.builders.forecast import forecast_text
+    from snat_race.report.builders.forecast import Prediction, document
 
     if result and not window_ns:
         window = _window_of(result)
@@ -70,7 +71,7 @@ def forecast(
 
         print_event("forecast", {"spec": settings.spec()} | expected.model_dump(mode="json"))
     else:
-        print(forecast_text(settings.spec(), expected))
+        print_document(document(Prediction(spec=settings.spec(), forecast=expected)), sys.stdout)
 
 
 def _window_of(path: Path) -> "Window":

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from snat_race.cli import terminal
+from snat_race.report.terminal import terminal_of
 
 Parameter: TypeAlias = Any  # of a click that typer keeps to itself
 Row = tuple[str, str]  # an option or a command, and what it is
@@ -55,7 +55,7 @@ def examples(*commands: tuple[str, str]) -> str:
 
 
 def _width() -> int:
-    return min(terminal.width(sys.stdout), _WIDEST)
+    return min(terminal_of(sys.stdout).width, _WIDEST)
 
 
 def _lines(command: Any, context: Any, width: int) -> Iterator[str]:  # noqa: ANN401
@@ -174,4 +174,4 @@ def _about(parameter: Parameter) -> str:
 
 
 def _heading(text: str) -> str:
-    return typer.style(text, bold=True) if terminal.takes_colour(sys.stdout) else text
+    return typer.style(text, bold=True) if terminal_of(sys.stdout).colour else text

@@ -10,6 +10,7 @@ from snat_race.cli import help_text, parameters
 from snat_race.cli.limits import require
 from snat_race.cli.parsing import CpuList, Seconds, naming
 from snat_race.cli.result_writer import require_writable, save
+from snat_race.cli.terminal import print_document
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 from snat_race.lab.settings import Backend, Caches, Expect, LabSettings, Wiring
 from snat_race.runs.settings import MOST_WORKERS
@@ -51,6 +52,7 @@ def lab(
     ktap: parameters.Ktap = False,
     output: parameters.Output = None,
     json: parameters.Json = False,
+    details: parameters.Details = False,
     quiet: parameters.QuietVerdict = False,
     _list: parameters.ListThem = False,
 ) -> None:
@@ -86,7 +88,7 @@ def lab(
     limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
     result = _measured(settings, staged, rules, output)
     try:  # either, if the other cannot be written
-        _print(result, expected if ktap else None, as_json=json, quiet=quiet)
+        _print(result, expected if ktap else None, as_json=json, details=details, quiet=quiet)
     finally:
         save(result, output)
     require(limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=json)
@@ -179,8 +181,8 @@ def _measured(
     settings: LabSettings, staged: "Scenario", rules: "Sequence[Variant]", output: Path | None
 ) -> "LabResult":
     from snat_race.lab.variant_loader import require_binaries
+    from snat_race.report.live.lab_view import LabView
     from snat_race.report.live.panel import drawable
-    from snat_race.report.live.views import LabView
     from snat_race.runs import lab as runner
 
     require_binaries(rules, settings.backend)
@@ -190,20 +192,25 @@ def _measured(
         return runner.run(settings, staged, rules, view)
 
 
-def _print(result: "LabResult", expected_of_ktap: Expect | None, *, as_json: bool, quiet: bool) -> None:
+def _print(
+    result: "LabResult",
+    expected_of_ktap: Expect | None,
+    *,
+    as_json: bool,
+    details: bool,
+    quiet: bool,
+) -> None:
     """Print the result; as KTAP, if that is given what is expected."""
     from snat_race.cli.events import print_event
-    from snat_race.report.builders.documents import document
-    from snat_race.report.builders.lab import lab_report
-    from snat_race.report.renderers.ktap import ktap_report
+    from snat_race.report.builders.checks import checks
+    from snat_race.report.builders.lab import document
+    from snat_race.report.renderers.ktap import ktap
 
+    stream = sys.stderr if as_json else sys.stdout
     if expected_of_ktap:
-        text = ktap_report(result, race=expected_of_ktap is Expect.race)
-    elif quiet:
-        text = document(result).verdict
+        print(ktap(checks(result, race=expected_of_ktap is Expect.race)), file=stream)
     else:
-        text = lab_report(result)
-    print(text, file=sys.stderr if as_json else sys.stdout)
+        print_document(document(result), stream, details=details, quiet=quiet)
     if as_json:
         print_event("result", result)
 

@@ -1,6 +1,7 @@
 """The command line's vocabulary: each option and argument once, with its name, variable, range and help."""
 
 import os
+import sys
 from enum import StrEnum
 from json import dumps
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.completion import get_completion_inspect_parameters, install_callback
 
 from snat_race import __version__
 from snat_race.cli import parsing
+from snat_race.cli.terminal import print_document
 from snat_race.lab.settings import MOST_CONTAINERS, Backend, Caches, Expect, Wiring
 from snat_race.runs.settings import LONGEST_TIMEOUT_MS, MOST_WORKERS, Close, Mode
 
@@ -74,10 +76,13 @@ def _print_version(context: typer.Context, wanted: bool) -> None:
 def _print_lab_listing(context: typer.Context, wanted: bool) -> None:
     from snat_race.lab.scenarios import SCENARIOS
     from snat_race.lab.variants import VARIANTS
-    from snat_race.report.builders.lab import listing
+    from snat_race.report.builders.lab_listing import document
 
     if wanted and not context.resilient_parsing:
-        print(listing(VARIANTS.values(), SCENARIOS.values()))
+        listing = document(
+            VARIANTS.values(), SCENARIOS.values(), variant_option="--variant", scenario_option="--scenario"
+        )
+        print_document(listing, sys.stdout)
         raise typer.Exit
 
 
@@ -137,6 +142,10 @@ Output = Annotated[
 Json = Annotated[
     bool,
     Option("--json", help="Print events as JSON on stdout, one a line; text goes to stderr."),
+]
+Details = Annotated[
+    bool,
+    Option("--details", help="Also tell of latencies, of each period, and of how it was measured."),
 ]
 QuietSummary = Annotated[
     bool, Option("--quiet", "-q", help="Print the summary at the end only, and warnings.")
@@ -581,6 +590,10 @@ ReportAs = Annotated[
 ]
 ReportOutput = Annotated[
     Path | None, Option("--output", "-o", metavar="FILE", help="Write to FILE; by default to stdout.")
+]
+OneVariant = Annotated[
+    str | None,
+    Option("--variant", metavar="NAME", help="The rule whose latencies --format hgrm shows."),
 ]
 Schema = Annotated[
     bool,

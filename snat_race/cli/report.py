@@ -1,5 +1,6 @@
 """``report``: results that were kept, merged and shown."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
@@ -9,9 +10,13 @@ from snat_race.cli.result_writer import json_text, require_other_than, require_w
 from snat_race.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from snat_race.cli.result_reader import AnyResult
-    from snat_race.results.conclusions import Cause
-    from snat_race.results.schema import Summary
+    from snat_race.report.registry import Measured
+    from snat_race.report.terminal import Terminal
+
+_HGRM_UNIT_NS = 1000.0
 
 EXAMPLES = help_text.examples(
     ("Show one result", "snat-race report lab.json"),
@@ -24,6 +29,8 @@ def report(
     files: parameters.Results,
     form: parameters.ReportAs = ReportFormat.text,
     output: parameters.ReportOutput = None,
+    variant: parameters.OneVariant = None,
+    details: parameters.Details = False,
     max_error_rate: parameters.MaxErrorRate = None,
     max_p99: parameters.MaxP99 = None,
     max_race_losses: parameters.MaxRaceLosses = None,
@@ -33,59 +40,90 @@ def report(
     """Show a result; or merge those of several clients and of watches of their nodes, exactly."""
     from snat_race.analysis.thresholds import Thresholds
     from snat_race.cli.result_reader import read_all
+    from snat_race.report.registry import document
+    from snat_race.report.renderers.text import verdict_line
+    from snat_race.report.terminal import FILE, terminal_of
 
     limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
     if quiet and form is not ReportFormat.text:
         raise UsageError("--quiet: is of the text; drop --format")
+    if variant is not None and form is not ReportFormat.hgrm:
+        raise UsageError("--variant: chooses the rule of --format hgrm; drop it")
     if output:
         require_other_than(output, files)
         require_writable(output)
     result = read_all(files)
-    measured = _measured(result) if limits else []
-    text = _verdict(result) if quiet else _formed(result, form)
+    measured = _measured(result) if limits else ()
+    terminal = FILE if output else terminal_of(sys.stdout)
+    if quiet:
+        text = verdict_line(document(result), terminal)
+    else:
+        text = _formed(result, form, variant, terminal, full=details)
     if output:
         write_atomically(output, text + "\n")
     else:
         print(text)
     if limits:
-        require(limits, measured, as_json=form not in (ReportFormat.text, ReportFormat.markdown))
+        limited = [(each.name, each.summary, list(each.diagnosis)) for each in measured]
+        require(limits, limited, as_json=form not in (ReportFormat.text, ReportFormat.markdown))
 
 
-def _measured(result: "AnyResult") -> "list[tuple[str, Summary, list[Cause]]]":
-    from snat_race.results.schema import ClientResult, LabResult, MergedResult
+def _measured(result: "AnyResult") -> "Sequence[Measured]":
+    from snat_race.report.registry import kind_of
 
-    if isinstance(result, LabResult):
-        return [(each.name, each.summary, each.diagnosis) for each in result.variants]
-    if isinstance(result, ClientResult | MergedResult):
-        return [("", result.summary, result.diagnosis)]
-    raise UsageError(
-        f"a {result.kind} result has no dials to hold to a limit; give that of a client or a lab"
-    )
-
-
-def _verdict(result: "AnyResult") -> str:
-    from snat_race.report.builders.documents import document
-
-    return document(result).verdict
+    measured = kind_of(result).measured(result)
+    if not measured:
+        raise UsageError(
+            f"a {result.kind} result has no dials to hold to a limit; give that of a client or a lab"
+        )
+    return measured
 
 
-def _formed(result: "AnyResult", form: ReportFormat) -> str:
-    from snat_race.report.builders.documents import document
-    from snat_race.report.renderers import text as forms
-    from snat_race.report.renderers.csv import as_csv, as_hgrm
+def _formed(
+    result: "AnyResult", form: ReportFormat, variant: str | None, terminal: "Terminal", *, full: bool
+) -> str:
+    """Return a result in the form that was asked for; ``full`` concerns text only."""
+    from snat_race.report import registry
+    from snat_race.report.renderers.csv import as_csv
+    from snat_race.report.renderers.markdown import markdown
+    from snat_race.report.renderers.text import text
 
+    kind = registry.kind_of(result)
     if form is ReportFormat.json:
         return json_text(result)
     if form is ReportFormat.csv:
-        return as_csv(result)
+        return as_csv(kind.csv_rows(result))
     if form is ReportFormat.hgrm:
-        if found := as_hgrm(result):
-            return found
-        raise UsageError(
-            f"--format hgrm: a {result.kind} result has no latencies; give a client's or a lab's"
-        )
+        return _hgrm(result, variant)
     if form is ReportFormat.html:
         from snat_race.report.renderers.html import page
 
-        return page(document(result), result)
-    return (forms.markdown if form is ReportFormat.markdown else forms.text)(document(result))
+        return page(kind.document(result), kind.figures(result))
+    if form is ReportFormat.markdown:
+        return markdown(kind.document(result))
+    return text(kind.document(result), terminal, full=full)
+
+
+def _hgrm(result: "AnyResult", variant: str | None) -> str:
+    """Return the distribution of all latencies of a run, or of one rule of a lab.
+
+    Raises:
+        UsageError: there is none, or there are several and none, or no such one, was chosen.
+
+    """
+    from snat_race.analysis.histogram import Histogram
+    from snat_race.report.registry import latency_histograms
+    from snat_race.report.renderers.hgrm import distribution
+
+    histograms = latency_histograms(result)
+    if not histograms:
+        raise UsageError(
+            f"--format hgrm: a {result.kind} result has no latencies; give a client's or a lab's"
+        )
+    if variant is None and len(histograms) == 1:
+        (variant,) = histograms
+    if variant not in histograms:
+        what = "takes one rule" if variant is None else f"has no rule {variant!r}"
+        names = ", ".join(map(repr, histograms))
+        raise UsageError(f"--variant: --format hgrm {what}; choose one of {names}")
+    return distribution(Histogram.of([histograms[variant]]), _HGRM_UNIT_NS).rstrip("\n")

@@ -1,13 +1,12 @@
-"""What there is to print on: how wide it is, whether it takes colours, which characters it has."""
+"""Prints documents and warnings, on streams that lose nothing."""
 
 import io
 import os
-import shutil
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-_PIPED_WIDTH = 110  # of a file or a pipe, whoever reads it later
-_BEYOND_ASCII = "·▁█"
+if TYPE_CHECKING:
+    from snat_race.report.document import Document
 
 
 def make_streams_robust() -> None:
@@ -47,25 +46,19 @@ def let_go(stream: TextIO) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def width(stream: TextIO) -> int:
-    """Return how many columns text for ``stream`` may take; COLUMNS overrules it."""
-    if os.environ.get("COLUMNS", "").isdecimal() or stream.isatty():
-        return shutil.get_terminal_size().columns
-    return _PIPED_WIDTH
+def print_document(
+    document: "Document", stream: TextIO, *, details: bool = False, quiet: bool = False
+) -> None:
+    """Print a document as text that suits ``stream``.
 
+    ``details``: with all that is known. ``quiet``: nothing but the verdict.
+    """
+    from snat_race.report.renderers.text import text, verdict_line
+    from snat_race.report.terminal import terminal_of
 
-def takes_colour(stream: TextIO) -> bool:
-    """Whether colours are wanted there: on a terminal, unless NO_COLOR (no-color.org) is set."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def ascii_only(stream: TextIO) -> bool:
-    """Whether the stream's encoding has no more than ASCII, or too little more for bars and dots."""
-    try:
-        _BEYOND_ASCII.encode(stream.encoding or "ascii")
-    except (UnicodeError, LookupError):
-        return True
-    return False
+    terminal = terminal_of(stream)
+    shown = verdict_line(document, terminal) if quiet else text(document, terminal, full=details)
+    print(shown, file=stream, flush=True)
 
 
 def warn(text: str) -> None:

@@ -1,42 +1,51 @@
-"""What ``doctor`` found, as text."""
+"""What ``doctor`` found, as a document."""
 
-import textwrap
-
-from snat_race.report.wording.findings import verdict, worded
+from snat_race.report.builders import shared_sections
+from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
+from snat_race.report.wording import findings
 from snat_race.report.wording.program import Program
-from snat_race.results.findings import DoctorResult, Finding, Level
+from snat_race.results.findings import DoctorResult, Level
 
-_WIDTH = 108
 _LEVELS = {Level.exposed: "EXPOSED", Level.unknown: "UNKNOWN", Level.warning: "warning", Level.ok: "ok"}
+_TONES = {
+    Level.exposed: Tone.bad,
+    Level.unknown: Tone.unsure,
+    Level.warning: Tone.unsure,
+    Level.ok: Tone.good,
+}
+# Of a result that was kept: nobody knows how the program is called where its advice is followed.
+_ANY_PROGRAM = Program()
 
 
-def doctor_report(result: DoctorResult, program: Program) -> str:
-    """Return every finding, the worst first, and the verdict in one sentence."""
-    return "\n".join((*doctor_lines(result, program), "", verdict(result)))
-
-
-def doctor_lines(result: DoctorResult, program: Program) -> tuple[str, ...]:
-    """Return every finding, the worst first."""
-    ordered = sorted(result.findings, key=lambda finding: list(Level).index(finding.level))
-    return tuple(line for finding in ordered for line in _lines(result, finding, program))
-
-
-def _lines(result: DoctorResult, finding: Finding, program: Program) -> list[str]:
-    words = worded(result, finding, program)
-    head = f"{_LEVELS[finding.level]:<9}{words.title}: "
-    lines = textwrap.wrap(
-        words.evidence,
-        _WIDTH,
-        initial_indent=head,
-        subsequent_indent=" " * 9,
-        break_on_hyphens=False,
+def document(result: DoctorResult, program: Program = _ANY_PROGRAM) -> Document:
+    """Return every finding, the worst first, below the verdict; advice is for ``program``."""
+    columns = (
+        Column(heading="level", importance=Importance.key, toned=True),
+        Column(heading="check", importance=Importance.main),
+        Column(heading="finding"),
+        Column(heading="to do", importance=Importance.beneath),
     )
-    if words.advice:
-        lines += textwrap.wrap(
-            words.advice,
-            _WIDTH,
-            initial_indent=" " * 9 + "-> ",
-            subsequent_indent=" " * 12,
-            break_on_hyphens=False,
-        )
-    return lines
+    rows = []
+    tones = []
+    for finding in sorted(result.findings, key=lambda finding: list(Level).index(finding.level)):
+        words = findings.worded(result, finding, program)
+        rows.append((_LEVELS[finding.level], words.title, words.evidence, words.advice))
+        tones.append(_TONES[finding.level])
+    return Document(
+        title="snat_race doctor",
+        verdict=findings.verdict(result),
+        tone=_tone(result),
+        origin=shared_sections.origin(result),
+        sections=(
+            Section(
+                title="Findings",
+                table=Table(columns=columns, rows=tuple(rows), tones=tuple(tones)),
+            ),
+        ),
+    )
+
+
+def _tone(result: DoctorResult) -> Tone:
+    if result.has(Level.exposed):
+        return Tone.bad
+    return Tone.unsure if result.has(Level.unknown) else Tone.good

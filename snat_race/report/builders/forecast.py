@@ -1,8 +1,10 @@
-"""A forecast as text."""
+"""What ordinary traffic is expected to lose, as a document."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from snat_race.report.builders.lab import wrapped
+from snat_race.report.document import Column, Document, Importance, Section, Table
+from snat_race.report.wording.formats import plural, significant
 from snat_race.results.schema import Forecast
 
 _ASSUMED = (
@@ -11,30 +13,55 @@ _ASSUMED = (
 )
 
 
-def forecast_text(spec: dict[str, Any], found: Forecast) -> str:
-    """Return a forecast, with what it assumes."""
-    apart = f", spread over {spec['cpus']} CPUs" if spec["cpus"] else ""
-    each = f"each opening {spec['rate_per_container']:g} connections a second"
-    to = "one destination" if spec["destinations"] == 1 else f"{spec['destinations']:,} destinations"
-    conditions = (
-        f"{spec['containers']} containers behind one address, {each} to {to} from {spec['ports']:,} "
-        f"ephemeral ports{apart}; race window {spec['window_ns']:,.0f} ns."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A forecast and the traffic that it is for."""
+
+    kind: ClassVar[str] = "forecast"
+    # Settings of ``forecast``: the window in ns, and the traffic.
+    spec: dict[str, Any]
+    forecast: Forecast
+
+
+def document(prediction: Prediction) -> Document:
+    """Return the SYNs lost an hour, with and without randomised ports, and what that assumes."""
+    forecast = prediction.forecast
+    columns = (
+        Column(heading="SYNs lost an hour", importance=Importance.key),
+        Column(heading="expected", number=True, importance=Importance.main),
+        Column(heading="95 % interval of the window", number=True),
     )
-    return "\n".join(
-        (
-            *wrapped(conditions),
-            "",
-            f"{'SYNs lost an hour':<46}{'expected':>10}   95 % interval of the window",
-            _expected(
-                "the NAT keeps source ports (plain masquerade)", found.kept_ports, found.kept_ports_ci95
-            ),
-            _expected("the NAT draws ports (--random-fully)", found.drawn_ports, found.drawn_ports_ci95),
-            "",
-            *wrapped(_ASSUMED),
-        )
+    rows = (
+        _row(
+            "the NAT keeps source ports (plain masquerade)", forecast.kept_ports, forecast.kept_ports_ci95
+        ),
+        _row("the NAT draws ports (--random-fully)", forecast.drawn_ports, forecast.drawn_ports_ci95),
+    )
+    return Document(
+        title=f"snat_race forecast, race window {prediction.spec['window_ns']:,.0f} ns",
+        facts=(_traffic(prediction.spec),),
+        verdict=(
+            f"{significant(forecast.kept_ports)} SYNs lost an hour if the NAT keeps source ports, "
+            f"{significant(forecast.drawn_ports)} if it draws them."
+        ),
+        sections=(
+            Section(title="Forecast", table=Table(columns=columns, rows=rows), sentences=(_ASSUMED,)),
+        ),
     )
 
 
-def _expected(name: str, value: float, interval: tuple[float, float]) -> str:
+def _traffic(spec: dict[str, Any]) -> str:
+    destinations = "one destination"
+    if spec["destinations"] > 1:
+        destinations = f"{spec['destinations']:,} destinations"
+    apart = f", spread over {plural(spec['cpus'], 'CPU')}" if spec["cpus"] else ""
+    return (
+        f"{spec['containers']:,} containers behind one address, each opening "
+        f"{spec['rate_per_container']:,g} connections a second to {destinations} from {spec['ports']:,} "
+        f"ephemeral ports{apart}."
+    )
+
+
+def _row(name: str, expected: float, interval: tuple[float, float]) -> tuple[str, ...]:
     low, high = interval
-    return f"{name:<46}{value:>8.3g}   {low:.3g} to {high:.3g}"
+    return name, significant(expected), f"{significant(low)} to {significant(high)}"

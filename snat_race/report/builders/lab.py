@@ -1,186 +1,188 @@
-"""A lab run as text."""
+"""A lab run as a document and as figures."""
 
-import textwrap
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Sequence
 
-from snat_race.analysis.warnings import of_lab, of_window
-from snat_race.report.builders.sections import bar
-from snat_race.report.wording import verdicts
-from snat_race.report.wording.causes import advice, evidence
-from snat_race.report.wording.formats import percent
-from snat_race.report.wording.warnings import sentence
-from snat_race.results.conclusions import UNPROVEN, CauseName, Mitigation
-from snat_race.results.schema import LabResult, VariantResult, Window
+from snat_race.analysis.warnings import of_lab as warnings_of_lab
+from snat_race.report.builders import shared_sections, timeline
+from snat_race.report.builders.latency import latency_figure, latency_section
+from snat_race.report.builders.shares import TONES, figure_of_variants
+from snat_race.report.builders.window import window_figure, window_section
+from snat_race.report.document import Column, Document, Importance, Section, Table
+from snat_race.report.figures.data import Figure
+from snat_race.report.wording import verdicts, warnings
+from snat_race.report.wording.formats import percent, percent_interval, plural
+from snat_race.results.conclusions import UNPROVEN, Mitigation, Outcome
+from snat_race.results.schema import LabResult, VariantResult
 
-_WIDTH, _NAME_WIDTH, _BAR_WIDTH = 110, 40, 60
-_HEADINGS = (
-    f"{'dials':>8}{'lost':>7}{'insert_failed':>15}{'explained':>11}{'paired':>8}"
-    f"{'collided':>10}{'95 % interval':>16}{'late':>7}  verdict"
-)
+_MOST_CPUS_APART = 4
+_MOST_CURVES_NAMED = 4
 
 
-class _Explained(Protocol):
-    @property
-    def name(self) -> str: ...
-    @property
-    def description(self) -> str: ...
-
-
-def listing(variants: Iterable[_Explained], scenarios: Iterable[_Explained]) -> str:
-    """Name and explain what ``--variant`` and ``--scenario`` take."""
-    parts = ["--variant:", *_explained(variants), "", "--scenario:", *_explained(scenarios)]
-    return "\n".join(parts)
-
-
-def _explained(things: Iterable[_Explained]) -> list[str]:
-    return [f"  {each.name:<33}{each.description}" for each in things]
-
-
-def lab_report(result: LabResult) -> str:
-    """Return the whole of a lab run: conditions, a row per variant, causes, verdict, meaning."""
-    width = max(10, *(len(_shortened(variant.name)) for variant in result.variants)) + 1
-    parts = [
-        *_conditions(result),
-        "",
-        f"{'rule':<{width}}{_HEADINGS}",
-        *(f"{_shortened(each.name):<{width}}{_variant_row(each)}" for each in result.variants),
-        *(
-            line
-            for each in result.unavailable
-            for line in wrapped(f"{each.name}: unavailable: {each.reason}")
+def document(result: LabResult) -> Document:
+    """Return the report of a lab run: the verdict, a row for each rule, and why."""
+    base = result.variants[0]
+    verdict = verdicts.verdict(base)
+    return Document(
+        title=f"snat_race lab, {result.spec['scenario']}, kernel {result.environment['kernel']}",
+        verdict=f"{verdict}.",
+        tone=TONES[result.verdict.outcome],
+        meaning=verdicts.meaning(result),
+        facts=(_conditions(result),),
+        origin=shared_sections.origin(result),
+        warnings=warnings.sentences(warnings_of_lab(result)),
+        sections=shared_sections.present(
+            _rules(result),
+            _causes(result),
+            _window(result),
+            timeline.timeline_section(timeline.spans_of(base.periods)),
+            latency_section(
+                ((variant.name, variant.summary.latency_ns) for variant in result.variants), detail=True
+            ),
+            shared_sections.conditions(result),
         ),
-        "",
-        *_wrapped_all(_causes(result)),
-        *wrapped(f"Verdict: {verdicts.verdict(result.variants[0])}."),
-        *_wrapped_all(map(mitigation_sentence, result.verdict.mitigations)),
-        *(["", *window_lines(result.window)] if result.window else []),
-        *(["", "Race window: no pair was swept."] if result.spec["window_s"] and not result.window else []),
-        "",
-        *wrapped(verdicts.meaning(result)),
-    ]
-    return "\n".join(parts)
+    )
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _NAME_WIDTH else f"...{name[3 - _NAME_WIDTH :]}"
-
-
-def wrapped(text: str) -> list[str]:
-    """Return a sentence as lines for a terminal."""
-    return textwrap.wrap(text, width=_WIDTH, break_on_hyphens=False)
-
-
-def _wrapped_all(texts: Iterable[str]) -> list[str]:
-    return [line for text in texts for line in wrapped(text)]
-
-
-def _conditions(result: LabResult) -> list[str]:
-    spec, machine = result.spec, result.environment
-    each = "1 worker" if spec["workers"] == 1 else f"{spec['workers']} workers"
-    hosts = "1 container" if spec["containers"] == 1 else f"{spec['containers']} containers"
-    timing = f"a dial each {spec['interval_us']} us, timeout {spec['timeout_ms']} ms"
+def _conditions(result: LabResult) -> str:
+    spec = result.spec
+    machine = result.environment
     length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
     if result.interrupted:
         length += f", interrupted (of {spec['duration_s']:g} s)"
-    cpus = len(spec["cpus"] or machine["usable_cpus"])
-    seed = f"seed {spec['seed']}, {result.elapsed_s:.1f} s in all"
-    return [
-        f"snat_race lab, {spec['scenario']}: {hosts} of {each}, {timing}, {length}",
-        f"kernel {machine['kernel']}, CPUs: {cpus}, {spec['topology']}, backend {spec['backend']}, {seed}",
-        *(f"warning: {sentence(warning)}" for warning in of_lab(result)),
-    ]
+    return ", ".join(
+        (
+            f"{plural(spec['containers'], 'container')} of {plural(spec['workers'], 'worker')}",
+            f"a dial each {spec['interval_us']:,} us",
+            f"timeout {spec['timeout_ms']:,} ms",
+            length,
+            plural(len(spec["cpus"] or machine["usable_cpus"]), "CPU"),
+            spec["topology"],
+            f"backend {spec['backend']}",
+            f"seed {spec['seed']}",
+            f"{result.elapsed_s:.1f} s in all",
+        )
+    )
 
 
-def _variant_row(variant: VariantResult) -> str:
-    summary, rose = variant.summary, insert_failed_of(variant)
-    explained = sum(each.losses for each in variant.diagnosis if each.cause not in UNPROVEN)
+def _rules(result: LabResult) -> Section:
+    columns = (
+        Column(heading="rule", importance=Importance.key),
+        Column(heading="verdict", importance=Importance.main, toned=True),
+        Column(heading="dials", number=True),
+        Column(heading="lost", number=True, importance=Importance.main),
+        Column(heading="insert_failed", number=True),
+        Column(heading="explained", number=True, importance=Importance.extra),
+        Column(heading="paired", number=True, importance=Importance.extra),
+        Column(heading="collided", number=True, importance=Importance.main),
+        Column(heading="95 % interval", number=True),
+        Column(heading="late", number=True, importance=Importance.extra),
+    )
+    missing = tuple(f"{variant.name}: unavailable: {variant.reason}." for variant in result.unavailable)
+    return Section(
+        title="Rules",
+        table=Table(
+            columns=columns,
+            rows=tuple(map(_rule, result.variants)),
+            tones=tuple(TONES[variant.outcome] for variant in result.variants),
+        ),
+        sentences=(*missing, *map(_mitigation, result.verdict.mitigations)),
+    )
+
+
+def _rule(variant: VariantResult) -> tuple[str, ...]:
+    summary = variant.summary
+    explained = sum(cause.losses for cause in variant.diagnosis if cause.cause not in UNPROVEN)
     paired, collided, interval = "-", "-", "-"
     if summary.paired and variant.collision_rate_ci95:
-        low, high = variant.collision_rate_ci95
-        paired, collided = f"{summary.paired:,}", percent((summary.collisions or 0) / summary.paired)
-        interval = f"{low:.1%} - {high:.1%}"
+        paired = f"{summary.paired:,}"
+        collided = percent((summary.collisions or 0) / summary.paired)
+        interval = percent_interval(variant.collision_rate_ci95)
     return (
-        f"{summary.attempted:>8,}{summary.failed:>7,}{rose:>15}{explained:>11,}"
-        f"{paired:>8}{collided:>10}{interval:>16}{summary.late:>7,}  {verdicts.word(variant)}"
+        variant.name,
+        verdicts.word(variant),
+        f"{summary.attempted:,}",
+        f"{summary.failed:,}",
+        _insert_failed(variant.kernel.conntrack.insert_failed),
+        f"{explained:,}",
+        paired,
+        collided,
+        interval,
+        f"{summary.late:,}",
     )
 
 
-def insert_failed_of(variant: VariantResult) -> str:
-    """Return the rise on each CPU, or of so many CPUs in all."""
-    per_cpu = variant.kernel.conntrack.insert_failed
-    return f"{'+'.join(map(str, per_cpu))}" if len(per_cpu) <= 4 else f"{sum(per_cpu)}"
+def _insert_failed(per_cpu: Sequence[int]) -> str:
+    """Return the count of each CPU, ``39+33``; of many CPUs their sum."""
+    if len(per_cpu) > _MOST_CPUS_APART:
+        return f"{sum(per_cpu):,}"
+    return "+".join(f"{count:,}" for count in per_cpu)
 
 
-def _causes(result: LabResult) -> list[str]:
-    """Return each variant's causes with their evidence, then each advice once."""
-    found = [(each.name, cause) for each in result.variants for cause in each.diagnosis]
-    resolved = {each.name: sum(each.kernel.conntrack.clash_resolve) for each in result.variants}
-    advised: dict[tuple[CauseName, str], list[str]] = {}
-    for name, cause in found:
-        advised.setdefault((cause.cause, advice(cause)), []).append(f"'{name}'")
-    return [
-        *(f"{name}: {cause.losses:,} x {cause.cause}: {evidence(cause)}." for name, cause in found),
-        *(
-            f"{name}: clash_resolve +{count:,}: so often did packets of one flow clash, and both pass."
-            for name, count in resolved.items()
-            if count
-        ),
-        *(
-            f"To do about {cause} under {', '.join(names)}: {to_do}."
-            for (cause, to_do), names in advised.items()
-        ),
-    ]
-
-
-def mitigation_sentence(mitigation: Mitigation) -> str:
+def _mitigation(mitigation: Mitigation) -> str:
     """Say what a rule does to the collisions of the first."""
     if mitigation.loss_reduction is None or mitigation.ci95 is None:
-        return f"'{mitigation.name}': nothing to compare, for want of losses or of pairs."
+        return f"'{mitigation.name}': nothing to compare, because there are no losses, or no pairs."
     low, high = mitigation.ci95
+    ratio = 1 - mitigation.loss_reduction
+    times = f"{ratio:.3g} times as often (95 % interval {1 - high:.3g} to {1 - low:.3g})"
     if low <= 0 <= high:
-        return (
-            f"'{mitigation.name}': no difference detected; it collides {1 - mitigation.loss_reduction:.3g} "
-            f"times as often (95 % interval {1 - high:.3g} to {1 - low:.3g})."
-        )
+        return f"'{mitigation.name}': no difference detected; it collides {times}."
     if mitigation.loss_reduction < 0:
-        return (
-            f"'{mitigation.name}' is no cure: it collides {1 - mitigation.loss_reduction:.3g} times as "
-            f"often (95 % interval {1 - high:.3g} to {1 - low:.3g})."
-        )
+        return f"'{mitigation.name}' is no cure: it collides {times}."
     return (
         f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
-        f"(95 % interval {percent(low)} to {percent(high)})."
+        f"(95 % interval {percent_interval(mitigation.ci95)})."
     )
 
 
-def window_lines(window: Window) -> list[str]:
-    """Return the window, its interval, and the curve it is the area of."""
-    heading = f"{'offset, us':>14}{'pairs':>8}{'collided':>10}"
-    return [*_wrapped_all(window_sentences(window)), "", heading, *_curve(window)]
-
-
-def window_sentences(window: Window) -> list[str]:
-    """Return the window, its interval, and what makes one doubt it."""
-    low, high = window.window_ns_ci95
-    half = f", +-{(high - low) / 2 / window.window_ns:.0%}" if window.window_ns else ""
-    length = (
-        f"Race window of '{window.variant}', {window.caches} caches: {window.window_ns:,.0f} ns "
-        f"(95 % interval {low:,.0f} to {high:,.0f}{half}), the area under this curve: collisions "
-        f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
+def _causes(result: LabResult) -> Section | None:
+    """Return each rule's causes, and which clashes cost nothing."""
+    named = [(variant.name, cause) for variant in result.variants for cause in variant.diagnosis]
+    resolved = tuple(
+        f"{variant.name}: clash_resolve +{count:,}: that many times packets of one flow clashed, and both "
+        "passed."
+        for variant in result.variants
+        if (count := sum(variant.kernel.conntrack.clash_resolve))
     )
-    return [length, *(f"warning: {sentence(warning)}" for warning in of_window(window))]
+    section = shared_sections.causes(named)
+    if not section:
+        return Section(title="Causes", sentences=resolved) if resolved else None
+    return Section(
+        title=section.title, table=section.table, introduction=resolved, sentences=section.sentences
+    )
 
 
-def _curve(window: Window) -> list[str]:
-    """Return a bar for every two points."""
-    points = list(zip(window.curve[::2], window.curve[1::2], strict=True))
-    paired = [first.paired + second.paired for first, second in points]
-    lost = [first.collisions + second.collisions for first, second in points]
-    shares = [each / of if of else 0.0 for each, of in zip(lost, paired, strict=True)]
-    highest = max(shares) or 1.0
-    return [
-        f"{first.low_ns / 1000:>+6.4g} .. {second.high_ns / 1000:<+5.4g}{of:>7,}{percent(share):>10} "
-        + bar(share / highest, _BAR_WIDTH)
-        for (first, second), of, share in zip(points, paired, shares, strict=True)
-    ]
+def _window(result: LabResult) -> Section | None:
+    if result.window:
+        return window_section(result.window)
+    if result.spec.get("window_s"):
+        return Section(title="Race window", sentences=("No pair was swept, so there is no window.",))
+    return None
+
+
+def figures(result: LabResult) -> tuple[Figure, ...]:
+    """Return collisions, the first rule's rounds, latencies and the window, as far as there are any."""
+    base = result.variants[0]
+    rounds = timeline.figure_in_order(
+        timeline.spans_of(base.periods), f"rounds of '{base.name}', in order", "dials lost"
+    )
+    outstanding = _outstanding(result.variants)
+    curves = latency_figure(
+        [
+            (variant.name if variant.name in outstanding else "", variant.summary.histogram)
+            for variant in result.variants
+        ],
+        others_name="other rules",
+    )
+    window = window_figure(result.window) if result.window else None
+    drawn = (figure_of_variants(result), rounds, curves, window)
+    return tuple(figure for figure in drawn if figure)
+
+
+def _outstanding(variants: Sequence[VariantResult]) -> set[str]:
+    """Return the names that have a curve of their own: the first and, of many, a few that cure it."""
+    if len(variants) <= _MOST_CURVES_NAMED:
+        return {variant.name for variant in variants}
+    cures = [variant.name for variant in variants[1:] if variant.outcome is Outcome.not_seen]
+    cures.sort(key=lambda name: "fully-random" not in name)
+    return {variants[0].name, *cures[: _MOST_CURVES_NAMED - 1]}

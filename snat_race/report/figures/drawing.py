@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.report.document import Tone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 _NAMES = ("ink", "muted", "grid", "page", "bad", "good", "unsure", "c1", "c2", "c3", "c4", "c5", "c6")
 _SENTINELS = {f"#0a0b{number:02x}": name for number, name in enumerate(_NAMES, 0x10)}
 INK, MUTED, GRID, PAGE, BAD, GOOD, UNSURE, *SERIES = _SENTINELS
+
+NEEDED = "an HTML report needs matplotlib and jinja2: pip install 'snat-race[report]'"
+TONES = {Tone.bad: BAD, Tone.good: GOOD, Tone.unsure: UNSURE}
 
 Side = Literal["left", "right"]
 WIDE, NARROW = 760, 360
@@ -47,12 +51,12 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """A picture for wide and one for narrow windows, its legend, and a sentence."""
+class Picture:
+    """A figure as drawn: ``svgs`` for a wide and for a narrow window, the legend, and a sentence."""
 
     title: str
     caption: str
-    pictures: tuple[str, str]
+    svgs: tuple[str, str]
     keys: tuple[Key, ...] = ()
 
 
@@ -90,9 +94,7 @@ def draw(frame: Frame, title: str, paint: "Callable[[Axes], None]") -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure as Canvas
     except ImportError as missing:
-        raise EnvironmentLacks(
-            "--format html: needs matplotlib: pip install 'snat-race[report]'"
-        ) from missing
+        raise EnvironmentLacks(NEEDED) from missing
     out = io.StringIO()
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the browser has the glyphs that matplotlib's font has not
@@ -133,13 +135,25 @@ def grid(axes: "Axes", axis: str) -> None:
 def units(axes: "Axes", along_x: str, along_y: str = "", side: Side = "right") -> None:
     """Name what is counted: y above its labels and never turned, x below, on one ``side``."""
     axes.annotate(
-        along_x, (float(side == "right"), 0), (0, -26), xycoords="axes fraction",
-        textcoords="offset points", color=MUTED, ha=side, va="top",
-    )  # fmt: skip
+        along_x,
+        xy=(float(side == "right"), 0),
+        xytext=(0, -26),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=MUTED,
+        ha=side,
+        va="top",
+    )
     axes.annotate(
-        along_y, (0, 1), (0, 12), xycoords=("figure fraction", "axes fraction"),
-        textcoords="offset points", color=MUTED, ha="left", va="bottom",
-    )  # fmt: skip
+        along_y,
+        xy=(0, 1),
+        xytext=(0, 12),
+        xycoords=("figure fraction", "axes fraction"),
+        textcoords="offset points",
+        color=MUTED,
+        ha="left",
+        va="bottom",
+    )
 
 
 def _inline(svg: str, frame: Frame, title: str) -> str:
@@ -150,7 +164,7 @@ def _inline(svg: str, frame: Frame, title: str) -> str:
     body = re.sub(r"<[^>]*>", lambda tag: _plain(tag[0]), body)  # never what stands between tags
     kind = "wide" if frame.width == WIDE else "narrow"
     head = f'<svg class="{kind}" viewBox="0 0 {frame.width} {frame.height}" role="img"'
-    drawn = "\n".join(line for each in body.splitlines() if (line := each.strip()))
+    drawn = "\n".join(stripped for line in body.splitlines() if (stripped := line.strip()))
     return f'{head} aria-label="{escape(title)}">{drawn}'
 
 

@@ -2,11 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
-from itertools import groupby
 from types import TracebackType
-from typing import NamedTuple, Self, TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.control import Control
@@ -15,29 +14,17 @@ from rich.panel import Panel
 from rich.segment import ControlType
 from rich.text import Text
 
+from snat_race.report.live.lines import NARROW_COLUMNS, DrawingArea
+
 REFRESH_S = 0.5
 _WIDEST = 80
-_NARROW, _LOW = 60, 12  # without a border, so as to have its place
 _BORDER_COLUMNS, _BORDER_ROWS = 4, 2
-_LABEL_WIDTH, _INDENT = 12, 2
-_LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
+# A smaller terminal gets no border, so that there is space for what is in it.
+_FEWEST_BOXED_COLUMNS = NARROW_COLUMNS + _BORDER_COLUMNS
+_FEWEST_BOXED_ROWS = 12
 
 
-class Room(NamedTuple):
-    """What there is to draw on."""
-
-    columns: int
-    rows: int
-    ascii_only: bool
-
-    @property
-    def narrow(self) -> bool:
-        """Whether lines have to be broken up."""
-        return self.columns < _NARROW - _BORDER_COLUMNS
-
-
-Lines = Callable[[Room], list[Text]]
-Item = tuple[str, str]  # a text and its style
+Lines = Callable[[DrawingArea], list[Text]]
 
 
 def drawable(stream: TextIO) -> Console | None:
@@ -47,11 +34,16 @@ def drawable(stream: TextIO) -> Console | None:
     return console if stream.isatty() and console.is_interactive else None
 
 
-class InPlace:
-    """A context manager; the panel appears when first drawn, and is gone at the end."""
+class LivePanel:
+    """Stays in place below what is printed. A context manager.
+
+    It appears when it is first drawn, and is gone at the end.
+    """
 
     def __init__(self, console: Console) -> None:
-        self._console, self._said = console, list[str]()
+        self._console = console
+        # Texts that are to stand above the panel, not printed yet.
+        self._waiting: list[str] = []
         # No auto-refresh: it would start a thread in a process that forks. Nor is anything redirected:
         # forked workers would inherit that.
         self._live = Live(
@@ -61,7 +53,9 @@ class InPlace:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._drawn_s, self._widths = 0.0, list[int]()
+        self._drawn_s = 0.0
+        # Of the lines drawn last, in characters.
+        self._widths: list[int] = []
 
     def __enter__(self) -> Self:
         return self
@@ -75,13 +69,13 @@ class InPlace:
                 # Else stop() shows it once more, all of it, however low the window.
                 self._live.update(Text())
                 self._live.stop()
-            self._print_said()
+            self._print_waiting()
 
-    def say(self, text: str) -> None:
+    def print_above(self, text: str) -> None:
         """Print text above the panel: with its next refresh, if it is there."""
-        self._said.append(text)
+        self._waiting.append(text)
         if not self._live.is_started:
-            self._print_said()
+            self._print_waiting()
 
     def draw(self, title: str, elapsed_s: float, lines: Lines) -> None:
         """Draw the panel, if the last time was long enough ago."""
@@ -93,7 +87,7 @@ class InPlace:
         with contextlib.suppress(OSError), self._console:  # which writes all at once, at the end
             self._live.start()
             self._forget_what_wrapped()
-            self._print_said()
+            self._print_waiting()
             self._live.update(self._picture(f"{title}, {timedelta(seconds=int(elapsed_s))}", lines))
             self._live.refresh()
 
@@ -102,19 +96,19 @@ class InPlace:
         # The last column stays free: in it, terminals differ in when they wrap.
         columns, rows = min(columns - 1, _WIDEST), max(1, rows - 1)
         ascii_only = self._console.options.ascii_only
-        boxed = columns >= _NARROW and rows >= _LOW
-        if boxed:
-            room = Room(columns - _BORDER_COLUMNS, rows - _BORDER_ROWS, ascii_only)
-            inside = lines(room)[: room.rows]
+        if columns >= _FEWEST_BOXED_COLUMNS and rows >= _FEWEST_BOXED_ROWS:
+            area = DrawingArea(columns - _BORDER_COLUMNS, rows - _BORDER_ROWS, ascii_only)
+            inside = lines(area)[: area.rows]
             self._widths = [columns] * (len(inside) + _BORDER_ROWS)
             return Panel(_joined(inside), title=Text(title), title_align="left", width=columns)
-        shown = [Text(title, "bold"), *lines(Room(columns, rows - 1, ascii_only))][:rows]
+        shown = [Text(title, "bold"), *lines(DrawingArea(columns, rows - 1, ascii_only))][:rows]
         self._widths = [min(columns, line.cell_len) for line in shown]
         return _joined(shown, columns)
 
-    def _print_said(self) -> None:
-        if self._said:
-            text, self._said = "\n".join(self._said), []
+    def _print_waiting(self) -> None:
+        if self._waiting:
+            text = "\n".join(self._waiting)
+            self._waiting = []
             # Not wrapped by us: lines can be copied whole.
             self._console.print(Text(text), soft_wrap=True)
 
@@ -134,34 +128,3 @@ def _joined(lines: list[Text], columns: int | None = None) -> Text:
     for line in lines if columns else ():
         line.truncate(columns or 0)
     return Text("\n", no_wrap=True, overflow="crop").join(lines)
-
-
-def flow(label: str, items: Iterable[Item], room: Room) -> list[Text]:
-    """Set items behind a label, each whole, on as many lines as it takes."""
-    indent = _INDENT if room.narrow else _LABEL_WIDTH
-    lines = [Text().append(f"{label:<{_LABEL_WIDTH}}" if label else " " * indent, "bold")]
-    for text, style in items:
-        if lines[-1].cell_len + len(text) > room.columns:
-            lines.append(Text(" " * indent))
-        lines[-1].append(text, style).append("  ")
-    return lines
-
-
-def bar(share: float, columns: int, room: Room) -> str:
-    """Return a bar of ``columns``, filled to ``share``."""
-    return (("#" if room.ascii_only else "━") * round(share * columns)).ljust(columns)
-
-
-def spark(values: list[float], marked: list[bool], highest: float, room: Room) -> Text:
-    """Return a character for each value, as high as that is; those marked stand out."""
-    levels, line = _ASCII_LEVELS if room.ascii_only else _LEVELS, Text()
-    pairs = zip(values, marked, strict=True)
-    for mark, group in groupby(pairs, key=lambda pair: pair[1]):
-        line.append(
-            "".join(_level(value, highest, levels) for value, _ in group), "bold red" if mark else ""
-        )
-    return line
-
-
-def _level(value: float, highest: float, levels: str) -> str:
-    return levels[max(0, round(value / highest * len(levels)) - 1)] if value else " "

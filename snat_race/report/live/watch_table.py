@@ -1,4 +1,4 @@
-"""A node's counters, as they rise: lines, or a table that stays in place on a terminal."""
+"""A node's counters as they rise: lines, or a table that stays in place on a terminal."""
 
 import sys
 import time
@@ -9,17 +9,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from snat_race.report.wording.causes import evidence
 from snat_race.report.wording.counter_deltas import LOSSES, conntrack, delta_line
 from snat_race.report.wording.formats import stamp
-from snat_race.results.conclusions import CauseName
 from snat_race.results.counters import TCP_COUNTERS, CounterDelta, total_of
-from snat_race.results.schema import WatchResult
 
 _COLUMNS_BEFORE_CPUS, _COLUMN_WIDTH = 48, 9
+_NARROWEST_WITH_LINES = 60
+_LOSS_STYLE, _OTHER_STYLE = "bold red", "bold yellow"
 
 
-class LivePrinter:
+class WatchTable:
     """Shows the last period and the sums since the start, in place; changed cells stand out.
 
     A context manager on a terminal.
@@ -40,62 +39,61 @@ class LivePrinter:
     ) -> None:
         self._live.stop()
 
-    def __call__(self, lap: CounterDelta) -> None:
+    def __call__(self, period: CounterDelta) -> None:
         """Show one more period."""
-        self._total = total_of([self._total, lap]) if self._total else lap
-        room = max(0, (self._console.width - _COLUMNS_BEFORE_CPUS) // _COLUMN_WIDTH)
-        self._live.update(live_table(self._title, lap, self._total or lap, room), refresh=True)
+        total = total_of([self._total, period]) if self._total else None
+        self._total = total or period
+        width = self._console.width
+        most_cpus = max(0, (width - _COLUMNS_BEFORE_CPUS) // _COLUMN_WIDTH)
+        table = live_table(
+            self._title, period, self._total, most_cpus, with_lines=width >= _NARROWEST_WITH_LINES
+        )
+        self._live.update(table, refresh=True)
 
 
-def live_table(title: str, lap: CounterDelta, total: CounterDelta, most_cpus: int) -> Table:
+def live_table(
+    title: str, period: CounterDelta, total: CounterDelta, most_cpus: int, *, with_lines: bool = True
+) -> Table:
     """Return the table: a row for each counter; of the CPUs, those where most was lost so far."""
     cpus = _busiest(total, most_cpus)
-    fill = f"{lap.conntrack.count:,} of {lap.conntrack.max:,} entries, " if lap.conntrack else ""
-    caption = f"{fill}last: {lap.elapsed_s:.2g} s, all: {total.elapsed_s:.0f} s"
+    fill = ""
+    if period.conntrack:
+        fill = f"{period.conntrack.count:,} of {period.conntrack.max:,} entries, "
+    caption = f"{fill}last: {period.elapsed_s:.2g} s, all: {total.elapsed_s:,.0f} s"
     table = Table(title=f"{title}, {stamp(time.time_ns())}", caption=caption, title_justify="left")
+    if not with_lines:
+        table.box = None
+        table.pad_edge = False
     table.add_column("counter", no_wrap=True)
     for heading in ("last", "all", *(f"CPU {cpu}" for cpu in cpus)):
         table.add_column(heading, justify="right", no_wrap=True, min_width=7)
-    sums = dict(conntrack(total))
-    for name, rise in conntrack(lap):
-        style = "bold red" if name in LOSSES else "bold yellow"
-        row = [_cell(sum(rise), style), f"{sum(sums[name]):,}", *(_cell(rise[cpu], style) for cpu in cpus)]
-        table.add_row(name, *row)
+    totals = dict(conntrack(total))
+    for name, per_cpu in conntrack(period):
+        style = _LOSS_STYLE if name in LOSSES else _OTHER_STYLE
+        of_cpus = (_cell(per_cpu[cpu], style) for cpu in cpus)
+        table.add_row(name, _cell(sum(per_cpu), style), f"{sum(totals[name]):,}", *of_cpus)
     for name in TCP_COUNTERS:
         if total.tcp.get(name):
-            table.add_row(name, _cell(lap.tcp.get(name, 0), "bold yellow"), f"{total.tcp[name]:,}")
+            table.add_row(name, _cell(period.tcp.get(name, 0), _OTHER_STYLE), f"{total.tcp[name]:,}")
     return table
 
 
-def _cell(rise: int, style: str) -> str:
-    return f"[{style}]+{rise:,}[/]" if rise else "·"
+def _cell(count: int, style: str) -> str:
+    return f"[{style}]+{count:,}[/]" if count else "·"
 
 
 def _busiest(total: CounterDelta, most: int) -> list[int]:
     if not total.conntrack:
         return []
-    lost, found = total.conntrack.insert_failed, total.conntrack.found
-    ranked = sorted(range(len(lost)), key=lambda cpu: (-lost[cpu], -found[cpu], cpu))
+    lost = total.conntrack.insert_failed
+    taken = total.conntrack.found
+    ranked = sorted(range(len(lost)), key=lambda cpu: (-lost[cpu], -taken[cpu], cpu))
     return sorted(ranked[:most])
 
 
-def print_line(lap: CounterDelta) -> None:
+def print_line(period: CounterDelta) -> None:
     """Print a period as a line."""
-    print(f"{stamp(time.time_ns())}  {delta_line(lap)}", flush=True)
-
-
-def closing(result: WatchResult) -> str:
-    """Return the sums of the whole watch, and what the kernel facts say of them."""
-    if not result.total:
-        return "Nothing was watched."
-    lines = [f"In all, {result.total.elapsed_s:.1f} s: {delta_line(result.total)}"]
-    lines += [
-        f"SYNs lost here, at most: {candidate.at_most:,} x {candidate.cause}: {evidence(candidate)}."
-        for candidate in result.candidate_causes
-    ]
-    if any(candidate.cause == CauseName.snat_race for candidate in result.candidate_causes):
-        lines.append("Which rules race, and what helps: 'snat-race doctor'.")
-    return "\n".join(lines)
+    print(f"{stamp(time.time_ns())}  {delta_line(period)}", flush=True)
 
 
 def suits_a_live_table() -> bool:

@@ -1,67 +1,50 @@
-"""A document as text and as Markdown."""
+"""A document as text, as wide as its terminal: nothing is cut off, whatever the width."""
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from snat_race.report.document import Document, Section, Table
+from snat_race.report.document import Document, Section, Tone
+from snat_race.report.renderers.table_layout import table_lines
+from snat_race.report.terminal import FILE, Terminal, coloured, printable
 
-_WIDTH = 110
 
-
-def text(document: Document) -> str:
-    """Return a document for a terminal."""
-    lines = [document.title, "", *_wrapped(f"Verdict: {document.verdict} {document.meaning}")]
+def text(document: Document, terminal: Terminal = FILE, *, full: bool = False) -> str:
+    """Return a document for people at a terminal; ``full``: with its detail sections too."""
+    lines = [
+        *_wrapped(document.title, terminal),
+        *(line for fact in document.facts for line in _wrapped(fact, terminal)),
+    ]
+    if document.verdict:
+        lines += ["", *_wrapped(f"Verdict: {document.verdict}", terminal, document.tone)]
+    lines += _wrapped(document.meaning, terminal)
+    lines += _warnings(document.warnings, terminal)
     for section in document.sections:
-        lines += ["", section.title.upper(), *_text_lines(section)]
+        if full or not section.detail:
+            lines += ["", *_section(section, terminal)]
     return "\n".join(lines)
 
 
-def _text_lines(section: Section) -> Iterator[str]:
+def verdict_line(document: Document, terminal: Terminal = FILE) -> str:
+    """Return nothing but the verdict, on a line of its own: for scripts, and people in a hurry."""
+    return coloured(printable(document.verdict), document.tone, terminal)
+
+
+def _section(section: Section, terminal: Terminal) -> Iterator[str]:
+    yield from _wrapped(section.title.upper(), terminal)
+    for sentence in section.introduction:
+        yield from _wrapped(sentence, terminal)
+    yield from _warnings(section.warnings, terminal)
     if section.table:
-        yield from _aligned(section.table)
-    yield from section.lines
+        yield from table_lines(section.table, terminal)
     for sentence in section.sentences:
-        yield from _wrapped(sentence)
+        yield from _wrapped(sentence, terminal)
 
 
-def _aligned(table: Table) -> Iterator[str]:
-    every = [table.columns, *table.rows]
-    widths = [max(len(row[at]) for row in every) for at in range(len(table.columns))]
-    for row in every:
-        cells = [
-            cell.ljust(width) if at < table.words else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  ".join(cells).rstrip()
+def _warnings(warnings: Iterable[str], terminal: Terminal) -> Iterator[str]:
+    for warning in warnings:
+        yield from _wrapped(f"warning: {warning}", terminal, Tone.unsure)
 
 
-def _wrapped(sentence: str) -> list[str]:
-    return textwrap.wrap(sentence, _WIDTH, break_on_hyphens=False)
-
-
-def markdown(document: Document) -> str:
-    """Return a document to paste into an issue or a pull request."""
-    parts = [f"## {document.title}", f"**{_escaped(document.verdict)}**"]
-    if document.meaning:
-        parts.append(_escaped(document.meaning))
-    for section in document.sections:
-        parts.append(f"### {section.title}")
-        if section.table:
-            parts.append("\n".join(_markdown_rows(section.table)))
-        if section.lines:
-            parts.append("\n".join(("```", *section.lines, "```")))
-        parts += [f"- {_escaped(each)}" for each in section.sentences]
-    return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace("```\n- ", "```\n\n- ")
-
-
-def _markdown_rows(table: Table) -> Iterator[str]:
-    rule = ("---" if at < table.words else "---:" for at in range(len(table.columns)))
-    for row in (table.columns, tuple(rule), *table.rows):
-        yield f"| {' | '.join(_escaped(cell) for cell in row)} |"
-
-
-def _escaped(cell: str) -> str:
-    """Keep what Markdown would take for marks of its own."""
-    for mark in "\\|*_<`":
-        cell = cell.replace(mark, f"\\{mark}")
-    return cell
+def _wrapped(sentence: str, terminal: Terminal, tone: Tone | None = None) -> list[str]:
+    lines = textwrap.wrap(printable(sentence), terminal.width, break_on_hyphens=False)
+    return [coloured(line, tone, terminal) for line in lines]

@@ -1,6 +1,7 @@
 """Numbers and times as people read them: one form for each, whoever prints it."""
 
 from datetime import UTC, datetime
+from math import floor, log10
 
 
 def percent(share: float) -> str:
@@ -50,3 +51,14 @@ def _local(instant_ns: int) -> datetime:
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: ``1 worker``, ``2 workers``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def significant(value: float) -> str:
+    """Return a number with three significant digits, as ``12,300``, ``1.23`` or ``0.00123``."""
+    if not value:
+        return "0"
+    decimals = 2 - floor(log10(abs(value)))
+    rounded = round(value, decimals)
+    if decimals <= 0:
+        return f"{rounded:,.0f}"
+    return f"{rounded:,.{decimals}f}".rstrip("0").rstrip(".")

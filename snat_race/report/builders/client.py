@@ -1,0 +1,165 @@
+"""A client's run, or those of several merged, as a document and as figures."""
+
+from collections.abc import Sequence
+
+from snat_race.analysis import warnings as found_warnings
+from snat_race.report.builders import shared_sections, timeline
+from snat_race.report.builders.latency import histogram_section, latency_figure, latency_section
+from snat_race.report.builders.shares import figure_of_client, figure_of_clients
+from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
+from snat_race.report.figures.data import Figure, ShareBars
+from snat_race.report.wording import warnings
+from snat_race.report.wording.client_lines import retransmits
+from snat_race.report.wording.counter_deltas import delta_line
+from snat_race.report.wording.formats import percent, percent_interval, plural
+from snat_race.report.wording.verdicts import ADVERSARIAL
+from snat_race.results.conclusions import MeasurementWarning
+from snat_race.results.schema import ClientResult, MergedPart, MergedResult, Summary
+
+# The three latencies of a client: of connected dials; of failed ones too; also of slots not dialled.
+_LATENCIES = ("connected", "all", "from slot")
+_CURVES = (
+    "connected",
+    "all, failed ones too",
+    "from slot: as if every slot that passed meanwhile had been dialled",
+)
+
+
+def document(result: ClientResult) -> Document:
+    """Return the report of one client."""
+    title = f"snat_race client, {result.spec.get('remote_addr', '')}, {result.summary.elapsed_s:.1f} s"
+    return _document(result, title, found_warnings.of_client(result), merged_from=None)
+
+
+def document_of_merged(result: MergedResult) -> Document:
+    """Return the report of several clients."""
+    clients = sum(part.kind == "client" for part in result.merged_from)
+    title = f"snat_race client, {result.spec.get('remote_addr', '')}, {result.summary.elapsed_s:.1f} s"
+    if clients > 1:
+        title += f": {plural(clients, 'client')} merged"
+    return _document(result, title, found_warnings.of_merged(result), _merged_from(result.merged_from))
+
+
+def _document(
+    result: ClientResult | MergedResult,
+    title: str,
+    found: Sequence[MeasurementWarning],
+    merged_from: Section | None,
+) -> Document:
+    summary = result.summary
+    latencies = (summary.latency_ns, summary.latency_all_ns, summary.latency_from_slot_ns)
+    clean = summary.attempted and not result.diagnosis
+    timed_to_collide = result.spec.get("mode") == "rendezvous" and "TIMEOUT" in summary.errors
+    return Document(
+        title=title,
+        verdict=_verdict(result),
+        tone=Tone.bad if summary.failed else Tone.good if clean else Tone.unsure,
+        meaning=ADVERSARIAL if timed_to_collide else "",
+        origin=shared_sections.origin(result),
+        warnings=warnings.sentences(found),
+        sections=shared_sections.present(
+            _dials(summary),
+            _counters(summary),
+            shared_sections.causes(("", cause) for cause in result.diagnosis),
+            latency_section(zip(_LATENCIES, latencies, strict=True)),
+            merged_from,
+            timeline.timeline_section(timeline.spans_of(result.periods)),
+            histogram_section(summary.histogram_all),
+            shared_sections.conditions(result),
+        ),
+    )
+
+
+def _verdict(result: ClientResult | MergedResult) -> str:
+    summary = result.summary
+    if not summary.attempted:
+        return "nothing was dialled, so nothing is known."
+    if not summary.failed:
+        return f"none of {summary.attempted:,} dials was lost."
+    causes = ", ".join(f"{cause.losses:,} {cause.cause}" for cause in result.diagnosis)
+    counted = sum(result.kernel.conntrack.insert_failed)
+    insert_failed = f"; insert_failed rose by {counted:,}" if result.kernel.source else ""
+    return (
+        f"{summary.failed:,} of {summary.attempted:,} dials ({percent(summary.loss_rate)}) failed: "
+        f"{causes}{insert_failed}."
+    )
+
+
+def _dials(summary: Summary) -> Section:
+    """Return what became of the dials."""
+    failed = f"{percent(summary.loss_rate)}, 95 % interval {percent_interval(summary.loss_rate_ci95)}"
+    rows = [
+        ("attempted", summary.attempted, f"{summary.rate_per_s:,.0f} a second"),
+        ("connected", summary.connected, ""),
+        ("failed", summary.failed, failed),
+        ("late slots", summary.late, "not dialled: a dial was in flight, or being prepared"),
+        ("overruns", summary.overruns, "samples dropped because the ring was full"),
+        ("cut short", summary.cut_short, "in flight at the stop; not counted above"),
+    ]
+    if summary.syn_retransmits:
+        slow = sum(summary.syn_retransmits.values())
+        rows.append(("slow", slow, f"connects of over 0.9 s. {retransmits(summary.syn_retransmits)}"))
+    columns = (
+        Column(heading="dials", importance=Importance.key),
+        Column(heading="number", number=True, importance=Importance.main),
+        Column(heading=""),
+    )
+    errors = ", ".join(f"{name} {count:,}" for name, count in summary.errors.items())
+    return Section(
+        title="Dials",
+        table=Table(columns=columns, rows=tuple((name, f"{count:,}", why) for name, count, why in rows)),
+        sentences=(f"Errors: {errors}.",) if errors else (),
+    )
+
+
+def _counters(summary: Summary) -> Section | None:
+    """Return what each namespace counted that was read meanwhile."""
+    lines = tuple(f"{delta.netns}: {delta_line(delta)}" for delta in summary.counters)
+    return Section(title="Counters", sentences=lines) if lines else None
+
+
+def _merged_from(parts: Sequence[MergedPart]) -> Section:
+    hosts = list(dict.fromkeys(part.boot_id for part in parts))
+    rows = tuple(
+        (
+            part.run_id[:8],
+            part.kind,
+            f"{hosts.index(part.boot_id) + 1:,}",
+            part.started_at,
+            f"{part.elapsed_s:.1f} s",
+            "-" if part.attempted is None else f"{part.attempted:,}",
+            "-" if part.failed is None else f"{part.failed:,}",
+        )
+        for part in parts
+    )
+    columns = (
+        Column(heading="run", importance=Importance.key),
+        Column(heading="kind", importance=Importance.main),
+        Column(heading="host", importance=Importance.extra),
+        Column(heading="began", importance=Importance.extra),
+        Column(heading="length", number=True),
+        Column(heading="dials", number=True),
+        Column(heading="failed", number=True, importance=Importance.main),
+    )
+    return Section(title="Merged from", table=Table(columns=columns, rows=rows))
+
+
+def figures(result: ClientResult) -> tuple[Figure, ...]:
+    """Return the loss rate, the periods and the latencies of a client."""
+    return _figures(result, figure_of_client(result))
+
+
+def figures_of_merged(result: MergedResult) -> tuple[Figure, ...]:
+    """Return the loss rates, the periods and the latencies of several clients."""
+    return _figures(result, figure_of_clients(result))
+
+
+def _figures(result: ClientResult | MergedResult, shares: ShareBars | None) -> tuple[Figure, ...]:
+    summary = result.summary
+    histograms = (summary.histogram, summary.histogram_all, summary.histogram_from_slot)
+    drawn = (
+        shares,
+        timeline.figure_in_time(timeline.spans_of(result.periods), "dials failed"),
+        latency_figure(list(zip(_CURVES, histograms, strict=True)), of_client=True),
+    )
+    return tuple(figure for figure in drawn if figure)

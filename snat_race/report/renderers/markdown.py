@@ -1,0 +1,56 @@
+"""A document as Markdown, to paste into an issue or a pull request."""
+
+from collections.abc import Iterable, Iterator
+
+from snat_race.report.document import Document, Section, Table
+
+_MARKS = "\\|*_<`"
+
+
+def markdown(document: Document) -> str:
+    """Return a document, with its detail sections; bars are left out."""
+    parts = [f"## {_escaped(document.title)}"]
+    parts += [_escaped(fact) for fact in document.facts]
+    if document.origin:
+        parts.append(_escaped(" · ".join(document.origin)))
+    if document.verdict:
+        parts.append(f"**{_escaped(document.verdict)}**")
+    if document.meaning:
+        parts.append(_escaped(document.meaning))
+    if document.warnings:
+        parts.append(_warnings(document.warnings))
+    for section in document.sections:
+        parts += _section(section)
+    return "\n\n".join(parts)
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"### {_escaped(section.title)}"
+    if section.introduction:
+        yield "\n".join(f"- {_escaped(sentence)}" for sentence in section.introduction)
+    if section.warnings:
+        yield _warnings(section.warnings)
+    if section.table:
+        yield "\n".join(_rows(section.table))
+    if section.sentences:
+        yield "\n".join(f"- {_escaped(sentence)}" for sentence in section.sentences)
+
+
+def _warnings(warnings: Iterable[str]) -> str:
+    return "\n".join(f"- **Warning:** {_escaped(warning)}" for warning in warnings)
+
+
+def _rows(table: Table) -> Iterator[str]:
+    headings = tuple(column.heading for column in table.columns)
+    alignments = tuple("---:" if column.number else "---" for column in table.columns)
+    for row in (headings, None, *table.rows):
+        cells = alignments if row is None else map(_escaped, row)
+        yield f"| {' | '.join(cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """Keep what Markdown would take for marks of its own, and one line one line."""
+    line = " ".join(text.splitlines())
+    for mark in _MARKS:
+        line = line.replace(mark, f"\\{mark}")
+    return line
