@@ -83,6 +83,9 @@ def _setting(key: str, value: Any) -> str:  # noqa: ANN401 - JSON
         return ", ".join(map(str, value))
     if isinstance(value, int) and not isinstance(value, bool) and key not in _NAMES:
         return f"{value:,}"
+    if isinstance(value, float):
+        # Not as a subclass shows itself: a file holds plain numbers, and its report is to be the same.
+        return str(float(value))
     return str(value)
 
 
