@@ -7,7 +7,8 @@ import pytest
 
 from snat_race.analysis.host_checks import Host, checkup
 from snat_race.cli.program import this_program
-from snat_race.report.builders.doctor import doctor_report
+from snat_race.report.builders.doctor import document as document_of
+from snat_race.report.renderers.text import text
 from snat_race.report.wording import findings as wording
 from snat_race.report.wording import owners as owner_wording
 from snat_race.report.wording.program import Program
@@ -208,9 +209,9 @@ def test_findings_of_schema_version_1_are_shown_in_their_own_words(tmp_path: Pat
         "advice": "python -m snat_race mitigate --apply; for good: Docker has no setting",
     }
     document = json.loads(result_of().model_dump_json()) | {"schema_version": 1, "findings": [finding]}
-    shown = doctor_report(DoctorResult.model_validate(upgraded(document)), Program())
-    assert shown.startswith("EXPOSED")
-    assert "\n         -> " in shown
+    shown = text(document_of(DoctorResult.model_validate(upgraded(document)), Program()))
+    assert "\nEXPOSED  iptables" in shown
+    assert "\n    to do: " in shown
     for words in (finding["check"], finding["evidence"], finding["advice"]):
         assert words in " ".join(shown.split())
     file = tmp_path / "doctor.json"
