@@ -16,12 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from snat_race.report.terminal import PIPED_WIDTH
+
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "$ "
 LEFT_OUT = "..."
 _FENCE = re.compile(r"^```(.*)$")
 _LONGEST_RUN_S = 60
-_WIDTH = 110  # columns, as our text has it where there is no terminal
 
 # Where the program is, for the documentation's reader: advice that can be pasted has its full path.
 _INSTALLED = "/home/you/.local/bin/snat-race"
@@ -120,7 +121,7 @@ def environment() -> dict[str, str]:
     """Return the environment that documented commands run in: our program first in PATH, no terminal."""
     kept = {name: os.environ[name] for name in ("HOME", "PATH", "USER") if name in os.environ}
     kept["PATH"] = f"{Path(sys.executable).parent}:{kept.get('PATH', '')}"
-    return kept | {"COLUMNS": str(_WIDTH), "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": str(ROOT)}
+    return kept | {"COLUMNS": str(PIPED_WIDTH), "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": str(ROOT)}
 
 
 def run(command: str) -> str:

@@ -6,7 +6,7 @@ from typing import TextIO
 
 from snat_race.report.document import Tone
 
-PIPED_WIDTH = 110
+PIPED_WIDTH = 120
 NARROWEST = 20
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _BLOCKS = "█▏▉"

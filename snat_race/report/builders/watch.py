@@ -8,7 +8,7 @@ from snat_race.report.document import Column, Document, Importance, Section, Tab
 from snat_race.report.figures.data import Figure
 from snat_race.report.wording import warnings
 from snat_race.report.wording.counter_deltas import conntrack, delta_line
-from snat_race.results.conclusions import CauseName
+from snat_race.results.conclusions import CandidateCause, CauseName
 from snat_race.results.counters import CounterDelta, total_of
 from snat_race.results.schema import WatchResult
 
@@ -38,10 +38,14 @@ def document(result: WatchResult) -> Document:
 def _verdict(result: WatchResult) -> str:
     if not result.total:
         return "nothing was read, so nothing is known."
-    lost = ", ".join(f"{cause.at_most:,} {cause.cause}" for cause in result.candidate_causes)
+    lost = ", ".join(f"{cause.at_most:,} {cause.cause}" for cause in _most_first(result))
     if lost:
         return f"these counters account for SYNs lost: at most {lost}."
     return "no counter rose that loses SYNs."
+
+
+def _most_first(result: WatchResult) -> list[CandidateCause]:
+    return sorted(result.candidate_causes, key=lambda cause: -cause.at_most)
 
 
 def _tone(result: WatchResult) -> Tone:
@@ -51,7 +55,7 @@ def _tone(result: WatchResult) -> Tone:
 
 
 def _causes(result: WatchResult) -> Section | None:
-    section = shared_sections.causes(("", cause) for cause in result.candidate_causes)
+    section = shared_sections.causes(("", cause) for cause in _most_first(result))
     if not section or not any(cause.cause is CauseName.snat_race for cause in result.candidate_causes):
         return section
     return Section(title=section.title, table=section.table, sentences=(*section.sentences, _WHICH_RULES))

@@ -34,6 +34,8 @@ def _section(section: Section, terminal: Terminal) -> Iterator[str]:
     for sentence in section.introduction:
         yield from _wrapped(sentence, terminal)
     yield from _warnings(section.warnings, terminal)
+    if section.table and (section.introduction or section.warnings):
+        yield ""
     if section.table:
         yield from table_lines(section.table, terminal)
     for sentence in section.sentences:
