@@ -140,4 +140,4 @@ class WatchPrinter:
         if self._as_json:
             print_event("result", result)
         else:
-            print_document(document(result), sys.stdout)
+            print_document(document(result), sys.stdout, quiet=self._quiet)

@@ -27,7 +27,7 @@ def watch(
     output: parameters.Output = None,
     json: parameters.Json = False,
     prometheus: parameters.Prometheus = None,
-    quiet: parameters.QuietSummary = False,
+    quiet: parameters.QuietVerdict = False,
 ) -> None:
     """Show what conntrack and TCP count, as it rises, on each CPU: 'conntrack -S' as differences."""
     from snat_race.cli.events import WatchPrinter
