@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
-from snat_race.cli.limits import require
+from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parsing import naming
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.errors import SnatRaceError, UsageError
@@ -100,7 +100,7 @@ def client(
         save(result, output)
     if fault:
         raise SnatRaceError(fault)
-    require(limits, [("", result.summary, result.diagnosis)], as_json=json)
+    require(limits, measured_in(result), as_json=json)
 
 
 def _check(settings: ClientSettings) -> None:

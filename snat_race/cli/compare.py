@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parameters import ComparisonFormat
-from snat_race.cli.result_writer import json_text, require_other_than, require_writable, write_atomically
+from snat_race.cli.result_writer import deliver, json_text, require_output
 from snat_race.errors import ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
@@ -37,18 +37,17 @@ def compare(
         raise UsageError("compare: takes two results or more, the baseline first")
     if quiet and form is not ComparisonFormat.text:
         raise UsageError("--quiet: is of the text; drop --format")
-    if output:
-        require_other_than(output, files)
-        require_writable(output)
+    require_output(output, files)
     base, *others = _comparable(files)
     result = compared(base, others)
     text = _formed(result, form, FILE if output else terminal_of(sys.stdout), quiet=quiet)
-    if output:
-        write_atomically(output, text + "\n")
-    else:
-        print(text)
+    deliver(text, output)
     for unwanted in fail_if or ():
-        names = [each.other.name for each in result.comparisons if each.outcome.value == unwanted.value]
+        names = [
+            comparison.other.name
+            for comparison in result.comparisons
+            if comparison.outcome.value == unwanted.value
+        ]
         if names:
             raise ThresholdExceeded(f"--fail-if {unwanted}: holds for {', '.join(names)}")
 
@@ -63,7 +62,7 @@ def _comparable(files: list[Path]) -> "list[Comparable]":
     from snat_race.cli.result_reader import read
     from snat_race.report.registry import kind_of
 
-    found: list[Comparable] = []
+    comparables: list[Comparable] = []
     for path in files:
         result = read(path)
         comparable = kind_of(result).comparable
@@ -71,15 +70,15 @@ def _comparable(files: list[Path]) -> "list[Comparable]":
             raise UsageError(
                 f"{path}: a {result.kind} result has no dials to compare; give a client's or a lab's"
             )
-        if found and (result.kind == "lab") != (found[0].result.kind == "lab"):
+        if comparables and (result.kind == "lab") != (comparables[0].result.kind == "lab"):
             raise UsageError(
                 f"{path}: a {result.kind} result is not to be compared with {files[0]}, "
-                f"a {found[0].result.kind} result"
+                f"a {comparables[0].result.kind} result"
             )
-        if any(each.result.run_id == result.run_id for each in found):
+        if any(earlier.result.run_id == result.run_id for earlier in comparables):
             raise UsageError(f"{path}: is the same run as another; give two runs")
-        found.append(comparable(str(path), result))
-    return found
+        comparables.append(comparable(str(path), result))
+    return comparables
 
 
 def _formed(result: "Compared", form: ComparisonFormat, terminal: "Terminal", *, quiet: bool) -> str:

@@ -34,6 +34,7 @@ def forecast(
     ports: parameters.EphemeralPorts = None,
     cpus: parameters.SharedCpus = 0,
     json: parameters.Json = False,
+    quiet: parameters.QuietVerdict = False,
 ) -> None:
     """Predict the SYNs that ordinary traffic loses an hour, with and without randomised ports."""
     from snat_race.analysis.forecast import Traffic
@@ -71,7 +72,8 @@ def forecast(
 
         print_event("forecast", {"spec": settings.spec()} | expected.model_dump(mode="json"))
     else:
-        print_document(document(Prediction(spec=settings.spec(), forecast=expected)), sys.stdout)
+        prediction = Prediction(spec=settings.spec(), forecast=expected)
+        print_document(document(prediction), sys.stdout, quiet=quiet)
 
 
 def _window_of(path: Path) -> "Window":

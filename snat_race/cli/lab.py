@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
-from snat_race.cli.limits import require
+from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parsing import CpuList, Seconds, naming
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.cli.terminal import print_document
@@ -91,7 +91,7 @@ def lab(
         _print(result, expected if ktap else None, as_json=json, details=details, quiet=quiet)
     finally:
         save(result, output)
-    require(limits, ((each.name, each.summary, each.diagnosis) for each in result.variants), as_json=json)
+    require(limits, measured_in(result), as_json=json)
     if expected:
         _require(result, expected)
 
@@ -226,10 +226,10 @@ def _require(result: "LabResult", expected: Expect) -> None:
     from snat_race.analysis.verdict import as_expected
 
     race = expected is Expect.race
-    judged = {each.name: as_expected(each.outcome, race=race) for each in result.variants}
+    judged = {variant.name: as_expected(variant.outcome, race=race) for variant in result.variants}
     contrary = [repr(name) for name, holds in judged.items() if holds is False]
     unknown = [repr(name) for name, holds in judged.items() if holds is None]
-    unknown += [repr(each.name) for each in result.unavailable]
+    unknown += [repr(variant.name) for variant in result.unavailable]
     if contrary:
         raise ThresholdExceeded(f"--expect {expected}: not so under {', '.join(contrary)}")
     if unknown:

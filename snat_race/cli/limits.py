@@ -1,20 +1,35 @@
 """The limits of ``client``, ``lab`` and ``report``: from what was measured to an exit code."""
 
 import sys
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from snat_race.errors import Inconclusive, ThresholdExceeded
+from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from snat_race.analysis.thresholds import LimitCheck, Thresholds
-    from snat_race.results.conclusions import Cause
-    from snat_race.results.schema import Summary
+    from snat_race.report.registry import Measured, Reportable
 
 
-def require(
-    limits: "Thresholds", measured: Iterable[tuple[str, "Summary", list["Cause"]]], *, as_json: bool = False
-) -> None:
+def measured_in(result: "Reportable") -> "Sequence[Measured]":
+    """Return what limits are held against: the dials of each rule, or of the whole run.
+
+    Raises:
+        UsageError: the result has none.
+
+    """
+    from snat_race.report.registry import kind_of
+
+    measured = kind_of(result).measured(result)
+    if not measured:
+        raise UsageError(
+            f"a {result.kind} result has no dials to hold to a limit; give that of a client or a lab"
+        )
+    return measured
+
+
+def require(limits: "Thresholds", measured: "Sequence[Measured]", *, as_json: bool) -> None:
     """Print each limit with what was observed, for each thing that was measured.
 
     Raises:
@@ -25,7 +40,9 @@ def require(
     from snat_race.analysis.thresholds import checked
 
     checks = [
-        (name, check) for name, summary, causes in measured for check in checked(limits, summary, causes)
+        (dials.name, check)
+        for dials in measured
+        for check in checked(limits, dials.summary, dials.diagnosis)
     ]
     for name, check in checks:
         print(_line(name, check), file=sys.stderr if as_json else sys.stdout, flush=True)

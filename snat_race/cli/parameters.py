@@ -58,7 +58,7 @@ def _variants() -> list[tuple[str, str]]:
     from snat_race.lab.variants import ALL, VARIANTS
 
     named = {variant.name: variant.description for variant in VARIANTS.values()} | {ALL: "all of these"}
-    # bash, which alone sets COMP_WORDS, inserts what it is told: outside quotes a space needs a backslash.
+    # bash, which alone sets COMP_WORDS, inserts just that: outside quotes a space needs a backslash.
     words = os.environ.get("COMP_WORDS")
     bare = words is not None and words.rpartition("\n")[2][:1] not in ("'", '"')
     return [(name.replace(" ", r"\ ") if bare else name, about) for name, about in named.items()]

@@ -4,16 +4,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
-from snat_race.cli.limits import require
+from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parameters import ReportFormat
-from snat_race.cli.result_writer import json_text, require_other_than, require_writable, write_atomically
+from snat_race.cli.result_writer import deliver, json_text, require_output
 from snat_race.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from snat_race.cli.result_reader import AnyResult
-    from snat_race.report.registry import Measured
     from snat_race.report.terminal import Terminal
 
 _HGRM_UNIT_NS = 1000.0
@@ -49,34 +46,17 @@ def report(
         raise UsageError("--quiet: is of the text; drop --format")
     if variant is not None and form is not ReportFormat.hgrm:
         raise UsageError("--variant: chooses the rule of --format hgrm; drop it")
-    if output:
-        require_other_than(output, files)
-        require_writable(output)
+    require_output(output, files)
     result = read_all(files)
-    measured = _measured(result) if limits else ()
+    measured = measured_in(result) if limits else ()
     terminal = FILE if output else terminal_of(sys.stdout)
     if quiet:
         text = verdict_line(document(result), terminal)
     else:
         text = _formed(result, form, variant, terminal, full=details)
-    if output:
-        write_atomically(output, text + "\n")
-    else:
-        print(text)
+    deliver(text, output)
     if limits:
-        limited = [(each.name, each.summary, list(each.diagnosis)) for each in measured]
-        require(limits, limited, as_json=form not in (ReportFormat.text, ReportFormat.markdown))
-
-
-def _measured(result: "AnyResult") -> "Sequence[Measured]":
-    from snat_race.report.registry import kind_of
-
-    measured = kind_of(result).measured(result)
-    if not measured:
-        raise UsageError(
-            f"a {result.kind} result has no dials to hold to a limit; give that of a client or a lab"
-        )
-    return measured
+        require(limits, measured, as_json=form not in (ReportFormat.text, ReportFormat.markdown))
 
 
 def _formed(

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +118,26 @@ def json_text(model: "BaseModel") -> str:
     """Return a result as indented JSON, in ASCII, so that no locale can spoil it."""
     text = model.model_dump_json(indent=1)
     return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def require_output(output: Path | None, inputs: Sequence[Path]) -> None:
+    """Check that what is made of results can be put at ``output``, if anywhere, and overwrites none.
+
+    Raises:
+        UsageError: it cannot, or would.
+
+    """
+    if output:
+        require_other_than(output, inputs)
+        require_writable(output)
+
+
+def deliver(text: str, output: Path | None) -> None:
+    """Write a text where the user wants it; to stdout, if nowhere."""
+    if output:
+        write_atomically(output, text + "\n")
+    else:
+        print(text)
 
 
 def save(result: "BaseModel", output: Path | None) -> None:
