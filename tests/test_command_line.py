@@ -303,8 +303,7 @@ def test_quiet_is_the_summary_or_the_verdict_only(server: RunningServer, tmp_pat
     assert fork_cli("report", "-q", str(out)).stdout.count("\n") == 1
     assert "--quiet" in fork_cli("report", "-q", "--format", "csv", str(out)).stderr
     quiet_watch = fork_cli("watch", "-q", "--interval", "50ms", "--duration", "200ms")
-    assert "Verdict" in quiet_watch.stdout
-    assert not re.search(r"^\d{4}-", quiet_watch.stdout, re.MULTILINE), "no line for each period"
+    assert quiet_watch.stdout.count("\n") == 1
     assert len(fork_cli("doctor", "--quiet").stdout.splitlines()) == 1
     forecast = "forecast -q --window-ns 1300 --containers 20 --rate-per-container 50"
     assert fork_cli(*forecast.split()).stdout.count("\n") == 1
