@@ -425,4 +425,4 @@ def test_list_explains_everything() -> None:
     done = fork_cli("lab", "--list")
     assert done.returncode == 0
     for name in (*variants.VARIANTS, *SCENARIOS):
-        assert f"\n  {name} " in done.stdout
+        assert f"\n{name} " in done.stdout
