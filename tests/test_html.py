@@ -168,8 +168,9 @@ def test_every_kind_has_a_page(kept: Kept, kind: str) -> None:
     assert "How it was measured" in text
 
 
-def test_without_matplotlib_it_says_what_to_install(kept: Kept, tmp_path: Path) -> None:
-    (tmp_path / "matplotlib.py").write_text("raise ImportError\n")
+@pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
+def test_without_what_draws_it_says_what_to_install(kept: Kept, tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text("raise ImportError\n")
     command = [sys.executable, "-m", "snat_race", "report", str(kept("a")), "--format", "html"]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

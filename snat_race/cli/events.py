@@ -15,6 +15,7 @@ from snat_race.report.wording.client_lines import (
     period_block,
     period_extra,
 )
+from snat_race.report.wording.counter_deltas import period_line
 from snat_race.report.wording.formats import ancestor_stamp
 from snat_race.report.wording.warnings import sentence
 from snat_race.results.counters import CounterDelta
@@ -124,14 +125,12 @@ class WatchPrinter:
 
     def __call__(self, period: CounterDelta) -> None:
         """Tell a period."""
-        from snat_race.report.live.watch_table import print_line
-
         if self._as_json:
             print_event("period", period)
         elif self._table:
             self._table(period)
         elif not self._quiet:
-            print_line(period)
+            print(period_line(time.time_ns(), period), flush=True)
 
     def finished(self, result: WatchResult) -> None:
         """Tell the end: the sums, and what they mean."""

@@ -43,7 +43,7 @@ def document_of_merged(result: MergedResult) -> Document:
 def _document(
     result: ClientResult | MergedResult,
     title: str,
-    found: Sequence[MeasurementWarning],
+    measurement_warnings: Sequence[MeasurementWarning],
     merged_from: Section | None,
 ) -> Document:
     summary = result.summary
@@ -56,7 +56,7 @@ def _document(
         tone=Tone.bad if summary.failed else Tone.good if clean else Tone.unsure,
         meaning=ADVERSARIAL if timed_to_collide else "",
         origin=shared_sections.origin(result),
-        warnings=warnings.sentences(found),
+        warnings=warnings.sentences(measurement_warnings),
         sections=shared_sections.present(
             _dials(summary),
             _counters(summary),

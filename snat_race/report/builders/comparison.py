@@ -75,16 +75,16 @@ def _rates(rates: list[Rate]) -> Table:
 def _sentence(comparison: Comparison) -> str:
     """Say what the figures allow to say."""
     low, high = (f"{100 * limit:+.3g}" for limit in comparison.difference_ci95)
-    said = f"{100 * comparison.difference:+.3g} percentage points (95 % interval {low} to {high})"
+    findings = f"{100 * comparison.difference:+.3g} percentage points (95 % interval {low} to {high})"
     if (
         comparison.reduction is not None
         and comparison.reduction_ci95
         and comparison.outcome is ComparisonOutcome.fewer
     ):
-        said += (
+        findings += (
             f"; {percent(comparison.reduction)} of the losses are gone "
             f"(95 % interval {percent_interval(comparison.reduction_ci95)})"
         )
     if comparison.dispersion > _MUCH_DRIFT:
-        said += f"; rounds vary {comparison.dispersion:.1f} times as much as chance"
-    return f"{comparison.other.name}: {_outcome(comparison)}: {said}."
+        findings += f"; rounds vary {comparison.dispersion:.1f} times as much as chance"
+    return f"{comparison.other.name}: {_outcome(comparison)}: {findings}."

@@ -4,13 +4,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from snat_race.report.document import Column, Document, Importance, Section, Table
-from snat_race.report.wording.formats import plural, significant
+from snat_race.report.wording import forecasts
+from snat_race.report.wording.formats import significant
 from snat_race.results.schema import Forecast
-
-_ASSUMED = (
-    "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
-    "together lose more. A busy NAT's window is shorter and an idle one's longer: 'lab --window --caches'."
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,28 +33,16 @@ def document(prediction: Prediction) -> Document:
         ),
         _row("the NAT draws ports (--random-fully)", forecast.drawn_ports, forecast.drawn_ports_ci95),
     )
+    section = Section(
+        title="Forecast",
+        table=Table(columns=columns, rows=rows),
+        sentences=(forecasts.ASSUMPTION,),
+    )
     return Document(
         title=f"snat_race forecast, race window {prediction.spec['window_ns']:,.0f} ns",
-        facts=(_traffic(prediction.spec),),
-        verdict=(
-            f"{significant(forecast.kept_ports)} SYNs lost an hour if the NAT keeps source ports, "
-            f"{significant(forecast.drawn_ports)} if it draws them."
-        ),
-        sections=(
-            Section(title="Forecast", table=Table(columns=columns, rows=rows), sentences=(_ASSUMED,)),
-        ),
-    )
-
-
-def _traffic(spec: dict[str, Any]) -> str:
-    destinations = "one destination"
-    if spec["destinations"] > 1:
-        destinations = f"{spec['destinations']:,} destinations"
-    apart = f", spread over {plural(spec['cpus'], 'CPU')}" if spec["cpus"] else ""
-    return (
-        f"{spec['containers']:,} containers behind one address, each opening "
-        f"{spec['rate_per_container']:,g} connections a second to {destinations} from {spec['ports']:,} "
-        f"ephemeral ports{apart}."
+        facts=(forecasts.traffic(prediction.spec),),
+        verdict=forecasts.verdict(forecast),
+        sections=(section,),
     )
 
 

@@ -143,21 +143,21 @@ def figure_in_time(spans: Sequence[Span], line_name: str = "") -> Timeline | Non
     length_s = seconds(dated[-1].began_at) + dated[-1].elapsed_s - origin_s
     unit = next((unit for unit, span_s in _SECONDS_IN.items() if length_s > 4 * span_s), "seconds")
     unit_s = _SECONDS_IN[unit]
-    places = tuple(
+    positions = tuple(
         ((seconds(span.began_at) - origin_s) / unit_s, span.elapsed_s / unit_s) for span in dated
     )
-    return _figure(dated, places, axis=f"{unit} since the first began", line_name=line_name)
+    return _figure(dated, positions, axis=f"{unit} since the first began", line_name=line_name)
 
 
 def figure_in_order(spans: Sequence[Span], axis: str, line_name: str) -> Timeline | None:
     """Return the spans one beside the other, where they took turns with others."""
     dated = [span for span in spans if span.began_at]
-    places = tuple((number + 0.5, 1.0) for number in range(len(dated)))
-    return _figure(dated, places, axis=axis, line_name=line_name)
+    positions = tuple((number + 0.5, 1.0) for number in range(len(dated)))
+    return _figure(dated, positions, axis=axis, line_name=line_name)
 
 
 def _figure(
-    spans: Sequence[Span], places: tuple[tuple[float, float], ...], *, axis: str, line_name: str
+    spans: Sequence[Span], positions: tuple[tuple[float, float], ...], *, axis: str, line_name: str
 ) -> Timeline | None:
     """Return nothing where nothing was lost or counted: the table says so as well."""
     stacks = _stacks(spans)
@@ -173,7 +173,7 @@ def _figure(
         title="Losses and insert_failed in time" if line else "insert_failed in time",
         caption=caption,
         axis=axis,
-        spans=places,
+        spans=positions,
         stacks=stacks,
         line=line,
         line_name=line_name,

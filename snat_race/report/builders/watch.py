@@ -7,13 +7,13 @@ from snat_race.report.builders import shared_sections, timeline
 from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
 from snat_race.report.figures.data import Figure
 from snat_race.report.wording import warnings
+from snat_race.report.wording.causes import WHICH_RULES
 from snat_race.report.wording.counter_deltas import conntrack, delta_line
 from snat_race.results.conclusions import CandidateCause, CauseName
 from snat_race.results.counters import CounterDelta, total_of
 from snat_race.results.schema import WatchResult
 
 _COLUMNS_IN_TIME = 4
-_WHICH_RULES = "Which rules race, and what helps: 'snat-race doctor'."
 
 
 def document(result: WatchResult) -> Document:
@@ -58,7 +58,7 @@ def _causes(result: WatchResult) -> Section | None:
     section = shared_sections.causes(("", cause) for cause in _most_first(result))
     if not section or not any(cause.cause is CauseName.snat_race for cause in result.candidate_causes):
         return section
-    return Section(title=section.title, table=section.table, sentences=(*section.sentences, _WHICH_RULES))
+    return Section(title=section.title, table=section.table, sentences=(*section.sentences, WHICH_RULES))
 
 
 def _counted(total: CounterDelta) -> Section:

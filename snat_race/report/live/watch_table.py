@@ -1,4 +1,4 @@
-"""A node's counters as they rise: lines, or a table that stays in place on a terminal."""
+"""A node's counters as they rise, in a table that stays in place on a terminal."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from snat_race.report.wording.counter_deltas import LOSSES, conntrack, delta_line
+from snat_race.report.wording.counter_deltas import LOSSES, conntrack
 from snat_race.report.wording.formats import stamp
 from snat_race.results.counters import TCP_COUNTERS, CounterDelta, total_of
 
@@ -89,11 +89,6 @@ def _busiest(total: CounterDelta, most: int) -> list[int]:
     taken = total.conntrack.found
     ranked = sorted(range(len(lost)), key=lambda cpu: (-lost[cpu], -taken[cpu], cpu))
     return sorted(ranked[:most])
-
-
-def print_line(period: CounterDelta) -> None:
-    """Print a period as a line."""
-    print(f"{stamp(time.time_ns())}  {delta_line(period)}", flush=True)
 
 
 def suits_a_live_table() -> bool:

@@ -104,6 +104,9 @@ _ADVICE = {
     ),
 }
 
+WHICH_RULES = "Which rules race, and what helps: 'snat-race doctor'."
+"""What to do where the race is among what a node's counters account for."""
+
 
 def evidence(cause: Cause | CandidateCause) -> str:
     """Return why losses are put down to this cause, without a full stop."""

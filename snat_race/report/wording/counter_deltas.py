@@ -1,5 +1,6 @@
 """What a namespace's counters counted, as a line."""
 
+from snat_race.report.wording.formats import stamp
 from snat_race.results.counters import (
     CONNTRACK_COUNTERS,
     CONNTRACK_LABELS,
@@ -24,6 +25,11 @@ def delta_line(period: CounterDelta) -> str:
     if period.conntrack:
         parts.append(f"entries {period.conntrack.count:,} of {period.conntrack.max:,}")
     return "  ".join(parts)
+
+
+def period_line(now_ns: int, period: CounterDelta) -> str:
+    """Return a period that has just ended as a line of its own."""
+    return f"{stamp(now_ns)}  {delta_line(period)}"
 
 
 def conntrack(period: CounterDelta) -> list[tuple[str, list[int]]]:

@@ -1,0 +1,32 @@
+"""The sentences of a forecast: for which traffic it is, what it comes to, what it assumes."""
+
+from typing import Any
+
+from snat_race.report.wording.formats import plural, significant
+from snat_race.results.schema import Forecast
+
+ASSUMPTION = (
+    "Assumes connections that come independently and steadily; those that a timer or a retry sets off "
+    "together lose more. A busy NAT's window is shorter and an idle one's longer: 'lab --window --caches'."
+)
+
+
+def traffic(spec: dict[str, Any]) -> str:
+    """Return the traffic that is forecast; ``spec``: the settings, as JSON has them."""
+    destinations = "one destination"
+    if spec["destinations"] > 1:
+        destinations = f"{spec['destinations']:,} destinations"
+    apart = f", spread over {plural(spec['cpus'], 'CPU')}" if spec["cpus"] else ""
+    return (
+        f"{spec['containers']:,} containers behind one address, each opening "
+        f"{spec['rate_per_container']:,g} connections a second to {destinations} from {spec['ports']:,} "
+        f"ephemeral ports{apart}."
+    )
+
+
+def verdict(forecast: Forecast) -> str:
+    """Return what is lost, in one sentence."""
+    return (
+        f"{significant(forecast.kept_ports)} SYNs lost an hour if the NAT keeps source ports, "
+        f"{significant(forecast.drawn_ports)} if it draws them."
+    )
