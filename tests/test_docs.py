@@ -312,6 +312,31 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", PAGES, ids=ident)
+def test_files_that_are_named_exist(page: Path) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|\w+\.(?:py|toml|txt))`", page.read_text(encoding="utf-8"))
+    for name in named:
+        near = [
+            folder / name
+            for folder in (ROOT, ROOT / "snat_race", ROOT / "docs", ROOT / "docker/kubernetes")
+        ]
+        made = name.split("/")[0] in {
+            "results",
+            "DIR",
+            "net",
+            "tools",
+        }  # when a command runs, or the kernel's own
+        assert made or any(path.exists() for path in near), f"there is no {name}"
+
+
+def test_names_in_the_walks_through_the_code_are_the_code_s() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "snat_race").rglob("*.py"))
+    names = set(re.findall(r"`([A-Z]\w+|\w+\(\))`", text))
+    assert names
+    assert {name for name in names if not re.search(rf"\b{name.removesuffix('()')}\b", code)} == set()
+
+
 def test_every_page_can_be_reached_from_the_first() -> None:
     reached, next_pages = set[Path](), [README]
     while next_pages:
