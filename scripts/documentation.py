@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +165,13 @@ def masked(text: str) -> str:
 
 
 def missing(documented: str, printed: str) -> list[str]:
-    """Return the parts of a documented output that a run did not print, numbers aside.
+    """Return the words of a documented output that a run did not print as often; numbers do not count.
 
-    A part ends at an empty line and where lines were left out; a run may break its lines elsewhere.
+    Their order does not count either: where a table is narrower, cells and lines break elsewhere.
     """
-    parts = re.split(rf"\n(?:\s*{re.escape(LEFT_OUT)})?\s*\n", f"\n{documented}\n")
-    whole = masked(printed)
-    wanted = [masked(part) for part in parts]
-    return [part for part in wanted if part and part != LEFT_OUT and part not in whole]
+    wanted = Counter(masked(documented).split()) - Counter({LEFT_OUT: documented.count(LEFT_OUT)})
+    lacking = wanted - Counter(masked(printed).split())
+    return [word for word in lacking if "#" not in word]
 
 
 def main() -> None:

@@ -366,12 +366,13 @@ def test_a_block_is_read_as_it_stands(tmp_path: Path) -> None:
     assert said == "text\n\n```console same\n$ one \\\n    more\nanswer to one\n$ two\nanswer to two\n```\n"
 
 
-def test_only_numbers_may_differ() -> None:
+def test_only_numbers_and_breaks_may_differ() -> None:
     shown = "masquerade   251  138+113  66.4%\n...\n3 of 4.5us, CPU 0 +1, CPU 1 +2\n"
-    printed = "head\nmasquerade 9 1+2 7%\nbetween\nnone of it\n17 of 22ms, CPU 1 +3\n"
+    printed = "head\nmasquerade 9 1+2 7%\nbetween\nnone of it\n17 of\n22ms, CPU 1 +3\n"
     assert not missing(shown, printed)
-    assert missing("masquerade   251  138+113  race\n", printed) == ["masquerade # # race"]
-    assert masked(f"{PROMPT}x") == "$ x"
+    assert missing("masquerade   251  138+113  race\n", printed) == ["race"]
+    assert missing("3 of 4 of 5 of 6\n", printed) == ["of"]
+    assert masked(f"{PROMPT}x 1.5ms") == "$ x #"
 
 
 # The words
