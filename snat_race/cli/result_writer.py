@@ -117,7 +117,7 @@ def _mode(target: Path) -> int:
 def json_text(model: "BaseModel") -> str:
     """Return a result as indented JSON, in ASCII, so that no locale can spoil it."""
     text = model.model_dump_json(indent=1)
-    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _BEYOND_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def require_output(output: Path | None, inputs: Sequence[Path]) -> None:

@@ -75,4 +75,4 @@ def _serve(reader: "CounterReader", text: str) -> None:
 
     with naming("--prometheus"):
         endpoint = Endpoint.parse(text, "127.0.0.1")
-    Exporter(reader.read).serve(endpoint.host, endpoint.low)
+        Exporter(reader.read).serve(endpoint.host, endpoint.low)

@@ -172,5 +172,5 @@ def _plain(tag: str) -> str:
     tag = re.sub(r' id="[^"]*"| transform="rotate\(-0[^"]*"', "", tag)
     tag = re.sub(r" font-family: [^;]*;", "", tag)
     tag = re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), tag)
-    tag = re.sub(r"#0a0b[0-9a-f]{2}", lambda found: css(found[0]), tag)
+    tag = re.sub(r"#0a0b[0-9a-f]{2}", lambda match: css(match[0]), tag)
     return " ".join(tag.split())

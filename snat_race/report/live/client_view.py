@@ -1,4 +1,4 @@
-"""What ``client --live`` shows below the usual text: rates, losses, latencies, each worker."""
+"""What the live view of a client shows below the usual text: rates, losses, latencies, each worker."""
 
 from collections.abc import Sequence
 from types import TracebackType

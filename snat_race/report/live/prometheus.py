@@ -41,7 +41,7 @@ class Exporter:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError as missing:
             raise EnvironmentLacks(
-                "--prometheus: needs prometheus-client: pip install 'snat-race[prometheus]'"
+                "needs prometheus-client: pip install 'snat-race[prometheus]'"
             ) from missing
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
@@ -49,7 +49,7 @@ class Exporter:
             start_http_server(port, address, registry)
         except OSError as failed:
             raise UsageError(
-                f"--prometheus: cannot listen on {address}:{port} ({failed.strerror}); choose another"
+                f"cannot listen on {address}:{port} ({failed.strerror}); choose another"
             ) from failed
 
     def collect(self) -> Iterator[Any]:
