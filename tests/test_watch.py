@@ -23,7 +23,7 @@ from snat_race.results.counters import CONNTRACK_COUNTERS
 from snat_race.runs.signals import StopSignals
 from tests.conftest import COMMAND, PRIVATE, TWO_CPUS, clean_environment, eventually, in_sandbox, start_cli
 from tests.stage import SECOND_IP, Stage, drop_forwarded
-from tests.test_situations import RACING
+from tests.test_causes import RACING
 
 NAMES = {"insert_failed": "insert_failed", "drop": "drop", "found": "found", "clash_resolve": "clashres"}
 
