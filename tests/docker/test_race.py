@@ -71,7 +71,7 @@ def test_the_documentation_s_two_lines_race(figure: Figure) -> None:
     assert len(lines) == 2
     before = insert_failed()
     said = run("bash", "-c", "\n".join(lines)).stdout
-    failed = re.findall(r"^  failed +([\d,]+)", said, re.MULTILINE)
+    failed = re.findall(r"^failed +([\d,]+)", said, re.MULTILINE)
     lost = sum(int(each.replace(",", "")) for each in failed)
     figure(f"the documentation's two lines: {lost} lost")
     assert lost > 0
