@@ -17,6 +17,7 @@ import snat_race
 from snat_race.cli import arguments, help_text, parameters
 from snat_race.cli.app import app, understood
 from snat_race.cli.arguments import Spelling
+from snat_race.load import endpoint
 from snat_race.load.endpoint import Endpoint
 from snat_race.runs import worker_placement
 from tests.conftest import (
@@ -275,6 +276,11 @@ def test_a_client_tries_the_addresses_of_a_name_in_turn(
     assert worker_placement.find_remote(f"name:{port}", 500).text == f"[::1]:{port}", (
         "none answers: the first"
     )
+
+
+def test_a_family_that_the_kernel_lacks_is_no_answer() -> None:
+    """As IPv6 is with ipv6.disable=1: then the next address of a name is tried."""
+    assert not endpoint.answers(socket.AF_X25, ("127.0.0.1", 9), 0.1)
 
 
 def test_the_local_address_may_be_a_name_or_empty_and_the_timeout_none(server: RunningServer) -> None:

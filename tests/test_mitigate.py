@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from snat_race.cli import mitigate as cli_mitigate
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns_lookup, tools
 from snat_race.kernel.tools import where
@@ -72,6 +73,37 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @PRIVATE
+@PRIVATE
+@NFT
+def test_an_undo_that_cannot_be_kept_changes_nothing_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: there is nothing to revert, so no command to do that is given."""
+    dump = tmp_path / "undo.json"
+
+    def full(*_: object) -> None:
+        raise EnvironmentLacks("cannot write: No space left on device")
+
+    def tried() -> str:
+        load("handwritten.nft", "nft")
+        before = subprocess.run(
+            ["nft", "list", "ruleset"], capture_output=True, text=True, check=True
+        ).stdout
+        monkeypatch.setattr(cli_mitigate, "write_atomically", full)
+        try:
+            cli_mitigate.mitigate(apply=True, dump=dump)
+        except EnvironmentLacks as failed:
+            message = str(failed)
+        after = subprocess.run(
+            ["nft", "list", "ruleset"], capture_output=True, text=True, check=True
+        ).stdout
+        assert after == before
+        return message
+
+    assert "--revert" not in in_sandbox(tried)
+    assert not dump.exists()
+
+
 @pytest.mark.parametrize(("name", "backend"), cases())
 def test_every_exposed_rule_is_found_cured_and_put_back(name: str, backend: str) -> None:
     """Doctor's finding and mitigate's round trip, as functions: a process each would take minutes."""

@@ -66,9 +66,36 @@ def test_any_count(number: int, unit: str) -> None:
     assert parsing.count(f"{number}{unit}") == number * {"": 1, "k": 1000, "m": 1_000_000}[unit.lower()]
 
 
-@pytest.mark.parametrize(("text", "rate"), [("0.1%", 0.001), ("0.001", 0.001), ("0", 0), ("100%", 1)])
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("0.1%", 0.001),
+        ("0.001", 0.001),
+        ("0", 0),
+        ("100%", 1),
+        ("0.1 %", 0.001),
+        ("1e-3", 0.001),
+        (".5%", 0.005),
+    ],
+)
 def test_rates(text: str, rate: float) -> None:
     assert parsing.share(text) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("text", ["", "%", "nan", "inf", "-1", "101%", "1.1", "half", "1%%"])
+def test_rates_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is no share from 0 to 1"):
+        parsing.share(text)
+
+
+@pytest.mark.parametrize(("text", "number"), [("1.3e3", 1300), (".5", 0.5), (" 7 ", 7)])
+def test_numbers_above_zero(text: str, number: float) -> None:
+    assert parsing.above_zero(text) == number
+
+
+def test_a_duration_that_is_too_long_is_said_to_be() -> None:
+    with pytest.raises(ValueError, match="is longer than 115 days"):
+        parsing.duration_ns("200d")
 
 
 @given(st.integers(1, 65535), st.integers(1, 65535))

@@ -13,12 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.merge import merged, merged_summary
 from snat_race.analysis.warnings import of_merged
 from snat_race.cli.result_reader import read
+from snat_race.report.registry import document
+from snat_race.report.renderers.text import text
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
-from snat_race.results.schema import ClientResult, Latency
+from snat_race.results.schema import ClientResult, Latency, Summary
 from tests.conftest import ROOT, fork_cli, run_cli, start_cli
 from tests.results import BEGAN, rise, small_client, small_doctor, small_lab, small_watch, summary_of
 
@@ -342,3 +346,24 @@ def test_every_kind_has_every_form(tmp_path: Path, kind: str, form: str) -> None
     done = fork_cli("report", str(path), "--format", form)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) >= 3
+
+
+def test_what_two_parts_warn_of_alike_is_said_once() -> None:
+    warning = MeasurementWarning(kind=WarningKind.workers_share_cpus, values={"workers": 3, "cpus": 2})
+    clients = [
+        ClientResult.model_validate(small_client(name).model_dump() | {"warnings": [warning]})
+        for name in "ab"
+    ]
+    assert merged(clients, []).warnings == [warning]
+
+
+def test_an_error_without_a_name_of_its_own_is_called_by_its_errno() -> None:
+    client = small_client("a")
+    summary = client.summary.model_dump() | {"failed": 3, "errors": {"EPERM": 2, "ENOBUFS": 1}}
+    summary = Summary.model_validate(summary)
+    diagnosis = diagnose(summary, client.kernel)
+    failed = ClientResult.model_validate(client.model_dump() | {"summary": summary, "diagnosis": diagnosis})
+    page = text(document(failed))
+    assert "failed: 2 EPERM, 1 ENOBUFS" in page
+    assert "connect() failed with ENOBUFS 1 time" in page
+    assert "other_error" not in page

@@ -162,6 +162,7 @@ def test_what_is_damaged_is_said_to_be(damage: dict[str, Any], tmp_path: Path) -
     done = fork_cli("report", str(path))
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "damaged" in done.stderr
+    assert "object" not in done.stderr, "a word of Python's"
 
 
 def test_what_is_unproven_is_the_same_set_of_causes() -> None:

@@ -12,6 +12,7 @@ from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.summary import from_histogram, rates
+from snat_race.results.conclusions import MeasurementWarning
 from snat_race.results.counters import CounterDelta, KernelCounters, kernel_counters, summed, total_of
 from snat_race.results.nat import Nat
 from snat_race.results.schema import ClientResult, MergedPart, MergedResult, Summary, WatchResult
@@ -60,11 +61,22 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
         kernel=kernel,
         nat=nat,
         diagnosis=diagnose(summary, kernel, nat=nat),
-        warnings=[
-            *(warning for client in clients for warning in client.warnings),
-            *(warning for watch in watches for warning in watch.warnings),
-        ],
+        warnings=_each_once(
+            [
+                *(warning for client in clients for warning in client.warnings),
+                *(warning for watch in watches for warning in watch.warnings),
+            ]
+        ),
     )
+
+
+def _each_once(warnings: Iterable[MeasurementWarning]) -> list[MeasurementWarning]:
+    """Return warnings that several parts may have; those that say the same only once."""
+    once: list[MeasurementWarning] = []
+    for warning in warnings:
+        if warning not in once:
+            once.append(warning)
+    return once
 
 
 def part_of_client(client: ClientResult) -> MergedPart:

@@ -115,8 +115,13 @@ class _UndoFile:
             return
         if not self.kept:
             create_private(self._path, "--dump")
-            self.kept = True
-        write_atomically(self._path, json_text(undo) + "\n", "--dump")
+        try:
+            write_atomically(self._path, json_text(undo) + "\n", "--dump")
+        except SnatRaceError:
+            if not self.kept:  # the rules are as they were: an empty file would only be in the way
+                self._path.unlink()
+            raise
+        self.kept = True
 
 
 def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *, quiet: bool) -> None:

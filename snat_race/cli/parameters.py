@@ -166,7 +166,7 @@ MaxP99 = Annotated[
         "--max-p99",
         metavar="TIME",
         parser=parsing.duration_ns,
-        help="Exit 3 if a hundredth of the dials takes longer: 50ms, 800us.",
+        help="Exit 3 if a hundredth of the dials takes longer: 50ms, 800us; a plain number is seconds.",
     ),
 ]
 MaxRaceLosses = Annotated[
@@ -387,7 +387,8 @@ Containers = Annotated[
         metavar="N",
         min=1,
         max=MOST_CONTAINERS,
-        help="Clients behind the NAT, each with an address of its own; by default 2.",
+        help="Clients behind the NAT, each with an address of its own: 2 or more, or 1 with the scenario "
+        "dns; by default 2.",
     ),
 ]
 DialersEach = Annotated[

@@ -4,6 +4,7 @@ A parser takes the text of an option and returns its value. It raises ValueError
 wrong, then what to write; the command line puts the option's name in front (see ``mistakes.py``).
 """
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +83,9 @@ def duration_ns(text: str) -> int:
         for number, unit in _PART.findall(trimmed):
             whole, _, decimals = number.partition(".")
             total_ns += int(whole) * _NS[unit] + int(decimals or 0) * _NS[unit] // 10 ** len(decimals)
-    if not 0 < total_ns <= _LONGEST_NS:
+    if total_ns > _LONGEST_NS:
+        raise ValueError(f"{quoted(text)} is longer than {_LONGEST_NS // _NS['d']} days; write less")
+    if not total_ns:
         raise ValueError(f"{quoted(text)} is no duration above 0; write 10s, 1m30s or 500ms")
     return total_ns
 
@@ -101,16 +104,22 @@ def count(text: str) -> int:
     return number
 
 
+def _number(text: str) -> float:
+    """Return a number; NaN, of which every comparison is false, for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def share(text: str) -> float:
     """Parse ``0.1%`` or ``0.001``; return a share of 1."""
     trimmed = text.strip()
-    digits = trimmed.removesuffix("%")
-    if re.fullmatch(_NUMBER, digits):
-        value = float(digits)
-        if trimmed.endswith("%"):
-            value /= 100
-        if value <= 1:
-            return value
+    value = _number(trimmed.removesuffix("%"))
+    if trimmed.endswith("%"):
+        value /= 100
+    if 0 <= value <= 1:
+        return value
     raise ValueError(f"{quoted(text)} is no share from 0 to 1; write 0.1% or 0.001")
 
 
@@ -140,8 +149,7 @@ def cpu_list(text: str) -> CpuList:
 
 def above_zero(text: str) -> float:
     """Parse a number above 0 and below 1e9."""
-    trimmed = str(text).strip()
-    number = float(trimmed) if re.fullmatch(_NUMBER, trimmed) else 0.0
+    number = _number(str(text))
     if not 0 < number < 1e9:
         raise ValueError(f"{quoted(text)} is no number above 0 and below 1,000,000,000")
     return number

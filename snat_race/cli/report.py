@@ -46,6 +46,8 @@ def report(
         raise UsageError("--quiet: is of the text; drop --format")
     if variant is not None and form is not ReportFormat.hgrm:
         raise UsageError("--variant: chooses the rule of --format hgrm; drop it")
+    if details and (quiet or form is not ReportFormat.text):
+        raise UsageError("--details: is of the whole text; drop --quiet and --format")
     require_output(output, files)
     result = read_all(files)
     measured = measured_in(result) if limits else ()

@@ -88,10 +88,13 @@ def address_to_listen_on(endpoint: Endpoint) -> tuple[int, SocketAddress]:
 
 def answers(family: int, address: SocketAddress, timeout_s: float) -> bool:
     """Whether somebody listens there: connect once, and reset the connection."""
-    with socket.socket(family, socket.SOCK_STREAM) as sock:
-        sock.settimeout(timeout_s)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-        return sock.connect_ex(address) == 0
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout_s)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            return sock.connect_ex(address) == 0
+    except OSError:  # a family that this kernel lacks (ipv6.disable=1), say
+        return False
 
 
 def local_address(text: str, family: int) -> str:

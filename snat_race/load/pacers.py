@@ -111,7 +111,8 @@ class TickerPacer:
         """See :class:`Pacer`."""
         tick_ns = self._rounds.orders.begin_ns
         while self._rounds.sleep_until(tick_ns):
-            yield 0
+            if time.time_ns() >= tick_ns:  # else the clock was set back: the next tick follows it
+                yield 0
             missed, tick_ns = next_tick(
                 time.time_ns(), tick_ns, self._interval_ns, self._rounds.orders.end_ns
             )

@@ -59,8 +59,10 @@ def upgraded(document: Document) -> Document:
         return document
     try:
         return _upgraded(document)
-    except (AttributeError, IndexError, KeyError, TypeError) as failed:
-        raise ValueError(f"{failed} is missing, or not as schema_version 1 has it") from failed
+    except KeyError as missing:
+        raise ValueError(f"{missing} is missing, which schema_version 1 has") from missing
+    except (AttributeError, IndexError, TypeError, ValueError) as failed:
+        raise ValueError("a part of it is not as schema_version 1 has it") from failed
 
 
 def _upgraded(document: Document) -> Document:

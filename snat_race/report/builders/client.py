@@ -9,6 +9,7 @@ from snat_race.report.builders.shares import figure_of_client, figure_of_clients
 from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
 from snat_race.report.figures.data import Figure, ShareBars
 from snat_race.report.wording import warnings
+from snat_race.report.wording.causes import name
 from snat_race.report.wording.client_lines import retransmits
 from snat_race.report.wording.counter_deltas import delta_line
 from snat_race.report.wording.formats import percent, percent_interval, plural
@@ -76,7 +77,7 @@ def _verdict(result: ClientResult | MergedResult) -> str:
         return "nothing was dialled, so nothing is known."
     if not summary.failed:
         return f"none of {summary.attempted:,} dials was lost."
-    causes = ", ".join(f"{cause.losses:,} {cause.cause}" for cause in result.diagnosis)
+    causes = ", ".join(f"{cause.losses:,} {name(cause)}" for cause in result.diagnosis)
     counted = sum(result.kernel.conntrack.insert_failed)
     insert_failed = f"; insert_failed rose by {counted:,}" if result.kernel.source else ""
     return (

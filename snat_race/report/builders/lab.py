@@ -11,7 +11,7 @@ from snat_race.report.document import Column, Document, Importance, Section, Tab
 from snat_race.report.figures.data import Figure
 from snat_race.report.wording import verdicts, warnings
 from snat_race.report.wording.formats import percent, percent_interval, plural
-from snat_race.results.conclusions import UNPROVEN, Mitigation, Outcome
+from snat_race.results.conclusions import UNPROVEN, Outcome
 from snat_race.results.schema import LabResult, VariantResult
 
 _MOST_CPUS_APART = 4
@@ -78,6 +78,8 @@ def _rules(result: LabResult) -> Section:
         Column(heading="late", number=True, importance=Importance.extra),
     )
     missing = tuple(f"{variant.name}: unavailable: {variant.reason}." for variant in result.unavailable)
+    base = result.variants[0].name
+    mitigations = tuple(verdicts.mitigation(compared, base) for compared in result.verdict.mitigations)
     return Section(
         title="Rules",
         table=Table(
@@ -85,7 +87,7 @@ def _rules(result: LabResult) -> Section:
             rows=tuple(map(_rule, result.variants)),
             tones=tuple(TONES[variant.outcome] for variant in result.variants),
         ),
-        sentences=(*missing, *map(_mitigation, result.verdict.mitigations)),
+        sentences=(*missing, *mitigations),
     )
 
 
@@ -116,23 +118,6 @@ def _insert_failed(per_cpu: Sequence[int]) -> str:
     if len(per_cpu) > _MOST_CPUS_APART:
         return f"{sum(per_cpu):,}"
     return "+".join(f"{count:,}" for count in per_cpu)
-
-
-def _mitigation(mitigation: Mitigation) -> str:
-    """Say what a rule does to the collisions of the first."""
-    if mitigation.loss_reduction is None or mitigation.ci95 is None:
-        return f"'{mitigation.name}': nothing to compare, because there are no losses, or no pairs."
-    low, high = mitigation.ci95
-    ratio = 1 - mitigation.loss_reduction
-    times = f"{ratio:.3g} times as often (95 % interval {1 - high:.3g} to {1 - low:.3g})"
-    if low <= 0 <= high:
-        return f"'{mitigation.name}': no difference detected; it collides {times}."
-    if mitigation.loss_reduction < 0:
-        return f"'{mitigation.name}' is no cure: it collides {times}."
-    return (
-        f"'{mitigation.name}' removes {percent(mitigation.loss_reduction)} of the collisions "
-        f"(95 % interval {percent_interval(mitigation.ci95)})."
-    )
 
 
 def _causes(result: LabResult) -> Section | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from snat_race.report.document import Column, Importance, Section, Table
 from snat_race.report.wording.causes import advice, evidence
+from snat_race.report.wording.causes import name as cause_name
 from snat_race.results.conclusions import CandidateCause, Cause
 from snat_race.results.model import Result
 
@@ -31,7 +32,7 @@ def causes(named: Iterable[tuple[str, Cause | CandidateCause]]) -> Section | Non
         Column(heading="at most" if at_most else "losses", number=True, importance=Importance.main),
         Column(heading="evidence"),
     ]
-    rows = [[name, cause.cause.value, f"{_losses(cause):,}", evidence(cause)] for name, cause in pairs]
+    rows = [[name, cause_name(cause), f"{_losses(cause):,}", evidence(cause)] for name, cause in pairs]
     if not whose:
         del columns[0]
         rows = [row[1:] for row in rows]
@@ -47,7 +48,7 @@ def _advice(pairs: Sequence[tuple[str, Cause | CandidateCause]]) -> tuple[str, .
     """Say what to do about each cause, and under which rules it was seen."""
     rules: dict[tuple[str, str], list[str]] = {}
     for name, cause in pairs:
-        seen_under = rules.setdefault((cause.cause.value, advice(cause)), [])
+        seen_under = rules.setdefault((cause_name(cause), advice(cause)), [])
         if name:
             seen_under.append(f"'{name}'")
     return tuple(

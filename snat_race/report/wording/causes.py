@@ -1,5 +1,6 @@
 """The sentences of causes: the evidence for each, and what to do about it."""
 
+from snat_race.report.wording.formats import plural
 from snat_race.results.conclusions import Advice, CandidateCause, Cause, CauseName
 
 _CLASHED = "insert_failed +{insert_failed:,}, drop +{drop:,}, found +{found:,}"
@@ -37,7 +38,7 @@ _EVIDENCE = {
 }
 """Evidence by cause; the fields are those of a cause's ``evidence``."""
 
-_CONNECT_FAILED = "connect() failed with {name} {count:,} times"
+_CONNECT_FAILED = "connect() failed with {name} {times}"
 """Evidence of the causes that an errno names."""
 
 _INCONCLUSIVE = {
@@ -108,6 +109,12 @@ WHICH_RULES = "Which rules race, and what helps: 'snat-race doctor'."
 """What to do where the race is among what a node's counters account for."""
 
 
+def name(cause: Cause | CandidateCause) -> str:
+    """Return what a cause is called: the errno of an error that has no name of its own."""
+    errnos = [*cause.evidence] if cause.cause == CauseName.other_error else []
+    return errnos[0] if errnos else cause.cause.value
+
+
 def evidence(cause: Cause | CandidateCause) -> str:
     """Return why losses are put down to this cause, without a full stop."""
     if cause.recorded:
@@ -116,8 +123,9 @@ def evidence(cause: Cause | CandidateCause) -> str:
         return _inconclusive(cause)
     template = _EVIDENCE.get(cause.cause, _CONNECT_FAILED)
     # Of some causes the evidence is a single counter, or errno, that goes by several names.
-    name, count = next(iter(cause.evidence.items()), ("", 0))
-    sentence = template.format(**{"name": name, "count": count, **cause.evidence})
+    counter, count = next(iter(cause.evidence.items()), ("", 0))
+    times = plural(count, "time")
+    sentence = template.format(**{"name": counter, "count": count, "times": times, **cause.evidence})
     if "rules_unread" in cause.evidence:
         sentence += _RULES_UNREAD
     return sentence + _beyond(cause)

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from snat_race.analysis.verdict import FEWEST_PAIRS, race_losses
-from snat_race.results.conclusions import CauseName, Outcome, VerdictReason
+from snat_race.report.wording.causes import name
+from snat_race.report.wording.formats import percent, percent_interval
+from snat_race.results.conclusions import CauseName, Mitigation, Outcome, VerdictReason
 from snat_race.results.schema import LabResult, VariantResult
 
 ADVERSARIAL = "These rates are adversarial: every dial was timed to collide; production sees far fewer."
@@ -50,6 +52,26 @@ def meaning(result: LabResult) -> str:
     if result.verdict.outcome == Outcome.not_seen and any(base.kernel.conntrack.clash_resolve):
         return _RESOLVED
     return f"{_MEANING[result.verdict.outcome]} {ADVERSARIAL}"
+
+
+def mitigation(compared: Mitigation, base: str) -> str:
+    """Say what a rule does to the collisions of the rule ``base``, the first of the run."""
+    if compared.loss_reduction is None or compared.ci95 is None:
+        return f"'{compared.name}': nothing to compare, because there are no losses, or no pairs."
+    low, high = compared.ci95
+    ratio = 1 - compared.loss_reduction
+    rate = (
+        f"its collision rate is {ratio:.2f} times that of '{base}' "
+        f"(95 % interval {1 - high:.2f} to {1 - low:.2f})"
+    )
+    if low <= 0 <= high:
+        return f"'{compared.name}': no difference detected; {rate}."
+    if compared.loss_reduction < 0:
+        return f"'{compared.name}' is no cure: {rate}."
+    return (
+        f"'{compared.name}' removes {percent(compared.loss_reduction)} of the collisions "
+        f"(95 % interval {percent_interval(compared.ci95)})."
+    )
 
 
 def _lost_to_race(base: VariantResult) -> str:
@@ -99,7 +121,7 @@ def _other_losses(base: VariantResult) -> tuple[int, int, str]:
     """Return all losses, those that are not to the race, and what they are due to."""
     failed = base.summary.failed
     named = ", ".join(
-        f"{cause.cause} {cause.losses:,}" for cause in base.diagnosis if cause.cause != CauseName.snat_race
+        f"{name(cause)} {cause.losses:,}" for cause in base.diagnosis if cause.cause != CauseName.snat_race
     )
     return failed, failed - race_losses(base.diagnosis), named
 
