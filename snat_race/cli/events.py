@@ -51,6 +51,8 @@ class ClientPrinter:
         """Say what is about to be dialled, then each warning about it."""
         self._event("start", head)
         self._say(opening_line(time.time_ns(), remote, head.spec))
+        if self._quiet:
+            return  # the summary at the end has them
         for warning in head.warnings:
             warn(sentence(warning))
 

@@ -10,8 +10,9 @@ from snat_race.report.builders.window import window_figure, window_section
 from snat_race.report.document import Column, Document, Importance, Section, Table
 from snat_race.report.figures.data import Figure
 from snat_race.report.wording import verdicts, warnings
+from snat_race.report.wording.causes import THIS_IS_THE_LABS_NAT
 from snat_race.report.wording.formats import percent, percent_interval, plural
-from snat_race.results.conclusions import UNPROVEN, Outcome
+from snat_race.results.conclusions import UNPROVEN, CauseName, Outcome
 from snat_race.results.schema import LabResult, VariantResult
 
 _MOST_CPUS_APART = 4
@@ -132,8 +133,12 @@ def _causes(result: LabResult) -> Section | None:
     section = shared_sections.causes(named)
     if not section:
         return Section(title="Causes", sentences=resolved) if resolved else None
+    raced = any(cause.cause is CauseName.snat_race for _, cause in named)
     return Section(
-        title=section.title, table=section.table, introduction=resolved, sentences=section.sentences
+        title=section.title,
+        table=section.table,
+        introduction=resolved,
+        sentences=(*section.sentences, *([THIS_IS_THE_LABS_NAT] if raced else [])),
     )
 
 

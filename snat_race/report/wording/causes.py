@@ -108,6 +108,9 @@ _ADVICE = {
 WHICH_RULES = "Which rules race, and what helps: 'snat-race doctor'."
 """What to do where the race is among what a node's counters account for."""
 
+THIS_IS_THE_LABS_NAT = "This NAT is the lab's own. Whether a rule of this host races: 'snat-race doctor'."
+"""What a lab that raced says of the host that it ran on."""
+
 
 def name(cause: Cause | CandidateCause) -> str:
     """Return what a cause is called: the errno of an error that has no name of its own."""
