@@ -49,6 +49,11 @@ def ident(value: Any) -> str:
     return str(value.relative_to(ROOT)) if isinstance(value, Path) else str(value)
 
 
+def prose(page: Path) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
 # The command lines
 
 
@@ -123,6 +128,18 @@ def test_the_commands_are_taken(block: Block, monkeypatch: pytest.MonkeyPatch) -
     for step in block.steps:
         for words in words_of(step.command):
             check(words)
+
+
+INLINE = re.compile(r"(?<!`)`((?:snat-race|make|docker|kubectl|scripts/[\w-]+) [^`]*)`(?!`)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ident)
+def test_the_commands_in_sentences_are_taken(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for command in INLINE.findall(prose(page)):
+        if not {"...", "[OPTIONS]"} & set(re.split(r"[ =]", command)):
+            for words in words_of(command):
+                check(words)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=ident)
@@ -289,16 +306,12 @@ def test_a_host_prints_what_the_documentation_shows(tmp_path: Path) -> None:
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 def links(page: Path) -> Iterator[str]:
-    text = re.sub(
-        r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-    )
-    yield from re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text)
+    yield from re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ident)
