@@ -9,7 +9,7 @@ BASE_IMAGE ?= $(shell docker image inspect $(OWN_BASE) >/dev/null 2>&1 && echo $
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check reference examples clean
+.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check fuzz reference examples clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ bench: $(VENV)/.ready ## Measure the dialer against C, and how steady the lab is
 
 forecast-check: $(VENV)/.ready-dev ## Compare the forecast with what independent clients lose
 	@$(BIN)/python scripts/forecast_check.py
+
+fuzz: $(VENV)/.ready-dev ## Give every parser changed inputs; ARGS='--minutes 5'
+	@PYTHONPATH=. $(BIN)/python scripts/fuzz.py $(ARGS)
 
 reference: $(VENV)/.ready ## Write docs/reference.md from the commands and options
 	@$(BIN)/python scripts/reference.py

@@ -1,5 +1,6 @@
 """What the kernel counted: conntrack per CPU, TcpExt, table fill. Snapshots and differences."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ _HEADINGS = {"clash_resolve": "clashres", "chain_toolong": "chainlength", "error
 _CONNTRACK_WRAPS_AT = 1 << 32  # struct ip_conntrack_stat: unsigned int
 _STAT = Path("/proc/thread-self/net/stat/nf_conntrack")
 _NETSTAT, _SNMP = Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp")
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,16}")
 _SYSCTL = Path("/proc/sys/net/netfilter")
 _MAX, _COUNT = _SYSCTL / "nf_conntrack_max", _SYSCTL / "nf_conntrack_count"
 
@@ -164,16 +166,27 @@ def parse_stat(text: str) -> Reading:
     """Parse /proc/net/stat/nf_conntrack: a line of names, then one of hexadecimal numbers per CPU.
 
     Columns come and go with kernel versions; one that is not there reads 0.
+
+    Raises:
+        EnvironmentLacks: it is something else.
+
     """
-    header, *lines = text.splitlines()
-    headings = header.split()
-    rows = [line.split() for line in lines]
+    headings, *rows = [line.split() for line in text.splitlines()] or [[]]
     column_of = {heading: column for column, heading in enumerate(headings)}
+    if "insert_failed" not in column_of or not rows:
+        raise _unreadable(_STAT, "no insert_failed in its heading, or no line below that")
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(headings) or not all(map(_HEXADECIMAL.fullmatch, row)):
+            raise _unreadable(_STAT, f"line {number} does not hold {len(headings)} hexadecimal numbers")
     reading: Reading = {}
     for name in CONNTRACK_COUNTERS:
         column = column_of.get(_HEADINGS.get(name, name))
         reading[name] = [0 if column is None else int(row[column], 16) for row in rows]
     return reading
+
+
+def _unreadable(path: Path, why: str) -> EnvironmentLacks:
+    return EnvironmentLacks(f"{path} could not be read: {why}")
 
 
 def read_fill(namespace: Namespace) -> tuple[int, int]:
