@@ -8,9 +8,16 @@ A target may raise errors of ``snat_race.errors`` with a message of one line, an
 from pathlib import Path
 
 from snat_race.kernel import counters
+from snat_race.rules.exposure import HostTraits, judged
+from snat_race.rules.nft_list import NftList
+from snat_race.rules.owners import owner_of
 from tests.fuzzing import target
 
-HERE = Path(__file__).parent
+
+def seed(name: str) -> str:
+    """Return a file of right input."""
+    return (Path(__file__).parent / "fuzz_seeds" / name).read_text()
+
 
 # ---- the kernel's counters and settings
 
@@ -26,6 +33,31 @@ HERE = Path(__file__).parent
 )
 def fuzz_proc_conntrack(text: str) -> None:
     counters.parse_stat(text)
+
+
+# ---- rules
+
+NFT_TEXT, NFT_JSON = seed("nft.txt"), seed("nft.json")
+
+
+def looked_into(nft: NftList) -> None:
+    """Do with a ruleset of nft what ``doctor`` and ``mitigate`` do."""
+    for rule in judged(nft.snat_rules, HostTraits()):
+        owner_of(rule)
+        NftList.cured(rule.text)
+    for read in (nft.broken, nft.not_understood, nft.written_by_iptables):
+        assert isinstance(read, list | set)
+
+
+@target(NFT_JSON)
+def fuzz_nft_json(text: str) -> None:
+    looked_into(NftList("nft", NFT_TEXT, text))
+
+
+@target(NFT_TEXT)
+def fuzz_nft_text(text: str) -> None:
+    looked_into(NftList("nft", text, NFT_JSON))
+    NftList.json_commands_without_flags("nft", text)
 
 
 # ---- add targets above this line, in the section that they belong to

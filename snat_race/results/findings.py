@@ -102,6 +102,7 @@ class UnreadableReason(StrEnum):
     no_tool = "no_tool"  # nothing
     tool_failed = "tool_failed"  # what the tool said
     not_one_line = "not_one_line"  # the rules, or where they are
+    not_understood = "not_understood"  # where the rules are
     no_iptables = "no_iptables"  # the chains, of nft, that iptables has written
     no_legacy_iptables = "no_legacy_iptables"  # the loaded tables
     no_nft = "no_nft"  # nothing: iptables calls table nat incompatible

@@ -1,25 +1,28 @@
 """What nft prints: its chains, the SNAT rules in them, and how nft rewrites them. Pure.
 
 The text of ``nft -a list ruleset`` says how rules are written, and the number (handle) of each. The
-JSON of the same says what they mean; it is only read to find the SNAT rules.
+JSON of the same says what they mean; it is only read to find the SNAT rules: see ``nft_json``.
 
 nft addresses a rule by its handle, so no other rule can be hit by mistake. Three faults of nft 1.0.6
-decide how a rule is replaced here: ``replace rule`` aborts if the rule holds a set with networks;
-``--echo``, which would tell the new handle, may abort too; and the JSON of a table's flags is some
-other string of its memory. So a new rule is inserted at the old one's handle, the old one is deleted,
-and the new handle is found by reading back: the kernel counts a table's handles upwards, in the order
-of the commands (nf_tables_alloc_handle() in net/netfilter/nf_tables_api.c).
+decide what is done here. ``replace rule`` aborts if the rule holds a set with networks, and ``--echo``,
+which would tell the new handle, may abort too. So a new rule is inserted at the old one's handle, the old
+one is deleted, and the new handle is found by reading back: the kernel counts a table's handles upwards,
+in the order of the commands (nf_tables_alloc_handle() in net/netfilter/nf_tables_api.c). And a table's
+flags in JSON are whatever its memory holds by then: another string, or nothing that can be written, where
+the JSON ends. So flags are taken from the text, and where JSON ends early, it is asked for in pieces that
+have no flags.
 """
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
+from snat_race.errors import EnvironmentLacks
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
 from snat_race.rules.exposure import RANDOM, SnatRule
+from snat_race.rules.nft_json import JsonRule, Translation, listing
 from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
@@ -28,12 +31,11 @@ from snat_race.rules.ruleset import (
     Ruleset,
     edits_by_chain,
     positions,
-    reached,
 )
 
 _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
-_RULE = re.compile(r"^\t\t(.+) # handle (\d+)$")
+_RULE = re.compile(r"^\t\t(.+) # handle ([0-9]{1,20})$")
 # What counts, and its count. What is quoted, a comment say, is left alone.
 _COUNTED = re.compile(
     r'"[^"]*"|\b(counter)( packets \d+ bytes \d+)|\b(quota (?:over |until )?\d+ \w+)( used \d+ \w+)?'
@@ -43,24 +45,54 @@ _SET_OF_ONE = re.compile(r'"[^"]*"|\{ ([^\s{}",]+) \}')
 _COMMENT = re.compile(r' comment "[^"]*"$')
 _HANDLE = re.compile(r" # handle \d+$")
 _FLAGS = re.compile(r"^\tflags (\S+)$")
-_HOOKS = ("postrouting", "input")  # where the kernel calls source translation
-_PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
-_JUMPS = ("jump", "goto")
-
-Json = dict[str, Any]
+_NAME = re.compile(r"[\w./\\-]+", re.ASCII)  # what nft takes for a name, and for nothing else
+_ABOUT_SNAT = re.compile(r"\b(masquerade|snat)\b")
 
 
 class NftList(Ruleset):
     """What ``nft -a list ruleset`` prints, and ``nft -j list ruleset``, if the SNAT rules are wanted."""
 
-    def __init__(self, tool: ToolName, text: str, as_json: str = '{"nftables": []}') -> None:
+    def __init__(self, tool: ToolName, text: str, *documents: str) -> None:
+        """Parse the text, and the JSON, in one document or in several.
+
+        Raises:
+            EnvironmentLacks: the JSON is not nft's.
+
+        """
         super().__init__(tool, text, _parsed(text))
-        self._objects: list[Json] = json.loads(as_json)["nftables"]
+        self._listing = listing(documents)
 
     @staticmethod
     def print_command(tool: ToolName) -> list[str]:
         """Print handles too: a rule is rewritten by its handle."""
         return [tool, "-a", "list", "ruleset"]
+
+    @staticmethod
+    def json_command(tool: ToolName) -> list[str]:
+        """Print what the rules mean."""
+        return [tool, "-j", "list", "ruleset"]
+
+    @staticmethod
+    def json_commands_without_flags(tool: ToolName, text: str) -> list[list[str]]:
+        """Return what prints the same in pieces, none of which holds a table's flags; none if no table
+        has any.
+
+        Raises:
+            EnvironmentLacks: a table or a chain has a name that nft would take for something else.
+
+        """
+        flagged = _table_flags(text)
+        if not flagged:
+            return []
+        commands = [[tool, "-j", "list", "maps"]]
+        for family, table, chain in _parsed(text):
+            names = (family, table, chain) if (family, table) in flagged else (family, table)
+            if not all(map(_NAME.fullmatch, names)):
+                raise EnvironmentLacks(f"the name of table {table} or of chain {chain} is no name to nft")
+            command = [tool, "-j", "list", "chain" if len(names) == 3 else "table", *names]
+            if command not in commands:
+                commands.append(command)
+        return commands
 
     @staticmethod
     def load_command(tool: ToolName, *, trial: bool, wait_s: int) -> list[str]:  # noqa: ARG004 - no lock
@@ -84,54 +116,73 @@ class NftList(Ruleset):
 
         Those that iptables has written are not nft's to read: see :attr:`written_by_iptables`.
         """
-        reachable = _reachable(self._objects)
         table_flags = _table_flags(self.text)
         rules = []
         for rule, translation in self._translating:
-            chain = ChainAddress(
-                tool=self.tool, family=rule["family"], table=rule["table"], chain=rule["chain"]
-            )
-            index = self._index(chain, rule["handle"])
+            index = self._handles.get(rule.chain, {}).get(rule.handle)
             if index is None:
                 continue
-            flags = table_flags.get(chain.key[:2], set())
-            reached = chain.key in reachable and "dormant" not in flags
-            text = self.rules_of(chain)[index].text
-            described = _snat_rule(chain, index, text, rule, translation, reachable=reached)
-            owned = Unchangeable.table_has_owner if "owner" in flags else None
-            rules.append(replace(described, unchangeable=owned))
+            family, table, name = rule.chain
+            chain = ChainAddress(tool=self.tool, family=family, table=table, chain=name)
+            flags = table_flags.get((family, table), set())
+            snat_rule = SnatRule(
+                chain=chain,
+                index=index,
+                text=self.rules_of(chain)[index].text,
+                to_address=translation.to_address,
+                flags=translation.flags,
+                ports=translation.ports,
+                protocol=rule.protocol,
+                source_network=rule.source_network,
+                destination_network=rule.destination_network,
+                comment=rule.comment,
+                reachable=rule.chain in self._listing.reachable and "dormant" not in flags,
+                unchangeable=Unchangeable.table_has_owner if "owner" in flags else None,
+            )
+            rules.append(snat_rule)
         return tuple(rules)
 
     @property
     def broken(self) -> list[str]:
-        """Where SNAT rules are that are not in the text, or not in one line of it."""
+        """What text and JSON do not say alike, and what is not in one line of the text: where it is."""
+        of_json: dict[ChainKey, list[int]] = {}
+        for rule in self._listing.rules:
+            of_json.setdefault(rule.chain, []).append(rule.handle)
+        of_text = {key: [line.handle for line in lines] for key, lines in self._chains.items()}
+        about_snat = {rule.chain for rule, _ in self._translating} | {
+            key for key, lines in self._chains.items() for line in lines if _ABOUT_SNAT.search(line.text)
+        }
+        unlike = [
+            f"chain {' '.join(key)}"
+            for key in sorted(about_snat)
+            if of_text.get(key, []) != of_json.get(key, [])
+        ]
+        # No rule, but the first part of one.
+        torn = [
+            line.strip()
+            for line in self.text.split("\n")
+            if line.count('"') % 2 and not _HANDLE.search(line)
+        ]
+        return unlike + torn
+
+    @property
+    def not_understood(self) -> list[str]:
+        """The rules where sources are translated that say what is not known here."""
         return [
-            f"chain {rule['family']} {rule['table']} {rule['chain']} handle {rule['handle']}"
-            for rule, _ in self._translating
-            if rule["handle"] not in self._handles.get(_chain_of(rule), {})
+            f"chain {' '.join(rule.chain)} handle {rule.handle}"
+            for rule in self._listing.rules
+            if not rule.understood and rule.chain in self._listing.reachable
         ]
 
     @property
     def written_by_iptables(self) -> set[ChainKey]:
-        """The chains in which iptables' own targets translate sources, or may: nft before 1.0.6 does
-        not name them.
-        """
-        return {
-            _chain_of(rule)
-            for rule in _rules(self._objects)
-            if rule["table"] == "nat"
-            for expression in rule["expr"]
-            if "xt" in expression and (expression["xt"] or {}).get("name", "SNAT") in ("MASQUERADE", "SNAT")
-        }
+        """The chains in which iptables' own targets translate sources, or may."""
+        return {rule.chain for rule in self._listing.rules if rule.by_iptables and rule.chain[1] == "nat"}
 
-    @cached_property
-    def _translating(self) -> list[tuple[Json, Json]]:
+    @property
+    def _translating(self) -> list[tuple[JsonRule, Translation]]:
         """The rules that masquerade or do SNAT, each with what it says of that."""
-        return [
-            (rule, translation)
-            for rule in _rules(self._objects)
-            if (translation := _translation(rule)) is not None
-        ]
+        return [(rule, rule.translation) for rule in self._listing.rules if rule.translation]
 
     @cached_property
     def _handles(self) -> dict[ChainKey, dict[int, int]]:
@@ -140,9 +191,6 @@ class NftList(Ruleset):
             key: {line.handle: index for index, line in enumerate(lines)}
             for key, lines in self._chains.items()
         }
-
-    def _index(self, chain: ChainAddress, handle: int) -> int | None:
-        return self._handles.get(chain.key, {}).get(handle)
 
     @staticmethod
     def cured(rule: str) -> str:
@@ -232,10 +280,10 @@ def _parsed(text: str) -> dict[ChainKey, list[RuleLine]]:
     family = table = chain = ""
     for number, line in enumerate(text.split("\n")):
         if shape := _TABLE.match(line):
-            family, table = shape[1], shape[2]
+            family, table, chain = shape[1], shape[2], ""
         elif shape := _CHAIN.match(line):
             chain = shape[1]
-            chains[family, table, chain] = []
+            chains.setdefault((family, table, chain), [])
         elif line == "\t}":
             chain = ""
         elif chain and (shape := _RULE.match(line)):
@@ -265,97 +313,3 @@ def _counters(rule: str) -> list[str]:
 
 def _quoted(words: str) -> bool:
     return words.startswith('"')
-
-
-def _rules(objects: list[Json]) -> Iterator[Json]:
-    return (item["rule"] for item in objects if "rule" in item)
-
-
-def _chain_of(rule: Json) -> ChainKey:
-    return rule["family"], rule["table"], rule["chain"]
-
-
-def _translation(rule: Json) -> Json | None:
-    """Return what a rule says of the source's translation; None if it translates none."""
-    for expression in rule["expr"]:
-        for kind in ("masquerade", "snat"):
-            if kind in expression:
-                return expression[kind] or {}
-    return None
-
-
-def _snat_rule(
-    chain: ChainAddress, index: int, text: str, rule: Json, translation: Json, *, reachable: bool
-) -> SnatRule:
-    flags = translation.get("flags", [])
-    if "prefix" in translation.get("type_flags", ()):
-        flags = "netmap"
-    port = translation.get("port")
-    low, high = port["range"] if isinstance(port, dict) and "range" in port else (port, port)
-    address = translation.get("addr", "")
-    return SnatRule(
-        chain=chain,
-        index=index,
-        text=text,
-        to_address=address if isinstance(address, str) else json.dumps(address),
-        flags=frozenset([flags] if isinstance(flags, str) else flags),
-        ports=(low, high) if isinstance(low, int) and isinstance(high, int) else None,
-        protocol=_protocol(rule),
-        source_network=_network(rule, "saddr"),
-        destination_network=_network(rule, "daddr"),
-        comment=rule.get("comment", ""),
-        reachable=reachable,
-    )
-
-
-def _matches(rule: Json) -> Iterator[tuple[Any, Any]]:
-    """Yield the left and the right side of what a rule asks to be equal."""
-    for expression in rule["expr"]:
-        match = expression.get("match", {})
-        if match.get("op") == "==":
-            yield match["left"], match["right"]
-
-
-def _protocol(rule: Json) -> str:
-    return next((str(right) for left, right in _matches(rule) if left in _PROTOCOL), "")
-
-
-def _network(rule: Json, field: str) -> str:
-    """Return the address or network that a rule asks for; "" if it asks for none, or for several."""
-    for left, right in _matches(rule):
-        if isinstance(left, dict) and left.get("payload", {}).get("field") == field:
-            if isinstance(right, str):
-                return right
-            if isinstance(right, dict) and "prefix" in right:
-                return f"{right['prefix']['addr']}/{right['prefix']['len']}"
-    return ""
-
-
-def _reachable(objects: list[Json]) -> set[ChainKey]:
-    """Return the chains that a packet can come to; what a map leads to counts as led to."""
-    roots: list[ChainKey] = []
-    leads: dict[ChainKey, set[ChainKey]] = {}
-    for item in objects:
-        for kind, thing in item.items():
-            table = (thing.get("family", ""), thing.get("table", ""))
-            if kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
-                roots.append((*table, thing["name"]))
-            elif kind == "map":
-                roots += [(*table, name) for name in _targets(thing)]
-            elif kind == "rule":
-                targets = {(*table, name) for name in _targets(thing)}
-                leads.setdefault((*table, thing["chain"]), set()).update(targets)
-    return reached(roots, lambda chain: leads.get(chain, ()))
-
-
-def _targets(thing: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
-    """Yield the chains that an object jumps or goes to, however deep that is said."""
-    if isinstance(thing, dict):
-        for key, value in thing.items():
-            if key in _JUMPS and isinstance(value, dict) and "target" in value:
-                yield value["target"]
-            else:
-                yield from _targets(value)
-    elif isinstance(thing, list):
-        for item in thing:
-            yield from _targets(item)

@@ -138,16 +138,35 @@ def _read_nft(
         return None
     try:
         text = _output(namespace, NftList.print_command(_NFT))
-        as_json = _output(namespace, [_NFT, "-j", "list", "ruleset"])
+        nft = _nft_list(namespace, text)
     except EnvironmentLacks as failed:
         unreadable.append(_failure(_NFT, failed))
         return None
-    nft = NftList(_NFT, text, as_json)
     unreadable += _broken(nft)
+    if rules := nft.not_understood:
+        details = tuple(printable(rule) for rule in rules)
+        unreadable.append(Unreadable(reason=UnreadableReason.not_understood, tool=_NFT, details=details))
     if unread := nft.written_by_iptables - read_already:
         names = tuple(" ".join(chain) for chain in sorted(unread))
         unreadable.append(Unreadable(reason=UnreadableReason.no_iptables, tool=_NFT, details=names))
     return nft
+
+
+def _nft_list(namespace: Namespace, text: str) -> NftList:
+    """Return what nft prints, given its text: with JSON of one piece, or of several, if nft cannot write
+    it whole.
+
+    Raises:
+        EnvironmentLacks: it can write neither.
+
+    """
+    try:
+        return NftList(_NFT, text, _output(namespace, NftList.json_command(_NFT)))
+    except EnvironmentLacks:
+        commands = NftList.json_commands_without_flags(_NFT, text)
+        if not commands:
+            raise
+        return NftList(_NFT, text, *(_output(namespace, command) for command in commands))
 
 
 def _output(namespace: Namespace, command: list[str]) -> str:

@@ -149,6 +149,8 @@ _UNREADABLE = {
     UnreadableReason.tool_failed: "{tool}: {details}",
     UnreadableReason.not_one_line: "{tool}: a rule is not in one line, because its comment has a line "
     "break or it changed just now: {details}",
+    UnreadableReason.not_understood: "{tool}: these rules say what this version does not know, and may "
+    "translate sources: {details}",
     UnreadableReason.no_iptables: "{tool}: chain {details}: holds rules of iptables that no iptables here "
     "can print",
     UnreadableReason.no_legacy_iptables: "tables of legacy {tool} are loaded ({details}): install "

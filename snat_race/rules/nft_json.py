@@ -1,0 +1,261 @@
+"""What nft says of its rules in JSON, libnftables-json(5), as checked values. Pure.
+
+Programs and versions of nft say a thing in several ways, and newer ones say things that are not known here.
+Whatever decides about a rule is checked here; a statement that is not known makes its rule one that is not
+understood. It may translate sources, so such a rule must not pass for one that does not.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from snat_race.errors import EnvironmentLacks
+from snat_race.rules.ruleset import ChainKey, reached
+
+_HOOKS = ("postrouting", "input")  # where the kernel calls source translation
+_TRANSLATIONS = ("masquerade", "snat")
+_JUMPS = ("jump", "goto")
+_STATEMENTS = frozenset(
+    {
+        *_TRANSLATIONS,
+        *_JUMPS,
+        *("accept", "drop", "continue", "return", "match", "counter", "mangle", "quota", "limit", "last"),
+        *("fwd", "notrack", "dup", "dnat", "redirect", "reject", "set", "map", "vmap", "log", "meter"),
+        *("queue", "tproxy", "synproxy", "reset", "secmark", "flow", "xt"),
+        *("ct helper", "ct timeout", "ct expectation", "ct count"),
+    }
+)
+_XT_TARGETS = ("MASQUERADE", "SNAT")
+_PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
+_LAST_PORT = 65535
+_NUMBER = re.compile(r"[0-9]{1,18}")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translation:
+    """What a rule says of the source's translation."""
+
+    to_address: str = ""  # "" for masquerade; JSON, if it is no single address
+    flags: frozenset[str] = frozenset()  # as nft calls them; netmap: each client has its own address
+    ports: tuple[int, int] | None = None  # both inclusive; None is any, or what is not known before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonRule:
+    """One rule."""
+
+    chain: ChainKey
+    handle: int  # 0 if nft does not say
+    comment: str
+    translation: Translation | None  # None: it translates no sources
+    understood: bool  # whether all its statements are known
+    by_iptables: bool  # whether it translates sources, or may, in iptables' own words
+    protocol: str  # that it asks for; "" is any
+    source_network: str  # that it asks for; "" is any, or several
+    destination_network: str  # likewise
+    targets: frozenset[str]  # the chains that it may jump or go to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """All rules."""
+
+    rules: tuple[JsonRule, ...]
+    reachable: frozenset[ChainKey]  # the chains that a packet can come to where sources are translated
+
+
+def listing(documents: Iterable[str]) -> Listing:
+    """Return what one or more JSON documents of nft say together.
+
+    Raises:
+        EnvironmentLacks: one is no JSON, or does not say which chain a rule is in.
+
+    """
+    try:
+        return _listing(_objects(documents))
+    except RecursionError:
+        raise _unreadable("it is nested too deeply") from None
+
+
+def _listing(objects: Iterable[tuple[str, Json]]) -> Listing:
+    rules = []
+    roots: list[ChainKey] = []
+    for kind, thing in objects:
+        if kind == "rule":
+            rules.append(_rule(thing))
+        elif kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
+            roots.append((*_table(kind, thing), _text(kind, thing, "name")))
+        elif kind == "map":  # what a map leads to counts as led to
+            roots += [(*_table(kind, thing), name) for name in _targets(thing)]
+    leads: dict[ChainKey, set[ChainKey]] = {}
+    for rule in rules:
+        leads.setdefault(rule.chain, set()).update((*rule.chain[:2], name) for name in rule.targets)
+    reachable = reached(roots, lambda chain: leads.get(chain, ()))
+    return Listing(rules=tuple(rules), reachable=frozenset(reachable))
+
+
+def _objects(documents: Iterable[str]) -> Iterator[tuple[str, Json]]:
+    """Yield each object with its kind: rule, chain, map and so on."""
+    for document in documents:
+        try:
+            whole = json.loads(document)
+        except ValueError as failed:
+            raise _unreadable(str(failed)) from None
+        items = whole.get("nftables") if isinstance(whole, dict) else None
+        if not isinstance(items, list):
+            raise _unreadable("it holds no list 'nftables'")
+        for item in items:
+            for kind, thing in item.items() if isinstance(item, dict) else [("item", item)]:
+                if not isinstance(thing, dict):
+                    raise _unreadable(f"{kind!r} is no object")
+                yield kind, thing
+
+
+def _unreadable(why: str) -> EnvironmentLacks:
+    return EnvironmentLacks(f"its JSON could not be read: {why}")
+
+
+def _text(kind: str, thing: Json, key: str) -> str:
+    value = thing.get(key)
+    if not isinstance(value, str):
+        raise _unreadable(f"a {kind} has no {key}")
+    return value
+
+
+def _table(kind: str, thing: Json) -> tuple[str, str]:
+    return _text(kind, thing, "family"), _text(kind, thing, "table")
+
+
+def _rule(thing: Json) -> JsonRule:
+    expressions = thing.get("expr")
+    statements = list(_statements(expressions))
+    comment = thing.get("comment")
+    translation, clear = _translation(statements)
+    return JsonRule(
+        chain=(*_table("rule", thing), _text("rule", thing, "chain")),
+        handle=_number(thing.get("handle")) or 0,
+        comment=comment if isinstance(comment, str) else "",
+        translation=translation,
+        understood=clear and bool(statements) and all(map(_known, statements)),
+        by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
+        protocol=_protocol(statements),
+        source_network=_network(statements, "saddr"),
+        destination_network=_network(statements, "daddr"),
+        targets=frozenset(_targets(expressions)),
+    )
+
+
+def _statements(expressions: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON
+    """Yield each statement's name and what it says; the name is "" if it has none.
+
+    What nft cannot say in JSON it says in words, as a string.
+    """
+    for expression in expressions if isinstance(expressions, list) else [expressions]:
+        if isinstance(expression, dict) and expression:
+            yield from expression.items()
+        else:
+            yield "", expression
+
+
+def _known(statement: tuple[str, Any]) -> bool:
+    kind, said = statement
+    if kind in _JUMPS:
+        return isinstance(said, dict) and isinstance(said.get("target"), str)
+    return kind in _STATEMENTS
+
+
+def _may_translate(target: Any) -> bool:  # noqa: ANN401
+    """Whether it is a target of iptables that translates sources; nft before 1.0.6 does not name it."""
+    name = target.get("name", "SNAT") if isinstance(target, dict) else "SNAT"
+    return name in _XT_TARGETS
+
+
+def _translation(statements: Iterable[tuple[str, Any]]) -> tuple[Translation | None, bool]:
+    """Return what a rule says of the source's translation, and whether that is clear."""
+    for kind, said in statements:
+        if kind in _TRANSLATIONS:
+            words = {} if said is None else said
+            if not isinstance(words, dict):
+                return Translation(), False
+            flags, type_flags = _words(words.get("flags")), _words(words.get("type_flags"))
+            address = words.get("addr", "")
+            translation = Translation(
+                to_address=address if isinstance(address, str) else json.dumps(address),
+                flags=frozenset({"netmap"} if "prefix" in (type_flags or ()) else flags or ()),
+                ports=_ports(words.get("port")),
+            )
+            return translation, None not in (flags, type_flags)
+    return None, True
+
+
+def _words(said: Any) -> list[str] | None:  # noqa: ANN401
+    """Return flags: nft says a single one as a string, several as a list. None if it is neither."""
+    words = [said] if isinstance(said, str) else said or []
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+
+
+def _ports(said: Any) -> tuple[int, int] | None:  # noqa: ANN401
+    """Return the lowest and the highest port; None if that is not said, or depends on the packet."""
+    ends = said.get("range") if isinstance(said, dict) else [said, said]
+    if not isinstance(ends, list) or len(ends) != 2:
+        return None
+    low, high = map(_number, ends)
+    return (low, high) if low is not None and high is not None and low <= high <= _LAST_PORT else None
+
+
+def _number(said: Any) -> int | None:  # noqa: ANN401
+    """Return a number, which some write as a string; None if it is none."""
+    if isinstance(said, str) and _NUMBER.fullmatch(said):
+        return int(said)
+    return said if isinstance(said, int) and not isinstance(said, bool) and said >= 0 else None
+
+
+def _matches(statements: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Any]]:
+    """Yield the left and the right side of what a rule asks to be equal."""
+    for kind, said in statements:
+        if kind == "match" and isinstance(said, dict) and said.get("op") == "==":
+            yield said.get("left"), said.get("right")
+
+
+def _protocol(statements: Iterable[tuple[str, Any]]) -> str:
+    return next(
+        (
+            str(right)
+            for left, right in _matches(statements)
+            if left in _PROTOCOL and isinstance(right, str | int)
+        ),
+        "",
+    )
+
+
+def _network(statements: Iterable[tuple[str, Any]], field: str) -> str:
+    """Return the address or network that a rule asks for; "" if it asks for none, or for several."""
+    for left, right in _matches(statements):
+        payload = left.get("payload") if isinstance(left, dict) else None
+        if isinstance(payload, dict) and payload.get("field") == field:
+            if isinstance(right, str):
+                return right
+            prefix = right.get("prefix") if isinstance(right, dict) else None
+            if isinstance(prefix, dict) and isinstance(prefix.get("addr"), str):
+                return f"{prefix['addr']}/{prefix.get('len')}"
+    return ""
+
+
+def _targets(thing: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield the chains that an object jumps or goes to, however deep that is said."""
+    waiting = [thing]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            for key, value in part.items():
+                target = value.get("target") if key in _JUMPS and isinstance(value, dict) else None
+                if isinstance(target, str):
+                    yield target
+                else:
+                    waiting.append(value)

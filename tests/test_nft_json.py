@@ -1,0 +1,188 @@
+"""What nft says in JSON: its own faults, and what other versions of it may say."""
+
+import json
+import re
+import subprocess
+from typing import Any
+
+import pytest
+
+from snat_race.errors import EnvironmentLacks
+from snat_race.kernel import netns_lookup
+from snat_race.results.findings import Level, UnreadableReason
+from snat_race.rules import reader
+from snat_race.rules.exposure import SnatRule
+from snat_race.rules.nft_list import NftList
+from snat_race.runs import doctor
+from tests.conftest import NFT, PRIVATE, in_sandbox
+
+TEXT = """table ip a { # handle 1
+\tchain post { # handle 2
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tip saddr 10.0.0.0/8 masquerade # handle 3
+\t}
+\tchain led { # handle 4
+\t\tmasquerade # handle 5
+\t}
+}
+"""
+POST = {"family": "ip", "table": "a", "name": "post", "type": "nat", "hook": "postrouting", "handle": 2}
+WHERE = {"family": "ip", "table": "a"}
+LED = WHERE | {"chain": "led", "handle": 5, "expr": [{"masquerade": None}]}
+
+
+def nft(statements: Any, *others: dict[str, Any], text: str = TEXT) -> NftList:
+    rule = WHERE | {"chain": "post", "handle": 3, "expr": statements}
+    objects = [{"metainfo": {}}, {"chain": POST}, {"rule": rule}, {"rule": LED}, *others]
+    return NftList("nft", text, json.dumps({"nftables": objects}))
+
+
+def rule_of(statements: Any) -> SnatRule:
+    rules = nft(statements).snat_rules
+    (rule,) = (rule for rule in rules if rule.chain.chain == "post")
+    return rule
+
+
+@pytest.mark.parametrize("flag", ["dormant", "owner"])
+@pytest.mark.parametrize("tables", [["tx0"], ["t", "txxxxxx"], ["own" * 20]])
+@PRIVATE
+@NFT
+@pytest.mark.parametrize("cut", [False, True])
+def test_rules_are_read_whatever_flags_a_table_has(
+    flag: str, tables: list[str], cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nft 1.0.6 now and then ends its JSON at a table's flags, and exits 0: as its memory happens to be."""
+    output = reader._output
+    if cut:
+        monkeypatch.setattr(
+            reader, "_output", lambda *args: re.sub('"flags": .*', '"flags": ', output(*args), count=1)
+        )
+    chain = "chain post {\ntype nat hook postrouting priority srcnat\nmasquerade\n}\n"
+    script = "".join(f"table inet {name} {{\nflags {flag}\n{chain}}}\n" for name in tables)
+    script += f"table ip other {{\n{chain}}}\n"
+
+    def read() -> tuple[set[str], dict[str, bool], set[Level]]:
+        # A table's owner is the socket that made it: it is gone with that.
+        owner = subprocess.Popen(["nft", "-i"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert owner.stdin
+        assert owner.stdout
+        for line in (script.replace("\n", "; ").replace("{;", "{").strip("; ") + "\n").splitlines():
+            owner.stdin.write(f"{line}\nlist tables\n")
+            owner.stdin.flush()
+        for _ in range(len(tables) + 1):
+            owner.stdout.readline()
+        rules = reader.read(netns_lookup.here())
+        levels = {finding.level for finding in doctor.examine(netns_lookup.here(), 0).findings}
+        owner.kill()
+        owner.communicate()
+        return (
+            {unreadable.reason for unreadable in rules.unreadable},
+            {rule.chain.table: rule.reachable for rule in rules.snat_rules},
+            levels,
+        )
+
+    reasons, reachable, levels = in_sandbox(read)
+    assert reasons == set()
+    assert reachable == dict.fromkeys(tables, flag != "dormant") | {"other": True}
+    assert Level.unknown not in levels
+
+
+DEEP = "[" * 100_000
+NO_LISTINGS = ["", "{", "[]", "null", "1" * 5000, '{"nftables": 1}', '{"nftables": [1]}', DEEP]
+NO_LISTINGS += ['{"nftables": [{"rule": null}]}', '{"nftables": [{"chain": ["nat"]}]}']
+NO_LISTINGS += ['{"nftables": [{"rule": {"family": "ip"}}]}']
+
+
+@pytest.mark.parametrize("document", NO_LISTINGS)
+def test_what_is_no_listing_says_so(document: str) -> None:
+    with pytest.raises(EnvironmentLacks, match=r"its JSON could not be read: .+"):
+        NftList("nft", TEXT, document)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [{"new_snat": {}}],
+        ["snat to 10.0.0.1"],
+        [{}],
+        [None],
+        None,
+        [],
+        7,
+        [{"jump": "led"}],
+        [{"jump": {"chain": ["masquerade"]}}],
+        [{"masquerade": 5}],
+        [{"masquerade": {"flags": {"fully-random": True}}}],
+        [{"masquerade": {"flags": ["fully-random", 1]}}],
+    ],
+)
+def test_what_is_not_known_is_unknown(statements: Any) -> None:
+    ruleset = nft(statements)
+    assert ruleset.not_understood == ["chain ip a post handle 3"]
+    assert all("fully-random" not in rule.flags for rule in ruleset.snat_rules)
+
+
+def test_unknown_statements_elsewhere_do_not_matter() -> None:
+    filtering = WHERE | {"chain": "filter", "handle": 9, "expr": [{"new": 1}]}
+    assert nft([{"masquerade": None}], {"rule": filtering}).not_understood == []
+
+
+@pytest.mark.parametrize(
+    ("port", "ports"),
+    [
+        (80, (80, 80)),
+        ("80", (80, 80)),
+        ({"range": [1, 2]}, (1, 2)),
+        ({"range": ["1024", "2000"]}, (1024, 2000)),
+        ({"range": [2, 1]}, None),
+        ({"range": [1]}, None),
+        ({"range": [1, 70000]}, None),
+        ({"map": {"key": 1, "data": "@m"}}, None),
+        (None, None),
+        (True, None),
+        (-1, None),
+        ("9" * 5000, None),
+    ],
+)
+def test_ports_that_cannot_be_are_any(port: Any, ports: tuple[int, int] | None) -> None:
+    assert rule_of([{"snat": {"addr": "10.0.0.1", "port": port}}]).ports == ports
+
+
+def test_a_handle_that_is_missing_or_of_no_rule_in_the_text_is_shown() -> None:
+    for statements, text in (([{"masquerade": None}], TEXT.replace("handle 3", "handle 4")), ([], TEXT)):
+        ruleset = nft(statements, {"rule": LED | {"handle": None}}, text=text)
+        assert "chain ip a led" in ruleset.broken
+    assert nft([{"masquerade": None}]).broken == []
+
+
+def test_a_rule_of_the_text_that_json_does_not_have_is_shown() -> None:
+    only_chains = json.dumps({"nftables": [{"chain": POST}]})
+    assert NftList("nft", TEXT, only_chains).broken == ["chain ip a led", "chain ip a post"]
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["a\n\t\tmasquerade # handle 5", 'a" # handle 3\n\t\tmasquerade # handle 4\n\t\tcomment "b', "a\n}"],
+)
+def test_a_comment_that_reads_like_rules_is_shown(comment: str) -> None:
+    text = TEXT.replace("masquerade # handle 3", f'masquerade comment "{comment}" # handle 3')
+    assert nft([{"masquerade": None}], text=text).broken
+
+
+def test_a_name_that_nft_would_take_for_a_command_is_not_handed_to_it() -> None:
+    text = TEXT.replace("table ip a", "table ip a;flush").replace(
+        "{ # handle 1\n", "{ # handle 1\n\tflags owner\n", 1
+    )
+    with pytest.raises(EnvironmentLacks, match="no name to nft"):
+        NftList.json_commands_without_flags("nft", text)
+
+
+def test_rules_that_cannot_be_read_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NftList, "json_command", staticmethod(lambda tool: [tool, "--version"]))
+
+    def read() -> list[tuple[str, str]]:
+        return [(bad.reason, bad.details[0]) for bad in reader.read(netns_lookup.here()).unreadable]
+
+    ((reason, why),) = in_sandbox(read)
+    assert reason == UnreadableReason.tool_failed
+    assert why.startswith("its JSON could not be read: ")
