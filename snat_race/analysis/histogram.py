@@ -67,6 +67,10 @@ class Histogram:
             total._counts += _decoded(text)
         return total
 
+    def add(self, other: Self) -> None:
+        """Add all latencies of another histogram."""
+        self._counts += other._counts
+
     def record(self, latencies_ns: NDArray[np.uint64], weight: NDArray[np.uint64] | None = None) -> None:
         """Add latencies, each ``weight`` times (once by default)."""
         values = np.minimum(latencies_ns, np.uint64(HIGHEST_NS))

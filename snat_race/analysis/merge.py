@@ -111,11 +111,17 @@ def part_of_watch(watch: WatchResult) -> MergedPart:
     )
 
 
-def merged_summary(parts: Sequence[Summary], counters: Sequence[CounterDelta] = ()) -> Summary:
-    """Add summaries up that ran side by side; percentiles only where every part has a histogram.
+def merged_summary(
+    parts: Sequence[Summary], counters: Sequence[CounterDelta] = (), *, elapsed_s: float | None = None
+) -> Summary:
+    """Add summaries up; percentiles only where every part has a histogram.
 
-    ``rate_per_s`` is of all dials over the whole time, from the first to begin to the last to end.
-    ``counters``: what was counted meanwhile, because parts may have read the same namespace.
+    Args:
+        parts: one or more.
+        counters: what was counted meanwhile, because parts may have read the same namespace.
+        elapsed_s: how long they took; None: from the first to begin to the last to end, for parts that
+            ran side by side.
+
     """
     counts = {name: sum(getattr(part, name) for part in parts) for name in _ADDED}
     errors: Counter[str] = Counter()
@@ -131,7 +137,7 @@ def merged_summary(parts: Sequence[Summary], counters: Sequence[CounterDelta] = 
             attempted=counts["attempted"],
             failed=counts["failed"],
             recorded=counts["attempted"] - counts["overruns"],
-            elapsed_s=_elapsed_s(parts),
+            elapsed_s=_elapsed_s(parts) if elapsed_s is None else elapsed_s,
         ),
         errors=dict(errors.most_common()),
         syn_retransmits=dict(sorted(retransmits.items())),

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from errno import errorcode
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def order_statistic(ordered: NDArray[Any], per_mille: int) -> int:
 
 
 class Total:
-    """The dials of a variant or of a whole run. Memory does not grow with their number.
+    """The dials of a period, a variant or a whole run. Memory does not grow with their number.
 
     Args:
         interval_ns: length of a slot; 0: there is no schedule to be late for.
@@ -118,6 +118,14 @@ class Total:
         if self._interval_ns:
             self._from_slot.record_from_schedule(latencies_ns, self._interval_ns)
 
+    def add_total(self, part: Self) -> None:
+        """Add all dials of a part, a period say, that has slots of the same length."""
+        self.recorded += part.recorded
+        self._errors.update(part._errors)
+        self._connected.add(part._connected)
+        self._all.add(part._all)
+        self._from_slot.add(part._from_slot)
+
     @property
     def failed(self) -> int:
         """The dials recorded that did not connect."""
@@ -135,17 +143,13 @@ class Total:
             histogram_from_slot=self._from_slot.encode() if self._interval_ns else None,
         )
 
-
-def period(samples: Samples, counts: Counts, circumstances: Circumstances) -> Summary:
-    """Summarise one period; its percentiles are order statistics of exactly these samples."""
-    packed = samples["packed"]
-    latencies_ns = sample.latencies_ns(packed)
-    errors = sample.errors(packed)
-    return Summary(
-        **_counted(counts, circumstances, count_errors(errors)),
-        latency_ns=exact_latency(latencies_ns[errors == 0]),
-        latency_all_ns=exact_latency(latencies_ns),
-    )
+    def period(self, counts: Counts, circumstances: Circumstances) -> Summary:
+        """Derive the summary of a period, which is short: it has no histograms, and none from its slots."""
+        return Summary(
+            **_counted(counts, circumstances, self._errors),
+            latency_ns=from_histogram(self._connected),
+            latency_all_ns=from_histogram(self._all),
+        )
 
 
 def count_errors(errors: NDArray[np.uint64]) -> Counter[str]:

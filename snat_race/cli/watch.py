@@ -45,9 +45,7 @@ def watch(
     _say_what_is_read(reader)
     title = f"{reader.namespace.name}, by {reader.read_from}"
     with WatchPrinter(title, as_json=json, quiet=quiet) as printer:
-        result, ended_early = watch.run(
-            settings, reader, printer, keep_periods=output is not None, on_start=printer.started
-        )
+        result, ended_early = watch.run(settings, reader, printer, on_start=printer.started)
     save(result, output)
     printer.finished(result)
     if ended_early:

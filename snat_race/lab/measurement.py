@@ -10,7 +10,7 @@ from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.intervals import wilson
 from snat_race.analysis.race_window import Sweep
-from snat_race.analysis.summary import Circumstances, PairedSlots, Pairs, Samples, Total, period
+from snat_race.analysis.summary import Circumstances, PairedSlots, Pairs, Samples, Total
 from snat_race.analysis.verdict import discounted, outcome_of, pairs_of, verdict_reason
 from snat_race.kernel import host
 from snat_race.lab import variant_rules
@@ -57,7 +57,10 @@ class Round:
             pairs=self.meetings.pairs if self.meetings else None,
             counters=self.counters,
         )
-        return period(np.concatenate(self.samples), self.counts, circumstances)
+        dials = Total(interval_ns=0)
+        for samples in self.samples:
+            dials.add(samples)
+        return dials.period(self.counts, circumstances)
 
 
 class VariantMeasurement:

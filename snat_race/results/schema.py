@@ -18,7 +18,7 @@ from snat_race.results.nat import Nat
 
 
 class Latency(Model):
-    """Connect latency in ns; each is at least the one before."""
+    """Connect latency in ns; each is at least the one before. Read from a histogram of 3 digits."""
 
     min: int
     """Shortest."""
@@ -33,7 +33,7 @@ class Latency(Model):
     p999: int
     """99.9th percentile."""
     p9999: int | None = None
-    """99.99th percentile; null: of a single period, which has too few dials for it."""
+    """99.99th percentile; null: of a period of an older version."""
     max: int
     """Longest."""
     mean: float
@@ -80,9 +80,9 @@ class Summary(Model):
     loss_rate_ci95: tuple[float, float]
     """Its 95 % interval (Wilson's)."""
     latency_ns: Latency | None = None
-    """Latency of connected dials; null: there were none."""
+    """Latency of connected dials; null: there were none, or it is a sum of periods."""
     latency_all_ns: Latency | None = None
-    """Latency of all dials, failed ones too; null: there were none."""
+    """Latency of all dials, failed ones too; null as above."""
     latency_from_slot_ns: Latency | None = None
     """As ``latency_all_ns``, with the slots that passed while a dial was in flight; null: not derived."""
     histogram: str | None = None
@@ -233,7 +233,7 @@ class ClientResult(Result):
     summary: Summary
     """What became of all its dials."""
     periods: list[Summary]
-    """The same, period by period."""
+    """The same, period by period, at most 1,024: of a longer run neighbours are added up."""
     kernel: KernelCounters
     """What the kernel counted meanwhile."""
     nat: Nat | None = None
@@ -303,7 +303,7 @@ class WatchResult(Result):
     counters_from: str
     """Netlink, or the file that was read instead."""
     periods: list[CounterDelta]
-    """What was counted, period by period."""
+    """What was counted, period by period, at most 1,024: of a longer watch neighbours are added up."""
     total: CounterDelta | None
     """What was counted in all; null: nothing was read."""
     nat: Nat

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.summary import Circumstances, Failure, Samples, Total, failures, period
+from snat_race.analysis.kept_periods import KeptPeriods, periods_of_client
+from snat_race.analysis.summary import Circumstances, Failure, Samples, Total, failures
 from snat_race.analysis.warnings import workers_share_cpus
 from snat_race.errors import SnatRaceError
 from snat_race.kernel.counters import CounterReader
@@ -84,10 +85,10 @@ class _Span:
 
 
 @dataclass(slots=True)
-class _PeriodSamples:
+class _DrainedInPeriod:
     """What was drained in the present period."""
 
-    samples: list[Samples] = field(default_factory=list)
+    dials: Total
     listed: int = 0  # failures that the observer was told one by one
     other_failures: Counter[str] = field(default_factory=Counter)
 
@@ -102,14 +103,14 @@ class _Run:
     monitor: CounterMonitor
     clock: ClockOffset
     observer: Observer
-    periods: list[Summary] = field(default_factory=list)
+    periods: KeptPeriods[Summary] = field(default_factory=periods_of_client)
 
     def __post_init__(self) -> None:
         self._total = Total(self.settings.dial_interval_us * 1000)
         self._whole = _Span(self.pool, time.monotonic())
         # A sample is drained one drain late, so a period ends one drain late, and is whole.
         self._period = _Span(self.pool, self._whole.began_s + _DRAIN_S)
-        self._drained = _PeriodSamples()
+        self._drained = self._nothing_drained()
 
     def dial(self) -> str | None:
         """Have the pool dial until it is over; return what killed a worker, if one died."""
@@ -143,8 +144,7 @@ class _Run:
         period, ips = self._drained, self.target.source_ips
         for index, ip in enumerate(ips):
             samples = np.concatenate(drained[index :: len(ips)])
-            period.samples.append(samples)
-            self._total.add(samples)
+            period.dials.add(samples)
             listed, others = failures(
                 samples,
                 source_ip=f"[{ip}]" if ":" in ip else ip,
@@ -164,22 +164,29 @@ class _Run:
         elapsed_s = now_s - self._period.began_s
         if elapsed_s + _DRAIN_S / 2 < self.settings.summary_interval_sec:
             return
-        self._keep_period(elapsed_s)
+        summary = self._keep_period(elapsed_s)
         end = PeriodEnd(
-            summary=self.periods[-1],
+            summary=summary,
             other_failures=self._drained.other_failures,
             failed_so_far=self._total.failed,
             recorded_so_far=self._total.recorded,
         )
         self.observer.period(end)
         self._period = _Span(self.pool, now_s)
-        self._drained = _PeriodSamples()
+        self._drained = self._nothing_drained()
 
-    def _keep_period(self, elapsed_s: float) -> None:
+    def _keep_period(self, elapsed_s: float) -> Summary:
         # While workers dial, some dials are always in flight, and none is cut short.
         counts = self._period.counts()._replace(cut_short=0)
         circumstances = self._period.circumstances(elapsed_s, self.monitor.end_period())
-        self.periods.append(period(np.concatenate(self._drained.samples), counts, circumstances))
+        dials = self._drained.dials
+        self._total.add_total(dials)
+        summary = dials.period(counts, circumstances)
+        self.periods.add(summary)
+        return summary
+
+    def _nothing_drained(self) -> _DrainedInPeriod:
+        return _DrainedInPeriod(Total(self.settings.dial_interval_us * 1000))
 
 
 def run(
@@ -219,7 +226,7 @@ def run(
         **metadata.fields(),
         spec=spec,
         summary=summary,
-        periods=state.periods,
+        periods=state.periods.all(),
         kernel=kernel,
         nat=nat,
         diagnosis=diagnose(summary, kernel, nat=nat),

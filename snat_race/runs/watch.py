@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from snat_race.analysis.candidate_causes import of_node
+from snat_race.analysis.kept_periods import periods_of_watch
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns_lookup
 from snat_race.kernel.counters import CounterReader
@@ -25,7 +26,6 @@ def run(
     reader: CounterReader,
     on_period: PeriodObserver,
     *,
-    keep_periods: bool,
     on_start: StartObserver = lambda _: None,
 ) -> tuple[WatchResult, EnvironmentLacks | None]:
     """Watch until the duration is over, a signal comes, or nothing is left to watch.
@@ -34,8 +34,6 @@ def run(
         settings: what the user asked for.
         reader: reads the counters.
         on_period: is called with each period as it ends, also with the last, cut short by a signal.
-        keep_periods: keep the periods for the result. Without them it has only their total, so that
-            memory does not grow however long this runs.
         on_start: is called once, before the first period.
 
     Returns:
@@ -46,7 +44,7 @@ def run(
     began_s = time.monotonic()
     nat = nat_of(rules_for([reader.namespace]), 0)
     warnings = warnings_about([reader])
-    periods: list[CounterDelta] = []
+    periods = periods_of_watch()
     with StopSignals() as stop:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
         on_start(
@@ -67,15 +65,14 @@ def run(
             due_s = max(due_s, time.monotonic() - settings.interval_s) + settings.interval_s
             _read_until(min(due_s, over_s), stop, monitor, reader.namespace)
             for period in monitor.end_period():
-                if keep_periods:
-                    periods.append(period)
+                periods.add(period)
                 on_period(period)
             ended = _nothing_left(monitor, reader.namespace)
     result = WatchResult(
         **metadata.fields(),
         spec=settings.spec(),
         counters_from=reader.read_from,
-        periods=periods,
+        periods=periods.all(),
         total=next(iter(monitor.total), None),
         nat=nat,
         exhausted=monitor.exhausted_at_most,
