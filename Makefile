@@ -26,7 +26,7 @@ client: $(VENV)/.ready ## Dial a server
 lab: $(VENV)/.ready ## Show the race on this machine, and what cures it
 	@exec $(BIN)/python -m snat_race lab $(ARGS)
 
-test: lint ## Run every check: ruff, mypy, import contracts, pytest
+test: lint ## Run every check: ruff, mypy, import contracts, packages, pytest
 	@$(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.ready-dev ## Run the static checks only
@@ -34,6 +34,7 @@ lint: $(VENV)/.ready-dev ## Run the static checks only
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python scripts/check_packages.py
 
 docker-build: ## Build the image snat-race; BASE_IMAGE=... from another base
 	@scripts/docker-server require
@@ -59,11 +60,11 @@ forecast-check: $(VENV)/.ready-dev ## Compare the forecast with what independent
 fuzz: $(VENV)/.ready-dev ## Give every parser changed inputs; ARGS='--minutes 5'
 	@PYTHONPATH=. $(BIN)/python scripts/fuzz.py $(ARGS)
 
-reference: $(VENV)/.ready ## Write docs/reference.md from the commands and options
-	@$(BIN)/python scripts/reference.py
+reference: $(VENV)/.ready ## Write docs/reference.md, the man page and the completions from the commands
+	@$(BIN)/python -m scripts.reference
 
 examples: $(VENV)/.ready ## Run the commands of the documentation again, and write their outputs down
-	@PYTHONPATH=. $(BIN)/python scripts/documentation.py
+	@$(BIN)/python -m scripts.documentation
 
 clean: ## Remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -77,9 +78,9 @@ $(BIN)/python:
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import clean_environment, fork_cli
+from scripts.reference import COMPLETIONS
+from tests.conftest import ROOT, clean_environment, fork_cli
 
 BASH = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 
@@ -66,15 +67,17 @@ def test_the_script_of_each_shell_is_for_our_name(shell: str, registers: str) ->
 
 
 def in_bash(home: Path, script: str) -> str:
-    """What a real bash says, in which ``snat-race`` is this program."""
+    return in_shell(["bash", "--norc", "-c", script], home)
+
+
+def in_shell(command: list[str], home: Path) -> str:
+    """What a real shell says, in which ``snat-race`` is this program."""
     program = home / "snat-race"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m snat_race "$@"\n')
     program.chmod(0o755)
     there = clean_environment(HOME=str(home))
     there["PATH"] = f"{home}:{there['PATH']}"
-    return subprocess.run(
-        ["bash", "--norc", "-c", script], capture_output=True, text=True, timeout=20, check=True, env=there
-    ).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=there).stdout
 
 
 ASK = "COMP_WORDS=(snat-race mit); COMP_CWORD=1; _snat_race_completion snat-race; echo ${COMPREPLY[@]}"
@@ -90,6 +93,31 @@ def test_bash_completes_once_installed(tmp_path: Path) -> None:
     said = in_bash(tmp_path, f"snat-race --install-completion; . ~/.bashrc; {ASK}")
     assert said.startswith("bash completion installed in")
     assert said.endswith("mitigate\n")
+
+
+# What a package brings, for everybody. Each shell finds the file by its name and place.
+
+
+@BASH
+def test_bash_completes_by_the_file_of_the_package(tmp_path: Path) -> None:
+    assert in_bash(tmp_path, f". {ROOT / COMPLETIONS['bash']}; {ASK}") == "mitigate\n"
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="there is no zsh")
+def test_zsh_completes_by_the_file_of_the_package_at_the_first_word(tmp_path: Path) -> None:
+    """The file is loaded as a function then, and has to answer as well."""
+    script = f"""
+        compdef() {{ }}; _describe() {{ print -r -- ${{(P)2}} }}; _arguments() {{ print -r -- "$@" }}
+        fpath=({(ROOT / COMPLETIONS["zsh"]).parent}); autoload -U _snat-race
+        words=(snat-race mit); CURRENT=2; _snat-race
+    """
+    assert "mitigate" in in_shell(["zsh", "-f", "-c", script], tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="there is no fish")
+def test_fish_completes_by_the_file_of_the_package(tmp_path: Path) -> None:
+    script = f"source {ROOT / COMPLETIONS['fish']}; complete -C 'snat-race mit'"
+    assert in_shell(["fish", "--no-config", "-c", script], tmp_path).startswith("mitigate\t")
 
 
 def test_neither_help_nor_a_completion_waits_for_netlink() -> None:

@@ -1,0 +1,1 @@
+complete --command snat-race --no-files --arguments "(env _SNAT_RACE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS=(commandline -cp) snat-race)" --condition "env _SNAT_RACE_COMPLETE=complete_fish _TYPER_COMPLETE_FISH_ACTION=is-args _TYPER_COMPLETE_ARGS=(commandline -cp) snat-race"
