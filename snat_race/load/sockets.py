@@ -1,21 +1,26 @@
 """The sockets that a worker dials with: a TCP handshake, or a UDP request and its response.
 
 All have a socket's ``connect_ex(remote)`` and ``close()``, so the hot loop knows nothing of the exchange.
+A TCP socket may leave open what became of its connection: then :func:`settled` decides.
 """
 
 import contextlib
+import os
+import select
 import struct
 import sys
+import time
 from _socket import (
     AF_INET6,
     IPPROTO_IP,
     IPPROTO_TCP,
-    MSG_DONTWAIT,
+    SHUT_RD,
+    SO_ERROR,
     SO_LINGER,
-    SO_RCVTIMEO,
     SO_REUSEADDR,
     SO_SNDTIMEO,
     SOCK_DGRAM,
+    SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
     TCP_INFO,
@@ -23,7 +28,6 @@ from _socket import (
 )
 from collections import deque
 from collections.abc import Callable
-from errno import EAGAIN
 from typing import ClassVar
 
 from snat_race.load.dialer_config import DialerConfig, Exchange
@@ -42,10 +46,14 @@ SocketFactory = Callable[[int], socket]
 class ClosedAfterServer(socket):
     """A TCP connection whose server closes first, and so keeps the TIME_WAIT."""
 
+    longest_wait_ms: int = 0
+
     def close(self) -> None:
-        """Wait for the server's FIN, if we are connected, and close."""
-        with contextlib.suppress(OSError):
-            self.recv(1)
+        """Wait for the server's FIN, for ``longest_wait_ms`` at the most, and close."""
+        # poll() sends nothing, and, unlike recv(), it does not begin anew after a signal (PEP 475).
+        fin = select.poll()
+        fin.register(self.fileno(), select.POLLIN)
+        fin.poll(self.longest_wait_ms)
         super().close()
 
 
@@ -62,7 +70,10 @@ class HeldOpen(socket):
 
 
 class UdpRequest(socket):
-    """A UDP socket, connected to the server before the slot."""
+    """A UDP socket, connected to the server before the slot. Its timeout is Python's.
+
+    Python waits in poll(), and only for what is left of the timeout if a signal interrupts it (PEP 475).
+    """
 
     def connect_ex(self, _remote: object, /) -> int:
         """Ask and wait for the answer; return 0 or an errno, EINPROGRESS when the time is up."""
@@ -70,7 +81,8 @@ class UdpRequest(socket):
             self.send(REQUEST)
             self.recv(_LONGEST_RESPONSE)
         except OSError as failed:
-            return TIMED_OUT if failed.errno == EAGAIN else failed.errno or UNKNOWN_ERROR
+            timed_out = isinstance(failed, TimeoutError) and failed.errno is None
+            return TIMED_OUT if timed_out else failed.errno or UNKNOWN_ERROR
         return 0
 
 
@@ -82,9 +94,12 @@ class SharedUdpSocket(UdpRequest):
 
     def forget(self) -> None:
         """Drop the answers that came too late, while nobody waits for one."""
+        timeout_s = self.gettimeout()
+        self.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.recv(_LONGEST_RESPONSE, MSG_DONTWAIT)
+                self.recv(_LONGEST_RESPONSE)
+        self.settimeout(timeout_s)
 
 
 def shared_sockets(
@@ -99,7 +114,7 @@ def shared_sockets(
     sockets = []
     for port in ports:
         sock = SharedUdpSocket(family, SOCK_DGRAM)
-        _set_up_udp(sock, local_ip, port, remote, _timeval(timeout_ms))
+        _set_up_udp(sock, local_ip, port, remote, timeout_ms)
         sockets.append(sock)
     return sockets
 
@@ -122,20 +137,25 @@ def _tcp_factory(config: DialerConfig) -> SocketFactory:
 
     The raw socket class and SO_SNDTIMEO: connect() then blocks in the kernel, without poll(),
     and returns EINPROGRESS when the time is up (socket(7)).
+
+    Python believes that the socket does not block, though it does. Else connect_ex() would wait again,
+    and without end, when a signal interrupts it (internal_connect() in CPython's socketmodule.c). A
+    process need not handle signals for that: SIGSTOP, the cgroup freezer and ptrace interrupt it too.
     """
     family, local_ip = config.family, config.local_ip
     bind_ip, timeout = local_ip or any_ip(family), _timeval(config.timeout_ms)
     resets = config.exchange in (Exchange.tcp_rst, Exchange.tcp_held)
-    waits_for_server = config.exchange is Exchange.tcp_fin_after_server
-    kind = _TCP_SOCKETS.get(config.exchange, socket)
+    kind, set_blocking = _TCP_SOCKETS.get(config.exchange, socket), os.set_blocking
+    type_for_python = SOCK_STREAM | SOCK_NONBLOCK
 
     def make_socket(port: int) -> socket:
-        sock = kind(family, SOCK_STREAM)
+        sock = kind(family, type_for_python)
+        set_blocking(sock.fileno(), True)
         sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
         if resets:
             sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
-        if waits_for_server:
-            sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeout)
+        if isinstance(sock, ClosedAfterServer):
+            sock.longest_wait_ms = config.timeout_ms
         if port:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             sock.bind((bind_ip, port))
@@ -151,19 +171,19 @@ _TCP_SOCKETS = {Exchange.tcp_fin_after_server: ClosedAfterServer, Exchange.tcp_h
 
 
 def _udp_factory(config: DialerConfig) -> SocketFactory:
-    family, remote, timeout = config.family, config.remote, _timeval(config.timeout_ms)
+    family, remote, timeout_ms = config.family, config.remote, config.timeout_ms
     local_ip = config.local_ip or any_ip(family)
 
     def make_socket(port: int) -> socket:
         sock = UdpRequest(family, SOCK_DGRAM)
-        _set_up_udp(sock, local_ip, port, remote, timeout)
+        _set_up_udp(sock, local_ip, port, remote, timeout_ms)
         return sock
 
     return make_socket
 
 
-def _set_up_udp(sock: UdpRequest, local_ip: str, port: int, remote: SocketAddress, timeout: bytes) -> None:
-    sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, timeout)
+def _set_up_udp(sock: UdpRequest, local_ip: str, port: int, remote: SocketAddress, timeout_ms: int) -> None:
+    sock.settimeout(timeout_ms / 1000)
     sock.bind((local_ip, port))
     sock.connect(remote)
 
@@ -183,3 +203,38 @@ def retransmits(sock: socket) -> int:
         return 0
     info = sock.getsockopt(IPPROTO_TCP, TCP_INFO, _TCP_INFO_BYTES)
     return int.from_bytes(info[_TOTAL_RETRANS_AT:], sys.byteorder)
+
+
+def wait_for_answer(sock: socket, deadline_ns: int) -> None:
+    """Wait for the answer to a connect() that was interrupted, until ``deadline_ns`` of CLOCK_MONOTONIC."""
+    answer = select.poll()
+    answer.register(sock.fileno(), select.POLLOUT)
+    answer.poll(max(0, deadline_ns - time.monotonic_ns()) / 1e6)
+
+
+def settled(sock: socket) -> int:
+    """Return what became of a dial whose time is up: 0, if it connected, or its errno.
+
+    A worker that wakes late finds both: its time is up, and the connection is there. connect() looks at
+    the time first (inet_wait_for_connect()), so the socket is asked.
+
+    Without an answer the try ends here, for good: no answer can come between the question and close().
+    A SYN-ACK from now on finds no socket, so it is reset, and the server never accepts.
+    """
+    if sock.type != SOCK_STREAM:
+        return TIMED_OUT
+    if _is_connected(sock):
+        return 0
+    try:
+        sock.shutdown(SHUT_RD)  # it ends a connect(), under the lock of the socket: inet_shutdown()
+    except OSError as closed:  # by RST or ICMP
+        return sock.getsockopt(SOL_SOCKET, SO_ERROR) or closed.errno or UNKNOWN_ERROR
+    return 0 if _is_connected(sock) else TIMED_OUT
+
+
+def _is_connected(sock: socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
