@@ -20,6 +20,7 @@ from tests import fuzz_targets
 from tests.fuzzing import TARGETS, Target
 
 SLICE_S = 0.2  # how long one target has its turn
+LONGEST_SHOWN = 2000
 SLOWEST_S = 10  # an input that takes longer is a fault
 
 
@@ -51,7 +52,9 @@ def main() -> int:
         print(f"{counts[name]:>12,} {name}")
     print(f"{counts.total():>12,} total, {len(faults)} faults")
     for (name, where), text in faults.items():
-        print(f"\n{name}: {where}\n  {text}")
+        print(
+            f"\n{name}: {where}\n  {text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + '...'}"
+        )
     return 1 if faults else 0
 
 

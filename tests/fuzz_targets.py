@@ -5,9 +5,16 @@ A target may raise errors of ``snat_race.errors`` with a message of one line, an
 ``test_fuzz.py`` runs them for seconds, ``scripts/fuzz.py`` for as long as one likes.
 """
 
+import json
+import platform
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
-from snat_race.kernel import counters
+from snat_race.analysis.host_checks import Host, checkup
+from snat_race.errors import EnvironmentLacks
+from snat_race.kernel import counters, host, netns_lookup
 from snat_race.rules.exposure import HostTraits, judged
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
@@ -33,6 +40,84 @@ def seed(name: str) -> str:
 )
 def fuzz_proc_conntrack(text: str) -> None:
     counters.parse_stat(text)
+
+
+NETSTAT = """TcpExt: SyncookiesSent TCPTimeouts ListenDrops
+TcpExt: 3 4 -1
+IpExt: InNoRoutes InOctets
+IpExt: 0 18446744073709551615
+"""
+SNMP = """Ip: Forwarding DefaultTTL OutNoRoutes
+Ip: 1 64 0
+Icmp: InMsgs InDestUnreachs
+Icmp: 0 0
+Tcp: RtoAlgorithm MaxConn RetransSegs
+Tcp: 1 -1 5
+"""
+
+
+@target(NETSTAT + SNMP)
+def fuzz_proc_netstat(text: str) -> None:
+    before = counters.parse_tcp(NETSTAT + SNMP)
+    after = counters.tcp_only(counters.parse_tcp(text))
+    after.since(counters.tcp_only(before), netns="here")
+
+
+STAT = "entries insert_failed drop\n0 1 2\n3 4 5\n"
+
+
+@target(f"{STAT}---{STAT}")
+def fuzz_two_snapshots(text: str) -> None:
+    """What a later reading may hold, whatever an earlier one did."""
+    before, _, after = text.partition("---")
+    snapshots = [
+        counters.Snapshot(conntrack=counters.parse_stat(half), tcp={}, count=0, max=0)
+        for half in (before, after)
+    ]
+    snapshots[1].since(snapshots[0], netns="here")
+
+
+class Row(dict[str, Any]):
+    """A reply of conntrack's netlink, as pyroute2 has it."""
+
+    def get_attr(self, name: str) -> object:
+        return self.get(name)
+
+
+ROWS = [
+    {"res_id": 0, "CTA_STATS_INSERT_FAILED": 1, "CTA_STATS_DROP": 2, "CTA_STATS_FOUND": 3},
+    {"res_id": 1, "CTA_STATS_INSERT_FAILED": 0, "CTA_STATS_DROP": 0, "CTA_STATS_FOUND": 0},
+]
+
+
+@target(json.dumps(ROWS))
+def fuzz_netlink_stat(text: str) -> None:
+    with suppress(ValueError):
+        rows = json.loads(text)
+        if isinstance(rows, list):
+            counters.parse_netlink_stat([Row(row) for row in rows if isinstance(row, dict)])
+
+
+@target("4096", "32768\t60999", "tsc", "6.5.13-generic", "")
+def fuzz_proc_values(text: str) -> None:
+    """One text in place of every file of /proc and /sys that holds a value."""
+    with patch.object(host, "proc_text", lambda _: text), patch.object(platform, "release", lambda: text):
+        settings = host.sysctls(netns_lookup.here())
+        version, clock = host.kernel_version(), host.clock_source()
+        with suppress(EnvironmentLacks):
+            host.local_port_range()
+        with suppress(EnvironmentLacks):
+            counters.parse_number(Path("/proc/any"))
+    facts = Host(
+        kernel=version,
+        sysctls=settings,
+        usable_cpus=1,
+        workers=0,
+        open_files=(1, 1),
+        clock_source=clock,
+        checksumming_vxlans=("vxlan0",),
+    )
+    list(checkup(facts))
 
 
 # ---- rules

@@ -3,18 +3,25 @@
 import json
 import re
 import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns_lookup
+from snat_race.kernel.counters import CounterReader
+from snat_race.kernel.netns_lookup import HERE
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.findings import Level, UnreadableReason
 from snat_race.rules import reader
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.nft_list import NftList
-from snat_race.runs import doctor
+from snat_race.runs import doctor, watch
+from snat_race.runs.settings import WatchSettings
 from tests.conftest import NFT, PRIVATE, in_sandbox
+
+if TYPE_CHECKING:
+    from snat_race.results.schema import Started
 
 TEXT = """table ip a { # handle 1
 \tchain post { # handle 2
@@ -175,6 +182,30 @@ def test_a_name_that_nft_would_take_for_a_command_is_not_handed_to_it() -> None:
     )
     with pytest.raises(EnvironmentLacks, match="no name to nft"):
         NftList.json_commands_without_flags("nft", text)
+
+
+@PRIVATE
+@NFT
+def test_a_watch_goes_on_without_the_rules_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NftList, "json_command", staticmethod(lambda tool: [tool, "--version"]))
+
+    def watched() -> tuple[list[MeasurementWarning], list[MeasurementWarning], bool]:
+        heads: list[Started] = []
+        result, ended = watch.run(
+            WatchSettings(netns=HERE, interval_s=0.1, duration_s=0.2),
+            CounterReader(netns_lookup.here()),
+            lambda _: None,
+            on_start=heads.append,
+        )
+        assert ended is None
+        return heads[0].warnings, result.warnings, result.nat.known
+
+    at_start, at_end, known = in_sandbox(watched)
+    assert not known
+    assert at_start == at_end
+    assert [(warning.kind, warning.values) for warning in at_end] == [
+        (WarningKind.some_rules_unread, {"tools": "nft"})
+    ]
 
 
 def test_rules_that_cannot_be_read_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:

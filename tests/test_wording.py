@@ -138,6 +138,7 @@ VALUES = {
     "name": "other.json",
     "dials": 10,
     "baseline": 20,
+    "tools": "nft",
     "key": "kernel",
     "value": "6.1",
 }

@@ -16,6 +16,7 @@ _STEADY_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_ts
 # random port (kubernetes/kubernetes#88986).
 _VXLAN_MENDED_SINCE = (5, 6, 13)
 _VXLAN_MENDED_IN = ((5, 4, 41), (4, 19, 123))
+_MOST_RETRIES = 127  # MAX_TCP_SYNCNT in include/net/tcp.h
 _NO_LIMIT = -1  # resource.RLIM_INFINITY
 
 
@@ -33,7 +34,7 @@ class Host:
 
     def number(self, key: str) -> int:
         """Return a setting; 0 if this kernel, or this namespace, has none."""
-        return int(self.sysctls.get(key, "0"))
+        return int(self.sysctls.get(key, "0").split()[0])
 
     def conntrack(self, name: str) -> int:
         """Return a setting of conntrack; 0 if there is none."""
@@ -45,7 +46,7 @@ def checkup(host: Host) -> Iterator[Finding]:
     yield _kernel(host)
     yield _retransmission(host)
     yield from _conntrack(host)
-    yield _ports(host)
+    yield from _ports(host)
     yield _backlog(host)
     yield _files(host)
     yield _cpus(host)
@@ -69,7 +70,7 @@ def _kernel(host: Host) -> Finding:
 
 def _retransmission(host: Host) -> Finding:
     """Say when a lost SYN is sent again: some times after 1 s, then after doubled waits (ip-sysctl.rst)."""
-    linear = host.number("net.ipv4.tcp_syn_linear_timeouts")
+    linear = min(host.number("net.ipv4.tcp_syn_linear_timeouts"), _MOST_RETRIES)
     waits = [1] * (linear + 1) + [2, 4, 8] if linear else [1, 2, 4, 8]
     return _finding(Check.syn_retransmission, waits_s=waits)
 
@@ -102,9 +103,11 @@ def _conntrack(host: Host) -> Iterator[Finding]:
     )
 
 
-def _ports(host: Host) -> Finding:
-    low, high = map(int, host.sysctls["net.ipv4.ip_local_port_range"].split())
-    return _finding(Check.client_ports, bad=high - low + 1 < _FEWEST_PORTS, low=low, high=high)
+def _ports(host: Host) -> Iterator[Finding]:
+    ports = [int(word) for word in host.sysctls.get("net.ipv4.ip_local_port_range", "").split()]
+    if len(ports) == 2:
+        low, high = ports
+        yield _finding(Check.client_ports, bad=high - low + 1 < _FEWEST_PORTS, low=low, high=high)
 
 
 def _backlog(host: Host) -> Finding:

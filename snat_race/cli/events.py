@@ -121,9 +121,11 @@ class WatchPrinter:
             self._table.__exit__(*raised)
 
     def started(self, head: Started) -> None:
-        """Tell the start."""
+        """Tell the start, and each warning about what can be seen there."""
         if self._as_json:
             print_event("start", head)
+        for warning in head.warnings:
+            warn(sentence(warning))
 
     def __call__(self, period: CounterDelta) -> None:
         """Tell a period."""

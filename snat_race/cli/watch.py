@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parsing import Seconds, namespace, naming
 from snat_race.cli.result_writer import require_writable, save
-from snat_race.cli.terminal import warn
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.runs.settings import WatchSettings
 
@@ -53,18 +52,13 @@ def watch(
 
 
 def _say_what_is_read(reader: "CounterReader") -> None:
-    """Say how the counters are read, and warn where they cannot show the NAT."""
-    from snat_race.report.wording.warnings import sentence
-    from snat_race.runs.counter_monitor import warnings_about
-
+    """Say how the counters are read."""
     if reader.netlink_refusal:
         print(
             f"reading {reader.read_from}, because netlink says '{reader.netlink_refusal}' "
             "(it takes CAP_NET_ADMIN, in a container --user 0 too)",
             file=sys.stderr,
         )
-    for warning in warnings_about([reader]):
-        warn(sentence(warning))
 
 
 def _serve(reader: "CounterReader", text: str) -> None:

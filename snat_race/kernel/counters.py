@@ -2,13 +2,14 @@
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.kernel import host
 from snat_race.kernel.host import utc_now
 from snat_race.kernel.netns import Namespace
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
@@ -19,6 +20,7 @@ _HEADINGS = {"clash_resolve": "clashres", "chain_toolong": "chainlength", "error
 _CONNTRACK_WRAPS_AT = 1 << 32  # struct ip_conntrack_stat: unsigned int
 _STAT = Path("/proc/thread-self/net/stat/nf_conntrack")
 _NETSTAT, _SNMP = Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp")
+_DECIMAL = re.compile(r"-?[0-9]{1,20}")
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,16}")
 _SYSCTL = Path("/proc/sys/net/netfilter")
 _MAX, _COUNT = _SYSCTL / "nf_conntrack_max", _SYSCTL / "nf_conntrack_count"
@@ -89,7 +91,7 @@ class CounterReader:
         self.netlink_refusal: str | None = None
         try:
             read_conntrack(namespace)
-        except OSError as refused:
+        except (OSError, EnvironmentLacks) as refused:
             self.read_from = "/proc/net/stat/nf_conntrack"
             self.netlink_refusal = str(refused.args[-1])
             self._require_proc()
@@ -99,14 +101,15 @@ class CounterReader:
 
         Raises:
             OSError: they cannot be read any more.
+            EnvironmentLacks: they read like nothing that is known here.
 
         """
         return self._read_proc() if self.netlink_refusal else read(self.namespace)
 
     def _read_proc(self) -> Snapshot:
         with self.namespace.entered():
-            conntrack = parse_stat(_STAT.read_text())
-            count, most = int(_COUNT.read_text()), int(_MAX.read_text())
+            conntrack = parse_stat(host.proc_text(_STAT))
+            count, most = parse_number(_COUNT), parse_number(_MAX)
         tcp = read_tcp(self.namespace)
         return Snapshot(conntrack=conntrack, tcp=tcp, count=count, max=most)
 
@@ -155,11 +158,28 @@ def _conntrack(namespace: Namespace) -> Iterator[Any]:
 def read_conntrack(namespace: Namespace) -> Reading:
     """Read what ``conntrack -S`` shows, by netlink, ordered by CPU; OSError as for :func:`read`."""
     with _conntrack(namespace) as netlink:
-        rows = sorted(netlink.stat(), key=lambda row: int(row["res_id"]))
-    return {
-        name: [int(row.get_attr(f"CTA_STATS_{name.upper()}") or 0) for row in rows]
-        for name in CONNTRACK_COUNTERS
-    }
+        rows = sorted(netlink.stat(), key=lambda row: int(row.get("res_id", 0)))
+    return parse_netlink_stat(rows)
+
+
+def parse_netlink_stat(rows: Sequence[Any]) -> Reading:
+    """Return the counters of netlink's replies, one for each CPU; one that a kernel lacks reads 0.
+
+    Raises:
+        EnvironmentLacks: they do not even tell failed inserts, so they would tell of no loss.
+
+    """
+    of_rows = [{name: _attribute(row, name) for name in CONNTRACK_COUNTERS} for row in rows]
+    if not rows or any(counted["insert_failed"] is None for counted in of_rows):
+        raise EnvironmentLacks(
+            "netlink's counters of conntrack could not be read: no insert_failed in them"
+        )
+    return {name: [counted[name] or 0 for counted in of_rows] for name in CONNTRACK_COUNTERS}
+
+
+def _attribute(row: Any, name: str) -> int | None:  # noqa: ANN401 - pyroute2 is not typed
+    value = row.get_attr(f"CTA_STATS_{name.upper()}")
+    return value if isinstance(value, int) else None
 
 
 def parse_stat(text: str) -> Reading:
@@ -192,8 +212,10 @@ def _unreadable(path: Path, why: str) -> EnvironmentLacks:
 def read_fill(namespace: Namespace) -> tuple[int, int]:
     """Return the number of conntrack entries and the most there may be; OSError as for :func:`read`."""
     with _conntrack(namespace) as netlink:
-        (fill,) = netlink.count()
-        return int(fill.get_attr("CTA_STATS_GLOBAL_ENTRIES")), int(_MAX.read_text())
+        entries = [fill.get_attr("CTA_STATS_GLOBAL_ENTRIES") for fill in netlink.count()]
+        if len(entries) != 1 or not isinstance(entries[0], int):
+            raise EnvironmentLacks("netlink does not tell how many entries conntrack has")
+        return entries[0], parse_number(_MAX)
 
 
 def flush_conntrack(namespace: Namespace) -> None:
@@ -233,24 +255,66 @@ def read_tcp(namespace: Namespace) -> Reading:
     A few of other sections come with them, with the prefix.
     """
     with namespace.entered():
-        text = _NETSTAT.read_text() + _SNMP.read_text()
-    others = {f"{section}{name}": parse_netstat(text, section)[name] for section, name in _OTHERS}
-    return parse_netstat(text, "TcpExt") | parse_netstat(text, "Tcp") | others
+        return parse_tcp(f"{host.proc_text(_NETSTAT)}\n{host.proc_text(_SNMP)}")
+
+
+def parse_tcp(text: str) -> Reading:
+    """Parse /proc/net/netstat and /proc/net/snmp: see :func:`read_tcp`. A counter that this kernel lacks
+    is left out.
+
+    Raises:
+        EnvironmentLacks: the names and the values of a section do not match.
+
+    """
+    reading = parse_netstat(text, "TcpExt") | parse_netstat(text, "Tcp")
+    for section, name in _OTHERS:
+        if name in (others := parse_netstat(text, section)):
+            reading[f"{section}{name}"] = others[name]
+    return reading
 
 
 def parse_netstat(text: str, section: str) -> Reading:
-    """Parse one section of /proc/net/netstat: a line of names, then a line of values."""
-    names, values = (line.split()[1:] for line in text.splitlines() if line.startswith(f"{section}:"))
+    """Parse one section: a line of names, then a line of values. No section: no counters."""
+    lines = [line.split()[1:] for line in text.splitlines() if line.startswith(f"{section}:")]
+    if not lines:
+        return {}
+    names, values = lines if len(lines) == 2 else (lines[0], [])
+    if len(names) != len(values) or not all(map(_DECIMAL.fullmatch, values)):
+        raise _unreadable(_NETSTAT, f"its section {section} is no line of names and one of as many numbers")
     return {name: [int(value)] for name, value in zip(names, values, strict=True)}
 
 
+def parse_number(path: Path) -> int:
+    """Return the number that a file of /proc/sys holds.
+
+    Raises:
+        OSError: there is no such file, or it may not be read.
+        EnvironmentLacks: it holds something else.
+
+    """
+    text = host.proc_text(path).strip()
+    if not _DECIMAL.fullmatch(text):
+        raise _unreadable(path, "it holds no number")
+    return int(text)
+
+
 def difference(later: Reading, earlier: Reading, wraps_at: int = 0) -> Reading:
-    """Return how far each counter rose; ``wraps_at``: where it starts again at 0, 0 if it never does."""
+    """Return how far each counter rose; ``wraps_at``: where it starts again at 0, 0 if it never does.
+
+    Raises:
+        EnvironmentLacks: there are other counters now, or of another number of CPUs.
+
+    """
     counted: Reading = {}
     for name, values in later.items():
-        pairs = zip(earlier[name], values, strict=True)
+        before = earlier.get(name, [])
+        if len(before) != len(values):
+            raise EnvironmentLacks(
+                f"the counter {name} was of {len(before)} CPUs, and is of {len(values)} now"
+            )
         counted[name] = [
-            (after - before) % wraps_at if wraps_at else after - before for before, after in pairs
+            (now - then) % wraps_at if wraps_at else now - then
+            for then, now in zip(before, values, strict=True)
         ]
     return counted
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.netns import Namespace
 
 _SYSCTLS = (
@@ -35,6 +36,8 @@ _SYSCTLS = (
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _SIOCETHTOOL, _ETHTOOL_GTXCSUM = 0x8946, 0x16  # linux/sockios.h, linux/ethtool.h
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_NUMBERS = re.compile(r"[0-9]{1,20}(\s[0-9]{1,20})*", re.ASCII)
+_LAST_PORT = 65535
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -50,13 +53,44 @@ def online_cpus() -> int:
 
 def kernel_version() -> tuple[int, ...]:
     """Return the kernel's version, as (6, 5, 13)."""
-    return tuple(map(int, re.findall(r"[0-9]+", platform.release())[:3]))
+    return tuple(map(int, re.findall(r"[0-9]{1,9}", platform.release())[:3]))
 
 
 def local_port_range() -> tuple[int, int]:
-    """Return the kernel's range of ephemeral ports, both inclusive."""
-    low, high = _PORT_RANGE.read_text().split()
-    return int(low), int(high)
+    """Return the kernel's range of ephemeral ports, both inclusive.
+
+    Raises:
+        EnvironmentLacks: it does not say.
+
+    """
+    ports = [int(word) for word in _setting(_PORT_RANGE).split()]
+    if len(ports) != 2 or not 0 < ports[0] <= ports[1] <= _LAST_PORT:
+        raise EnvironmentLacks(f"{_PORT_RANGE} could not be read: it holds no range of ports")
+    return ports[0], ports[1]
+
+
+def proc_text(path: Path) -> str:
+    """Return what a file of /proc or /sys holds, whatever bytes these are.
+
+    Raises:
+        OSError: there is none, or it may not be read.
+
+    """
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _said(path: Path) -> str:
+    """Return what a file of /proc or /sys says in its line; "" if it says nothing to us."""
+    try:
+        return proc_text(path).strip()
+    except OSError:
+        return ""
+
+
+def _setting(path: Path) -> str:
+    """Return a setting: one number or more, as the kernel has them; "" if there are none."""
+    text = _said(path)
+    return text if _NUMBERS.fullmatch(text) else ""
 
 
 def raise_open_file_limit() -> None:
@@ -68,7 +102,7 @@ def raise_open_file_limit() -> None:
 def environment() -> dict[str, Any]:
     """Describe this machine, for the result file."""
     return {
-        "boot_id": _BOOT_ID.read_text().strip(),  # the same in all containers of a host
+        "boot_id": _said(_BOOT_ID),  # the same in all containers of a host; "": not known
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": online_cpus(),
@@ -82,7 +116,8 @@ def sysctls(namespace: Namespace) -> dict[str, str]:
     """Return the settings that shape losses and measurements; those that this kernel has."""
     with namespace.entered():
         paths = {key: Path("/proc/sys", *key.split(".")) for key in _SYSCTLS}
-        return {key: path.read_text().strip() for key, path in paths.items() if path.exists()}
+        settings = {key: _setting(path) for key, path in paths.items()}
+    return {key: value for key, value in settings.items() if value}
 
 
 def open_file_limits() -> tuple[int, int]:
@@ -92,7 +127,7 @@ def open_file_limits() -> tuple[int, int]:
 
 def clock_source() -> str:
     """Return what the kernel reads the time from; "" if it does not say."""
-    return _CLOCK_SOURCE.read_text().strip() if _CLOCK_SOURCE.exists() else ""
+    return _said(_CLOCK_SOURCE)
 
 
 def checksumming_vxlans(namespace: Namespace) -> list[str]:

@@ -151,7 +151,11 @@ def _remedy() -> str:
     """Return the setting that forbids user namespaces, as the command that allows them."""
     for key, (forbidding, allowing) in _USER_NAMESPACE_SETTINGS.items():
         setting = _PROC_SYS / key
-        if setting.exists() and setting.read_text().strip() == forbidding:
+        try:
+            value = setting.read_bytes().decode("utf-8", "replace").strip()
+        except OSError:
+            continue
+        if value == forbidding:
             return f"use sudo, or 'sudo sysctl {key.replace('/', '.')}={allowing}'"
     return "use sudo (in a container: --privileged)"
 

@@ -4,7 +4,9 @@ import fcntl
 import http.client
 import json
 import os
+import re
 import socket
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,19 @@ from urllib.parse import quote
 
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel.netns import Namespace, current
+from snat_race.kernel.tools import printable
 from snat_race.results.findings import OWN_NAMESPACE
 
 _NS_GET_NSTYPE, _CLONE_NEWNET = 0xB703, 0x40000000  # linux/nsfs.h, linux/sched.h
 HERE = OWN_NAMESPACE
 _NAMED = Path("/run/netns")  # where ip-netns(8) keeps its names
+_PID = re.compile(r"[0-9]{1,10}")
+_LONGEST, _SHOWN = 4096, 60  # characters of a name: PATH_MAX, and what a message shows of one that is wrong
+_GIVE = "give a PID, a name, a path or docker:CONTAINER"
 _DOCKER_PREFIX = "docker:"
 _DOCKER_SOCKET = "unix:///var/run/docker.sock"
 _DOCKER_TIMEOUT_S = 5.0
+_LONGEST_ANSWER = 1 << 24  # bytes
 _KINDS_IN_CONTAINERS = {"veth", "ipvlan", "macvlan"}
 
 
@@ -40,7 +47,11 @@ def find(text: str) -> Namespace:
 
     """
     if not text:
-        raise UsageError("is empty; give a PID, a name, a path or docker:CONTAINER")
+        raise UsageError(f"is empty; {_GIVE}")
+    if len(text) > _LONGEST or "\0" in text or printable(text) != text:
+        raise UsageError(
+            f"{text[:_SHOWN]!a}... is no namespace; give a PID, a name, a path or docker:CONTAINER"
+        )
     return _open(text, _path_of(text))
 
 
@@ -100,7 +111,7 @@ def _kind_of(link: Any) -> str | None:  # noqa: ANN401 - pyroute2 is not typed
 def _path_of(text: str) -> Path:
     if text.startswith(_DOCKER_PREFIX):
         return _path_of_process(_docker_pid(text.removeprefix(_DOCKER_PREFIX)))
-    if text.isdecimal():
+    if _PID.fullmatch(text):
         return _path_of_process(int(text))
     return Path(text) if "/" in text else _NAMED / text
 
@@ -111,7 +122,10 @@ def _path_of_process(pid: int) -> Path:
 
 def _open(name: str, path: Path) -> Namespace:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # To open a FIFO is to wait for its writer, and to open a device may do something.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UsageError(f"{path} is no namespace; {_GIVE}")
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except PermissionError as refused:
         raise EnvironmentLacks(f"not allowed to open {path}; use sudo") from refused
@@ -143,19 +157,34 @@ def _docker_pid(container: str) -> int:
     """
     if not container:
         raise UsageError("docker: needs a name after it; 'docker ps' lists them")
-    status, answer = _ask_docker(f"/containers/{quote(container, safe='')}/json")
+    status, text = _ask_docker(f"/containers/{quote(container, safe='')}/json")
     if status == http.client.NOT_FOUND:
         raise UsageError(f"Docker knows no container {container!r}; 'docker ps' lists them")
     if status != http.client.OK:
-        raise EnvironmentLacks(f"Docker answered {status}: {answer.get('message', '')}")
-    pid = int(answer["State"]["Pid"])
+        raise EnvironmentLacks(f"Docker answered {status}: {_docker_says(text, 'message')}")
+    pid = _docker_says(text, "State", "Pid")
+    if not isinstance(pid, int) or pid < 0:
+        raise EnvironmentLacks(
+            f"Docker does not tell the process of {container}; give the PID in its place"
+        )
     if not pid:
         raise UsageError(f"the container {container} does not run; 'docker start' it")
     return pid
 
 
-def _ask_docker(path: str) -> tuple[int, dict[str, Any]]:
-    """Return the status and the JSON of the engine's answer to ``GET path``."""
+def _docker_says(text: bytes, *keys: str) -> Any:  # noqa: ANN401 - JSON
+    """Return a value of the engine's answer, by the keys that lead to it; "" if it is not there."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    for key in keys:
+        value = value.get(key, "") if isinstance(value, dict) else ""
+    return value
+
+
+def _ask_docker(path: str) -> tuple[int, bytes]:
+    """Return the status and the text of the engine's answer to ``GET path``."""
     address = os.environ.get("DOCKER_HOST") or _DOCKER_SOCKET
     if not address.startswith("unix://"):
         raise EnvironmentLacks(f"DOCKER_HOST is {address}; only an engine on this host can be asked")
@@ -167,7 +196,7 @@ def _ask_docker(path: str) -> tuple[int, dict[str, Any]]:
             connection.sock = sock
             connection.request("GET", path)
             response = connection.getresponse()
-            return response.status, json.loads(response.read())
+            return response.status, response.read(_LONGEST_ANSWER)
     except (OSError, http.client.HTTPException, ValueError) as failed:
         why = getattr(failed, "strerror", None) or str(failed) or type(failed).__name__
         raise EnvironmentLacks(

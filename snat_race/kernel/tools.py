@@ -17,7 +17,23 @@ from pathlib import Path
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.netns import Namespace
 
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where an ordinary user's shell may not look
+_SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")  # an ordinary user's shell may not look there
+
+
+def _search_path(path: str) -> str:
+    """Return where tools are looked for: the folders of PATH that have a whole path, then the system's.
+
+    An empty entry, or a relative one, is the folder that we happen to be in. Whoever owns that folder would
+    choose what runs as root.
+    """
+    folders = [folder for folder in path.split(":") if folder.startswith("/")]
+    return ":".join(dict.fromkeys([*folders, *_SYSTEM_FOLDERS]))
+
+
+_PATH = _search_path(os.environ.get("PATH", ""))
+# What else a tool gets to know. All other variables could change what it loads or how it words things:
+# LD_PRELOAD, IPTABLES_LIB_DIR, LANG.
+_KEPT_VARIABLES = ("XTABLES_LOCKFILE", "XTABLES_LIBDIR")
 _XTABLES_LOCK = "/run/xtables.lock"
 _LOCK_WITHIN_S = 10.0
 _LOCK_POLL_S = 0.05
@@ -41,14 +57,18 @@ def run(
     counts as one that has said so, with exit code 126.
 
     Raises:
+        EnvironmentLacks: there is no such tool.
         subprocess.TimeoutExpired: it did not end within ``SLOWEST_S``.
 
     """
-    path = where(command[0]) or command[0]
-    environment = os.environ | ({"XTABLES_LOCKFILE": lock} if lock else {})
+    path = where(command[0])
+    if path is None:
+        raise EnvironmentLacks(f"there is no {command[0]} here")
+    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    environment |= {"PATH": _PATH, "LC_ALL": "C"} | ({"XTABLES_LOCKFILE": lock} if lock else {})
     try:
         with namespace.entered():
-            return subprocess.run(  # noqa: S603 - the user's own tools, by their names
+            return subprocess.run(  # noqa: S603 - tools of the system, by their whole paths
                 [path, *command[1:]],
                 input=script,
                 capture_output=True,

@@ -204,8 +204,11 @@ def variant_of_file(path: Path) -> Variant:
 
     """
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as failed:
+        # nft reads it for each namespace again, so it has to stay. To open a FIFO would be to wait.
+        if path.exists() and not path.is_file():
+            raise UsageError(f"cannot read {path}: it is no regular file; name one for 'nft -f'")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as failed:
         why = getattr(failed, "strerror", None) or "it is not text"
         raise UsageError(f"cannot read {path}: {why}") from failed
     command = ("nft", "-f", str(path.absolute()))

@@ -177,6 +177,7 @@ class WarningKind(StrEnum):
     # Of one run.
     run_cut_off = "run_cut_off"  # its stream has no end
     counters_unread = "counters_unread"  # dials failed, and nobody read the NAT's counters
+    some_rules_unread = "some_rules_unread"  # tools: whose rules could not be read, or not all of them
     ring_overruns = "ring_overruns"  # overruns: samples dropped
     many_late_slots = "many_late_slots"  # late, slots
     workers_share_cpus = "workers_share_cpus"  # workers, cpus, lanes: of a client

@@ -28,6 +28,7 @@ _NFT: ToolName = "nft"
 _STRATEGIES: dict[ToolName, type[IptablesSave] | type[NftList]] = {_NFT: NftList}  # others: IptablesSave
 _RANDOM_IS_FULL_SINCE = (5, 0)  # iptables-extensions(8): --random
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
+_ANY_PORT = 1, 65535
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
 
 
@@ -211,7 +212,10 @@ def _legacy(namespace: Namespace, tool: ToolName) -> bool:
 
 def _client_ports() -> tuple[int, int]:
     """Return from where clients dial, the containers among them: theirs is the kernel's default."""
-    low, high = host.local_port_range()
+    try:
+        low, high = host.local_port_range()
+    except EnvironmentLacks:
+        return _ANY_PORT
     return min(low, _DEFAULT_PORTS[0]), max(high, _DEFAULT_PORTS[1])
 
 

@@ -208,8 +208,12 @@ def run(
     """
     metadata = RunMetadata()
     spec = settings.spec()
-    warnings = [*warnings_about(readers), *_warnings_at_start(settings, target)]
     translation = rules_for((reader.namespace for reader in readers), target.source_ips)
+    warnings = [
+        *warnings_about(readers),
+        *translation.warnings(),
+        *_warnings_at_start(settings, target),
+    ]
     with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
         nat = nat_of(translation, 0)
         head = Started(kind="client", **metadata.fields(), spec=spec, nat=nat, warnings=warnings)

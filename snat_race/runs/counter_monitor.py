@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from snat_race.analysis.candidate_causes import exhausted_at_most
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import counters, netns_lookup
 from snat_race.kernel.counters import CounterReader
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
@@ -34,13 +35,13 @@ class CounterMonitor:
         self._readers = readers
         self._nat = nat
         self.exhausted_at_most = 0
-        self.failure: OSError | None = None
+        self.failure: OSError | EnvironmentLacks | None = None
 
         own = netns_lookup.here()
         is_among_them = any(netns_lookup.same(own, reader.namespace) for reader in readers)
         self._own = own if reads_own_tcp and not is_among_them else None
         self._own_tcp_before = self._read_own_tcp()
-        self._own_tcp_now = self._own_tcp_before
+        self._own_tcp_counted: counters.Reading = {}
 
         self._snapshots = [reader.read() for reader in readers]
         self._last_reading_s = time.monotonic()
@@ -65,7 +66,7 @@ class CounterMonitor:
 
     def kernel_counters(self) -> KernelCounters:
         """Return all that was counted up to the last reading."""
-        own_tcp = counters.difference(self._own_tcp_now, self._own_tcp_before)
+        own_tcp = self._own_tcp_counted
         return kernel_counters(
             self._total,
             exhausted=self.exhausted_at_most,
@@ -78,16 +79,16 @@ class CounterMonitor:
             return
         try:
             snapshots = [reader.read() for reader in self._readers]
-            own_tcp = self._read_own_tcp()
-        except OSError as failed:
+            own_tcp = counters.difference(self._read_own_tcp(), self._own_tcp_before)
+            deltas = [
+                now.since(before, netns=reader.namespace.name, inode=reader.namespace.inode)
+                for reader, before, now in zip(self._readers, self._snapshots, snapshots, strict=True)
+            ]
+        except (OSError, EnvironmentLacks) as failed:
             self.failure = failed
             return
-        earlier, self._snapshots, self._own_tcp_now = self._snapshots, snapshots, own_tcp
-        deltas = []
-        for reader, before, now in zip(self._readers, earlier, snapshots, strict=True):
-            namespace = reader.namespace
-            delta = now.since(before, netns=namespace.name, inode=namespace.inode)
-            deltas.append(delta)
+        earlier, self._snapshots, self._own_tcp_counted = self._snapshots, snapshots, own_tcp
+        for before, now, delta in zip(earlier, snapshots, deltas, strict=True):
             if delta.conntrack:
                 # What exhausted a search may have left the table by now.
                 entries = max(before.count, now.count)

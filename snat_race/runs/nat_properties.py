@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from snat_race.kernel import host
 from snat_race.kernel.netns import Namespace
+from snat_race.results.conclusions import MeasurementWarning, WarningKind
+from snat_race.results.findings import Unreadable
 from snat_race.results.nat import EVERY_PORT, Nat
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM, SnatRule
@@ -15,10 +17,21 @@ _EVICTS_SINCE = (6, 5)  # from here, a search for a port may evict a closed TCP 
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The rules that may apply, and whether somebody looked and every rule there is was read."""
+    """The rules that may apply, whether somebody looked and every rule there is was read, and what
+    could not be read.
+    """
 
     rules: list[SnatRule]
     complete: bool
+    unreadable: list[Unreadable]
+
+    def warnings(self) -> list[MeasurementWarning]:
+        """Return the warning that not all rules could be read, if that is so."""
+        if not self.unreadable:
+            return []
+        tools = {unreadable.tool or "no tool" for unreadable in self.unreadable}
+        named = ", ".join(sorted(tools))
+        return [MeasurementWarning(kind=WarningKind.some_rules_unread, values={"tools": named})]
 
 
 def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -> Translation:
@@ -29,8 +42,8 @@ def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -
     applying = [
         rule for rule in reachable if not ips or any(_covers(rule.source_network, ip) for ip in ips)
     ]
-    complete = bool(hosts) and not any(rules.unreadable for rules in hosts)
-    return Translation(applying, complete)
+    unreadable = [reason for rules in hosts for reason in rules.unreadable]
+    return Translation(applying, bool(hosts) and not unreadable, unreadable)
 
 
 def nat_of(translation: Translation, attempted: int) -> Nat:

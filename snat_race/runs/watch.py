@@ -42,8 +42,9 @@ def run(
     """
     metadata = RunMetadata()
     began_s = time.monotonic()
-    nat = nat_of(rules_for([reader.namespace]), 0)
-    warnings = warnings_about([reader])
+    translation = rules_for([reader.namespace])
+    nat = nat_of(translation, 0)
+    warnings = [*warnings_about([reader]), *translation.warnings()]
     periods = periods_of_watch()
     with StopSignals() as stop:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)

@@ -14,6 +14,10 @@ _SENTENCES = {
     WarningKind.counters_unread: (
         f"Nobody read the NAT's counters, so the causes cannot be told: {_WATCH_WITH}."
     ),
+    WarningKind.some_rules_unread: (
+        "Not all SNAT rules could be read ({tools}), so some causes cannot be told from the race. "
+        "'snat-race doctor' there says why, and what helps."
+    ),
     WarningKind.ring_overruns: (
         "{overruns:,} samples were dropped because the ring was full: the outcomes of that many dials "
         "are not known. Use fewer --workers, or a longer --dial-interval-us."
