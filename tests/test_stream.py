@@ -1,16 +1,25 @@
 """Runs that are read from their streams: whole, or as far as they came."""
 
+import gzip
 import json
+import os
+import re
+import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from snat_race.analysis import kept_periods
 from snat_race.analysis.merge import merged
-from snat_race.cli.result_reader import read
-from snat_race.results.schema import WatchResult
+from snat_race.cli import result_lines
+from snat_race.cli.result_reader import read, read_all, read_runs
+from snat_race.errors import UsageError
+from snat_race.results.schema import ClientResult, MergedResult, WatchResult
 from tests.conftest import fork_cli
 from tests.results import BEGAN, small_client, small_watch
+from tests.streams import client_events, lines_of, watch_events, write_large
 
 HEAD = ("schema_version", "run_id", "tool", "started_at", "elapsed_s", "environment", "spec", "nat")
 
@@ -82,3 +91,215 @@ def test_a_period_is_never_shorter_than_no_time(tmp_path: Path, port: int) -> No
     (period,) = json.loads(out.read_text())["periods"]
     assert period["elapsed_s"] > 0
     assert period["began_at"] > BEGAN
+
+
+# ---- several runs in one file
+
+
+def written(path: Path, *parts: list[str] | str) -> Path:
+    """Write lines of streams, or text that is no whole line, one after the other."""
+    path.write_text("".join(part if isinstance(part, str) else "\n".join([*part, ""]) for part in parts))
+    return path
+
+
+def test_runs_that_were_appended_are_all_read(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "all.json",
+        lines_of(client_events("a", 3)),
+        lines_of(client_events("b", 2)),
+        lines_of(watch_events("w", 4)),
+    )
+    assert [(result.kind, result.run_id) for result in read_runs(path)] == [
+        ("client", "a"),
+        ("client", "b"),
+        ("watch", "w"),
+    ]
+    result = read_all([path])
+    assert isinstance(result, MergedResult)
+    assert result.summary.attempted == 50_000
+    assert [part.run_id for part in result.merged_from] == ["a", "b", "w"]
+
+
+def test_runs_that_were_appended_are_those_of_several_files(tmp_path: Path) -> None:
+    runs = [lines_of(client_events("a", 3)), lines_of(client_events("b", 2))]
+    together = read_all([written(tmp_path / "all.json", *runs)])
+    apart = read_all([written(tmp_path / f"{number}.json", run) for number, run in enumerate(runs)])
+    assert together == apart
+
+
+def test_a_run_that_was_cut_off_in_mid_line_is_read_and_so_is_the_next(tmp_path: Path) -> None:
+    cut = lines_of(client_events("a", 3))[:3]
+    for broken in (
+        '{"event": "per',
+        lines_of(client_events("a", 3))[-1][:-30],
+        '{"event": "failure", "a',
+        "{",
+    ):
+        path = written(tmp_path / "all.json", cut, broken, lines_of(client_events("b", 2)))
+        first, second = read_runs(path)
+        assert isinstance(first, ClientResult)
+        assert isinstance(second, ClientResult)
+        assert (first.run_id, first.cut_off, first.summary.attempted) == ("a", True, 20_000), broken
+        assert (second.run_id, second.cut_off, second.summary.attempted) == ("b", False, 20_000), broken
+
+
+def test_a_run_without_an_end_in_mid_file_counts_its_own_periods_only(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "all.json",
+        lines_of(watch_events("v", 2), ended=False),
+        lines_of(watch_events("w", 5), ended=False),
+    )
+    assert [
+        (result.run_id, len(result.periods), sum(result.total.conntrack.drop))
+        for result in read_runs(path)
+        if isinstance(result, WatchResult) and result.total and result.total.conntrack
+    ] == [("v", 2, 14), ("w", 5, 35)]
+
+
+def test_a_run_without_a_period_is_left_out(tmp_path: Path) -> None:
+    start = lines_of(client_events("a"))[:1]
+    path = written(tmp_path / "all.json", start, lines_of(client_events("b")), start, '{"event": "peri')
+    assert [result.run_id for result in read_runs(path)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((lines_of(client_events("a")), lines_of(client_events("a"))), "the same run twice"),
+        (
+            (lines_of(client_events("a"))[:-1], lines_of(client_events("b"))[-1:]),
+            "another run than that of line 1",
+        ),
+        ((lines_of(client_events("a")), "rubbish\n", lines_of(client_events("b"))), "line 6: "),
+        ((lines_of(client_events("a"))[:2], "{,}\n", lines_of(client_events("a"))[2:4]), "line 3: "),
+        (
+            (lines_of(client_events("a"))[:2], '{"event": "period", "summary": 5}\n'),
+            "line 3: it cannot be",
+        ),
+        (
+            (lines_of(watch_events("a"))[:2], '{"event": "period", "netns": ["x"]}\n'),
+            "line 3: netns cannot be",
+        ),
+        (
+            (lines_of(client_events("a"))[:1], '{"a": ' + "[" * 10_000 + "\n", "{}\n"),
+            "line 2: ",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_stream_is_one_line_that_says_where(
+    tmp_path: Path, parts: tuple[list[str] | str, ...], said: str
+) -> None:
+    path = written(tmp_path / "all.json", *parts)
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        read_all([path])
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_compare_takes_one_run_a_file(tmp_path: Path) -> None:
+    path = written(tmp_path / "all.json", lines_of(client_events("a")), lines_of(client_events("b")))
+    done = fork_cli("compare", str(path), str(written(tmp_path / "c.json", lines_of(client_events("c")))))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "all.json: holds 2 runs; give each in a file of its own" in done.stderr
+
+
+def test_a_watch_of_an_older_version_has_the_periods_of_its_stream(tmp_path: Path) -> None:
+    *lines, end = lines_of(watch_events("w", 3))
+    older = json.dumps(json.loads(end) | {"periods": []})
+    watch = read(written(tmp_path / "w.json", lines, [older]))
+    assert isinstance(watch, WatchResult)
+    assert (watch.cut_off, len(watch.periods)) == (False, 3)
+
+
+# ---- long streams
+
+
+@pytest.mark.parametrize("kind", ["client", "watch"])
+@pytest.mark.parametrize("ended", [True, False])
+def test_reading_a_long_stream_takes_no_memory_for_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, ended: bool
+) -> None:
+    monkeypatch.setattr(kept_periods, "MOST_PERIODS", 16)
+    path = tmp_path / "long.json"
+    with path.open("w") as file:
+        write_large(file, kind, 4, ended=ended)
+    tracemalloc.start()
+    try:
+        result = read(path)
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(result, ClientResult | WatchResult)
+    assert result.cut_off is not ended
+    assert held < 1_500_000
+
+
+# ---- files that are none
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe{\x00}\x00", "UTF-16"),
+        (b"\xfe\xff\x00{\x00}", "UTF-16"),
+        (gzip.compress(b"{}"), "gunzip"),
+        (b"\x28\xb5\x2f\xfd....", "unzstd"),
+        (b"\x00\x01\x02\x03\n\x7fELF", "is no result"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (b"\n \n\t\n", "is empty"),
+        (b'{"kind": "client", "schema_version": 2, "run_id": "\\ud800"}', "is no result"),
+        (b'{"kind": "client", "schema_version": 2, "elapsed_s": NaN}', "is no result"),
+        (b'{"kind": "client", "schema_version": ' + b"9" * 5000 + b"}", "is no result"),
+        (
+            b'{"kind": "client", "schema_version": 2, "\\u001b[2J\\n": 5, "tool": {"\\n": 1}}',
+            "is no result",
+        ),
+        (b'{"kind": ["client"]}', "holds no result"),
+        (b'{"kind": "\\n"}', "holds no result"),
+    ],
+)
+def test_what_is_no_text_of_ours_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=said) as refused:
+        read(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert str(refused.value).isprintable()
+
+
+def test_a_byte_order_mark_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xef\xbb\xbf" + "\n".join(lines_of(client_events("a"))).encode())
+    assert read(path).run_id == "a"
+
+
+@pytest.mark.parametrize("text", ["{\n" + " " * 3000, '{"a": "' + "x" * 3000, "[\n" * 1500])
+def test_more_than_an_object_may_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr(result_lines, "LARGEST_OBJECT", 2000)
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"jq 'del\(.periods\)'"):
+        read(path)
+
+
+def test_a_pipe_is_read_to_its_end_and_no_further_than_an_object_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def piped(text: str) -> Path:
+        path = tmp_path / "pipe"
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        writer = threading.Thread(target=written, args=(path, text), daemon=True)
+        writer.start()
+        return path
+
+    stream = "\n".join(lines_of(client_events("a"), ended=False))
+    assert isinstance(result := read(piped(stream)), ClientResult)
+    assert (result.cut_off, result.summary.attempted) == (True, 30_000)
+    monkeypatch.setattr(result_lines, "LARGEST_OBJECT", 2000)
+    with pytest.raises(UsageError, match="too much for a pipe"):
+        read(piped(stream))
+    with pytest.raises(UsageError, match="too much for a pipe"):
+        read(Path("/dev/zero"))

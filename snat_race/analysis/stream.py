@@ -1,10 +1,13 @@
-"""A run from its stream of events: whole, or as far as it came before it was killed. Pure."""
+"""A run that was cut off, from the events of its stream: as far as it came. Pure.
 
-from collections.abc import Sequence
+Periods are taken in one by one and added up, so memory does not grow with the length of the stream.
+"""
+
 from typing import Any
 
 from snat_race.analysis.candidate_causes import exhausted_over, of_node
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
+from snat_race.analysis.kept_periods import dials_added_up, periods_of_client, periods_of_watch
 from snat_race.analysis.merge import merged_summary
 from snat_race.results.counters import CounterDelta, kernel_counters, total_of
 from snat_race.results.schema import ClientResult, Started, Summary, WatchResult
@@ -13,65 +16,111 @@ Event = dict[str, Any]
 
 _FROM_START = ("run_id", "tool", "started_at", "environment", "spec", "warnings")
 """What a result takes over from the first event of its stream."""
+_OF_EVENTS = ("event", "schema_version")
+"""What a period has only as an event."""
 
 
-def so_far(events: Sequence[Event]) -> dict[str, Any] | ClientResult | WatchResult | None:
-    """Return the result in a stream, as a document; else one made of its periods; None if it has none.
+class ClientSoFar:
+    """A client whose end is missing."""
 
-    Raises:
-        pydantic.ValidationError: an event is not as we write it.
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self._nat = started.nat or DEFAULT_NAT
+        self._periods = periods_of_client()
+        self._exhausted = 0
 
-    """
-    kinds = [event.get("event") for event in events]
-    periods = [event for event in events if event.get("event") == "period"]
-    if "result" in kinds:
-        return _whole(events[kinds.index("result")], periods)
-    if "start" not in kinds or not periods:
-        return None
-    started = Started.model_validate(events[kinds.index("start")])
-    if started.kind == "client":
-        return _client(started, [Summary.model_validate(period.get("summary")) for period in periods])
-    return _watch(started, [CounterDelta.model_validate(period) for period in periods])
+    def add(self, event: Event) -> None:
+        """Add the event of the next period.
 
+        Raises:
+            pydantic.ValidationError: it is not as we write it.
 
-def _whole(result: Event, periods: list[Event]) -> dict[str, Any]:
-    """Return the result that a stream ends with; a watch does not repeat the periods that it printed."""
-    document = {name: value for name, value in result.items() if name != "event"}
-    if document.get("kind") == "watch" and not document.get("periods"):
-        document["periods"] = periods
-    return document
+        """
+        period = Summary.model_validate(event.get("summary"))
+        self._exhausted += exhausted_over(period.counters, self._nat)
+        self._periods.add(period)
 
-
-def _client(started: Started, periods: list[Summary]) -> ClientResult:
-    deltas = [delta for period in periods for delta in period.counters]
-    nat = started.nat or DEFAULT_NAT
-    summary = merged_summary(periods)
-    kernel = kernel_counters(deltas, exhausted=exhausted_over(deltas, nat))
-    return ClientResult(
-        **_head(started, summary.elapsed_s),
-        cut_off=True,
-        summary=summary,
-        periods=periods,
-        kernel=kernel,
-        nat=nat,
-        diagnosis=diagnose(summary, kernel, nat=nat),
-    )
+    def result(self) -> ClientResult | None:
+        """Return what the periods add up to; None if there is none."""
+        periods = self._periods.all()
+        if not periods:
+            return None
+        total = dials_added_up(periods)
+        summary = merged_summary(periods, elapsed_s=total.elapsed_s)
+        kernel = kernel_counters(total.counters, exhausted=self._exhausted)
+        return ClientResult(
+            **_head(self._started, summary.elapsed_s),
+            cut_off=True,
+            summary=summary,
+            periods=periods,
+            kernel=kernel,
+            nat=self._nat,
+            diagnosis=diagnose(summary, kernel, nat=self._nat),
+        )
 
 
-def _watch(started: Started, periods: list[CounterDelta]) -> WatchResult:
-    nat = started.nat or DEFAULT_NAT
-    exhausted = exhausted_over(periods, nat)
-    kernel = kernel_counters(periods, exhausted=exhausted)
-    return WatchResult(
-        **_head(started, sum(period.elapsed_s for period in periods)),
-        cut_off=True,
-        counters_from=started.counters_from or "",
-        periods=periods,
-        total=total_of(periods),
-        nat=nat,
-        exhausted=exhausted,
-        candidate_causes=of_node(kernel, nat),
-    )
+class WatchSoFar:
+    """A watch whose end is missing."""
+
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self._nat = started.nat or DEFAULT_NAT
+        self._periods = WatchPeriods()
+        self._exhausted = 0
+
+    def add(self, event: Event) -> None:
+        """Add the event of the next period.
+
+        Raises:
+            pydantic.ValidationError: it is not as we write it.
+
+        """
+        self._exhausted += exhausted_over([self._periods.add(event)], self._nat)
+
+    def result(self) -> WatchResult | None:
+        """Return what the periods add up to; None if there is none."""
+        periods = self._periods.all()
+        if not periods:
+            return None
+        kernel = kernel_counters(periods, exhausted=self._exhausted)
+        return WatchResult(
+            **_head(self._started, sum(period.elapsed_s for period in periods)),
+            cut_off=True,
+            counters_from=self._started.counters_from or "",
+            periods=periods,
+            total=total_of(periods),
+            nat=self._nat,
+            exhausted=self._exhausted,
+            candidate_causes=of_node(kernel, self._nat),
+        )
+
+
+class WatchPeriods:
+    """The periods in the stream of a watch; older versions did not repeat them in its result."""
+
+    def __init__(self) -> None:
+        self._periods = periods_of_watch()
+
+    def add(self, event: Event) -> CounterDelta:
+        """Add the event of the next period, and return it as a period.
+
+        Raises:
+            pydantic.ValidationError: it is not as we write it.
+
+        """
+        fields = {name: value for name, value in event.items() if name not in _OF_EVENTS}
+        period = CounterDelta.model_validate(fields)
+        self._periods.add(period)
+        return period
+
+    def all(self) -> list[CounterDelta]:
+        """Return those that are kept."""
+        return self._periods.all()
+
+
+def so_far(started: Started) -> ClientSoFar | WatchSoFar:
+    """Return what takes in the periods of a run that began like this."""
+    return ClientSoFar(started) if started.kind == "client" else WatchSoFar(started)
 
 
 def _head(started: Started, elapsed_s: float) -> dict[str, Any]:

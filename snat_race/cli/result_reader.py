@@ -1,19 +1,20 @@
 """Reads results that were kept: files of ``--output``, and streams of ``--json``."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
 from snat_race.analysis.merge import merged
-from snat_race.analysis.stream import so_far
+from snat_race.analysis.stream import ClientSoFar, WatchPeriods, WatchSoFar, so_far
 from snat_race.cli.parsing import quoted
+from snat_race.cli.result_lines import Line, NotJson, lines, opened
 from snat_race.errors import UsageError
 from snat_race.results.findings import DoctorResult
-from snat_race.results.model import SCHEMA_VERSION, Model
-from snat_race.results.schema import ClientResult, LabResult, MergedResult, WatchResult
+from snat_race.results.model import SCHEMA_VERSION
+from snat_race.results.schema import ClientResult, LabResult, MergedResult, Started, WatchResult
 from snat_race.results.schema_v1 import upgraded
 
 AnyResult = ClientResult | LabResult | MergedResult | WatchResult | DoctorResult
@@ -36,73 +37,148 @@ def read(path: Path) -> AnyResult:
     """Read one result, of any kind.
 
     Raises:
-        UsageError: it is missing, empty, cut off, foreign, or of another schema.
+        UsageError: it is missing, empty, cut off, foreign, or of another schema; or there are several.
 
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: is no result of snat_race; give a file of --output or --json") from None
-    except OSError as failed:
-        raise UsageError(f"{path}: cannot be read ({failed.strerror}); give a file of --output") from failed
-    if not text.strip():
-        raise UsageError(f"{path}: is empty; give a file of --output or --json")
-    try:
-        result = so_far([upgraded(event) for event in _events(path, text)])
-        return result if isinstance(result, Model) else _validated(path, result)
-    except ValidationError as failed:
+    results = read_runs(path)
+    if len(results) > 1:
         raise UsageError(
-            f"{path}: is no result of snat_race, or a damaged one: {_damage(failed)}"
-        ) from None
-    except ValueError as failed:
-        raise UsageError(f"{path}: is no result of snat_race, or a damaged one: {failed}") from None
+            f"{path}: holds {len(results)} runs; give each in a file of its own, or what "
+            "'report --format json -o FILE' makes of them"
+        )
+    return results[0]
 
 
-def _events(path: Path, text: str) -> list[dict[str, Any]]:
-    """Return the objects in a file: one, or one a line; the last line may be cut off."""
-    lines = text.splitlines()
+def read_runs(path: Path) -> list[AnyResult]:
+    """Read the results of a file, of any kind: one; or those of all runs that were appended to it.
+
+    A run that was killed is read as far as it came. One that did not come to the end of its first period
+    is left out.
+
+    Raises:
+        UsageError: there is none; or something is cut off, foreign, or of another schema.
+
+    """
+    with opened(path) as file:
+        results: list[AnyResult] = []
+        run = _Run(path, file)
+        is_empty = True
+        for line in lines(path, file):
+            is_empty = False
+            if line.event == "period":
+                run.first_period = run.first_period or line
+                continue
+            with _damage_in(path, line, may_be_cut_off=line.is_last and line.number > 1):
+                event = line.event or line.parsed()["event"]
+                if event == "start":
+                    results += run.cut_off(line)
+                    run = _Run(path, file, line)
+                elif event == "period":
+                    run.first_period = run.first_period or line
+                elif event == "result":
+                    results.append(run.whole(line))
+                    run = _Run(path, file)
+        results += run.cut_off(None)
+    if is_empty:
+        raise UsageError(f"{path}: is empty; give a file of --output or --json")
+    if not results:
+        raise UsageError(f"{path}: holds no result of snat_race; give a file of --output or --json")
+    return results
+
+
+class _Run:
+    """A run in a file, as far as it is read."""
+
+    def __init__(self, path: Path, file: BinaryIO, start: Line | None = None) -> None:
+        self._path = path
+        self._file = file
+        self._start = start  # None: there is no stream, or its first event is missing
+        self.first_period: Line | None = None
+
+    def whole(self, end: Line) -> AnyResult:
+        """Return the result that it ends with. Periods are read only if the result does not repeat them.
+
+        Raises:
+            UsageError: it is the result of another run.
+            ValueError: it is damaged.
+
+        """
+        document = upgraded(end.parsed())
+        del document["event"]
+        if self._start and self._start.parsed().get("run_id") != document.get("run_id"):
+            raise UsageError(
+                f"{self._path}: line {end.number} ends another run than that of line {self._start.number}; "
+                "give each of two runs at a time a file of its own"
+            )
+        if document.get("kind") == "watch" and not document.get("periods") and self.first_period:
+            periods = WatchPeriods()
+            self._add_periods(periods, end)
+            document["periods"] = periods.all()
+        return _validated(self._path, document)
+
+    def cut_off(self, end: Line | None) -> list[ClientResult | WatchResult]:
+        """Return what its periods add up to, up to the line ``end``; nothing, if there are none."""
+        if not self._start or not self.first_period:
+            return []
+        with _damage_in(self._path, self._start):
+            run = so_far(Started.model_validate(upgraded(self._start.parsed())))
+        self._add_periods(run, end)
+        result = run.result()
+        return [result] if result else []
+
+    def _add_periods(self, run: ClientSoFar | WatchSoFar | WatchPeriods, end: Line | None) -> None:
+        back_to = self._file.tell()
+        for line in lines(self._path, self._file, first=self.first_period):
+            if end and line.offset >= end.offset:
+                break
+            with _damage_in(self._path, line, may_be_cut_off=line.is_last):
+                if (line.event or line.parsed()["event"]) == "period":
+                    run.add(upgraded(line.parsed()))
+        self._file.seek(back_to)
+
+
+@contextmanager
+def _damage_in(path: Path, line: Line, *, may_be_cut_off: bool = False) -> Iterator[None]:
+    """Say which file and which line is damaged; a line that may be cut off is left out."""
     try:
-        return [_event(json.loads(text))]
-    except RecursionError:
-        raise UsageError(f"{path}: is no result of snat_race; give a file of --output or --json") from None
-    except json.JSONDecodeError as failed:
-        broken = failed
-    events: list[dict[str, Any]] = []
-    for number, line in enumerate(lines):
-        try:
-            events.append(_event(json.loads(line)))
-        except json.JSONDecodeError:
-            if not events or number < len(lines) - 1 or events[0].get("event") is None:
-                raise UsageError(
-                    f"{path}: is no result of snat_race, or one that was cut off (line {broken.lineno}: "
-                    f"{broken.msg}); give a file of --output or --json"
-                ) from None
-    return events
+        yield
+    except ValidationError as failed:
+        raise _damaged(path, line.number, _damage(failed)) from None
+    except NotJson as failed:
+        if may_be_cut_off:
+            return
+        # Of an object that begins the file it says where, counted from there.
+        raise _damaged(path, line.number, "it is no JSON" if line.number > 1 else str(failed)) from None
+    except ValueError as failed:
+        raise _damaged(path, line.number, str(failed)) from None
 
 
-def _event(document: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return an object as an event: what has no such word is a result."""
-    if not isinstance(document, dict):
-        return {"event": "foreign"}
-    return {"event": "result"} | document
+def _damaged(path: Path, line: int, damage: str) -> UsageError:
+    where = f"line {line}: " if line > 1 else ""
+    return UsageError(
+        f"{path}: is no result of snat_race, or one that is damaged or was cut off ({where}{damage}); "
+        "give a file of --output or --json"
+    )
 
 
-def _validated(path: Path, document: dict[str, Any] | None) -> AnyResult:
-    if document is None or document.get("kind") not in _KINDS:
-        kind = f" (kind {document['kind']!r})" if document and "kind" in document else ""
+def _validated(path: Path, document: dict[str, Any]) -> AnyResult:
+    model = _KINDS.get(str(document.get("kind")))
+    if not model:
+        kind = f" (kind {quoted(str(document['kind']))})" if "kind" in document else ""
         raise UsageError(f"{path}: holds no result of snat_race{kind}; give a file of --output or --json")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         advice = "update snat_race" if newer else "read it with the version that wrote it"
         raise UsageError(f"{path}: has schema_version {version}, this reads {SCHEMA_VERSION}; {advice}")
-    return _KINDS[document["kind"]].model_validate(document)
+    return model.model_validate(document)
 
 
 def _damage(failed: ValidationError) -> str:
     """Return what is wrong with a file, in words: the first of it is enough."""
     error = failed.errors()[0]
-    field = ".".join(map(str, error["loc"])) or "the result"
+    field = ".".join(map(str, error["loc"])) or "it"
+    field = field if field.isprintable() else quoted(field)
     if error["type"] == "missing":
         return f"{field} is missing"
     if error["type"] == "value_error":
@@ -117,9 +193,11 @@ def read_all(paths: Sequence[Path]) -> AnyResult:
         UsageError: as for :func:`read`; or they cannot be merged.
 
     """
-    results = [(path, read(path)) for path in paths]
+    results = [(path, result) for path in paths for result in read_runs(path)]
     known: dict[str, Path] = {}
     for path, result in results:
+        if known.get(result.run_id) == path:
+            raise UsageError(f"{path}: is or holds the same run twice; give each only once")
         if result.run_id in known:
             raise UsageError(f"{path}: is the same run as {known[result.run_id]}; give each only once")
         known[result.run_id] = path
