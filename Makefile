@@ -9,7 +9,7 @@ BASE_IMAGE ?= $(shell docker image inspect $(OWN_BASE) >/dev/null 2>&1 && echo $
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check fuzz reference examples clean
+.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check soak fuzz reference examples clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ forecast-check: $(VENV)/.ready-dev ## Compare the forecast with what independent
 
 fuzz: $(VENV)/.ready-dev ## Give every parser changed inputs; ARGS='--minutes 5'
 	@PYTHONPATH=. $(BIN)/python scripts/fuzz.py $(ARGS)
+
+soak: $(VENV)/.ready-dev ## Run everything that runs for long; see whether anything grows; ARGS='--minutes 30'
+	@$(BIN)/python -m scripts.soak $(ARGS)
 
 reference: $(VENV)/.ready ## Write docs/reference.md, the man page and the completions from the commands
 	@$(BIN)/python -m scripts.reference

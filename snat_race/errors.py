@@ -41,6 +41,20 @@ class EnvironmentLacks(SnatRaceError):
     exit_code = 4
 
 
+class ExtraMissing(EnvironmentLacks):
+    """Libraries are missing that only an installation with an extra has.
+
+    Args:
+        needing: what needs them, as a sentence without a full stop.
+        extra: the extra, as pyproject.toml calls it.
+
+    """
+
+    def __init__(self, needing: str, extra: str) -> None:
+        super().__init__(needing)
+        self.extra = extra
+
+
 class Unavailable(EnvironmentLacks):
     """A variant that this kernel or backend cannot load; the lab goes on without it."""
 

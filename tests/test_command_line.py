@@ -17,8 +17,10 @@ import snat_race
 from snat_race.cli import arguments, help_text, parameters
 from snat_race.cli.app import app, understood
 from snat_race.cli.arguments import Spelling
+from snat_race.cli.program import this_program
 from snat_race.load import endpoint
 from snat_race.load.endpoint import Endpoint
+from snat_race.report.wording.program import Program
 from snat_race.runs import worker_placement
 from tests.conftest import (
     COMMAND,
@@ -164,16 +166,34 @@ def examples_of(command: Any) -> list[str]:
     return [line for line in command.epilog.splitlines()[1:] if line and not line.startswith("#")]
 
 
+def unbroken(text: str) -> str:
+    """Commands of a help, each on one line."""
+    return re.sub(r" \\\n *", " ", text)
+
+
 @pytest.mark.parametrize("command", [GROUP, *COMMANDS], ids=["program", *NAMES])
 def test_help_ends_with_two_or_three_examples_that_parse(command: Any) -> None:
     examples = examples_of(command)
     assert 2 <= len(examples) <= 3
+    shown = unbroken(fork_cli(*filter(None, [command.name]), "--help").stdout) + "\n"
     for example in examples:
-        words = shlex.split(example.removeprefix("sudo "))
+        words = shlex.split(example.removeprefix("sudo ").replace("$(which snat-race)", "snat-race"))
         assert words.pop(0) == "snat-race"
         if "--help" not in words:
             parsed_cli(words)
-        assert f"  {example}\n" in f"{fork_cli(*filter(None, [command.name]), '--help').stdout}\n"
+        assert f"  {help_text._here(example, this_program())}\n" in shown
+
+
+def test_an_example_has_the_path_that_sudo_needs_and_the_name_that_the_shell_knows() -> None:
+    as_root, plain = (
+        "sudo $(which snat-race) doctor --netns snat-race",
+        "snat-race lab --rule 'snat-race lab'",
+    )
+    found = Program(words=("/opt/a b/snat-race",))
+    assert help_text._here(as_root, found) == "sudo '/opt/a b/snat-race' doctor --netns snat-race"
+    assert help_text._here(plain, found) == plain
+    unknown = Program(words=("/opt/python", "-m", "snat_race"), on_path=False)
+    assert help_text._here(plain, unknown) == "/opt/python -m snat_race lab --rule 'snat-race lab'"
 
 
 def test_an_example_broken_over_lines_is_the_same_command() -> None:
@@ -181,7 +201,10 @@ def test_an_example_broken_over_lines_is_the_same_command() -> None:
     shown = text.partition("Examples:\n")[2]
     commands = "\n".join(line for line in shown.splitlines() if not line.lstrip().startswith("#"))
     joined = [shlex.split(line) for line in commands.replace("\\\n", "").splitlines() if line.strip()]
-    assert joined == [shlex.split(example) for example in examples_of(GROUP.commands["client"])]
+    examples = [
+        help_text._here(example, this_program()) for example in examples_of(GROUP.commands["client"])
+    ]
+    assert joined == [shlex.split(example) for example in examples]
 
 
 def test_quoted_words_of_an_example_are_never_broken() -> None:
@@ -222,6 +245,9 @@ def test_quoted_words_of_an_example_are_never_broken() -> None:
         ),
         ("client --max-race-losses -1", "--max-race-losses: '-1' is out of range; give 0 or more"),
         ("client --max-p99 soon", "--max-p99: 'soon' is no duration above 0; write 10s, 1m30s or 500ms"),
+        ("server -l :80", "there is no option -l; did you mean '--local-addr'?"),
+        ("watch -n 1", "there is no option -n; did you mean '--netns'?"),
+        ("client -x", "there is no option -x; see"),
         ("client extra", "takes no such argument: extra; see 'snat-race client --help'"),
         (
             "lab --containers 1",
@@ -241,7 +267,7 @@ def test_mistakes_are_one_line_with_what_to_write(written: str, said: str) -> No
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert this_program().addressed(said) in done.stderr
     assert not re.search("Value error|Input should|pydantic|env var", done.stderr)
 
 

@@ -58,8 +58,6 @@ LONG_ON_PURPOSE = {
 }
 SHORT_ON_PURPOSE = {
     "cli/server.py": "a module for each command",
-    "cli/program.py": "looks at the machine, which the wording of advice must not",
-    "report/wording/program.py": "what that advice needs to know",
     "report/builders/checks.py": "a builder for each kind of document",
     "report/figures/pictures.py": "the one table of who draws what; those who draw do not know one another",
     "report/renderers/csv.py": "a renderer for each format",

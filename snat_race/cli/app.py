@@ -26,7 +26,8 @@ from snat_race.cli import (
     terminal,
     watch,
 )
-from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError
+from snat_race.cli.program import adding, this_program
+from snat_race.errors import EnvironmentLacks, ExtraMissing, Interrupted, SnatRaceError
 
 NAME = "snat-race"  # the shell's name of us, whoever started us how
 
@@ -42,7 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=help_text.examples(
         ("See the race, and what cures it, on this machine", "snat-race lab"),
-        ("Look for rules that race on this host", "sudo snat-race doctor"),
+        ("Look for rules that race on this host", "sudo $(which snat-race) doctor"),
         ("All about one command", "snat-race client --help"),
     ),
 )
@@ -133,6 +134,8 @@ def _ended(number: int, _frame: FrameType | None) -> None:
 
 def _complain(failed: SnatRaceError | TyperException) -> int:
     message = mistakes.line(failed, NAME) if isinstance(failed, TyperException) else str(failed)
+    if isinstance(failed, ExtraMissing):
+        message += f": {adding(failed.extra)}"
     if message:
-        print(f"snat_race: {message}", file=sys.stderr)
+        print(f"snat_race: {this_program().addressed(message)}", file=sys.stderr)
     return failed.exit_code

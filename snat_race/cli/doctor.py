@@ -12,9 +12,9 @@ from snat_race.cli.terminal import print_document
 _EXPOSED, _COULD_NOT_LOOK = 3, 4
 
 EXAMPLES = help_text.examples(
-    ("Look at this host", "sudo snat-race doctor"),
-    ("Look into a container's own network", "sudo snat-race doctor --netns docker:web"),
-    ("For a script: only the exit code and the verdict", "sudo snat-race doctor --quiet"),
+    ("Look at this host", "sudo $(which snat-race) doctor"),
+    ("Look into a container's own network", "sudo $(which snat-race) doctor --netns docker:web"),
+    ("For a script: only the exit code and the verdict", "sudo $(which snat-race) doctor --quiet"),
 )
 
 

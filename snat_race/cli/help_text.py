@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from snat_race.cli.program import this_program
 from snat_race.report.terminal import terminal_of
+from snat_race.report.wording.program import Program
 
 Parameter: TypeAlias = Any  # of a click that typer keeps to itself
 Row = tuple[str, str]  # an option or a command, and what it is
@@ -23,6 +25,7 @@ _BELOW = 6 * " "
 _WORD = re.compile(r"(?:'[^']*'|\S)+")  # a shell's, as our examples have them
 _PIECE = re.compile(r"[^ |]+[ |]?")
 _CONTINUED = " \\"
+_NAME, _FOUND = "snat-race", "$(which snat-race)"  # how examples call the program, and how sudo finds it
 
 
 class Command(TyperCommand):
@@ -49,7 +52,10 @@ class Group(TyperGroup):
 
 
 def examples(*commands: tuple[str, str]) -> str:
-    """Return the end of a command's help: what each example does, then its command line."""
+    """Return the end of a command's help: what each example does, then its command line.
+
+    sudo does not search the folders that a user's shell does, so an example names ours: see ``_here``.
+    """
     lines = (line for comment, command in commands for line in ("", f"# {comment}", command))
     return "\n".join(["Examples:", *list(lines)[1:]])
 
@@ -118,6 +124,7 @@ def _broken(name: str, width: int) -> Iterator[str]:
 def _epilog(text: str, width: int) -> Iterator[str]:
     """Yield the examples: comments are wrapped; commands are not, but continued in the way of a shell."""
     lines = text.splitlines()
+    program = this_program()
     if lines:
         yield ""
         yield _heading(lines[0])
@@ -131,7 +138,13 @@ def _epilog(text: str, width: int) -> Iterator[str]:
                 break_on_hyphens=False,
             )
         else:
-            yield from _continued(line, width)
+            yield from _continued(_here(line, program), width)
+
+
+def _here(example: str, program: Program) -> str:
+    """Return an example as it works in this user's shell."""
+    example = example.replace(_FOUND, program.command())
+    return example if program.on_path else re.sub(rf"^{_NAME}(?= )", lambda _: program.command(), example)
 
 
 def _continued(command: str, width: int) -> Iterator[str]:

@@ -37,13 +37,21 @@ def line(failed: TyperException, program: str) -> str:
         if "requires an argument" in message:
             return f"{option}: needs a value"
         if "No such option" in message:
-            near = getattr(failed, "possibilities", None) or ()
+            near = getattr(failed, "possibilities", None) or _beginning_with(failed, option)
             longer = [name for name in near if name.startswith(option)]
             message = f"there is no option {option}{_did_you_mean(longer or near)}"
     for theirs, ours in _REPHRASED:
         message = theirs.sub(ours, message)
     path = getattr(getattr(failed, "ctx", None), "command_path", program)
     return f"{message.rstrip('.')}; see '{path} --help'"
+
+
+def _beginning_with(failed: Any, short: str) -> list[str]:  # noqa: ANN401 - of typer's own click
+    """Return the long options that a wrong short one, ``-l``, may stand for; of one word only."""
+    if not re.fullmatch("-[A-Za-z]", short) or not failed.ctx:
+        return []
+    shown = [option for option in failed.ctx.command.params if not getattr(option, "hidden", False)]
+    return [name for option in shown for name in option.opts if name.startswith(f"-{short}")]
 
 
 def nearest(wrong: str, known: Sequence[str]) -> str:

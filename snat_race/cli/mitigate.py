@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
 
 EXAMPLES = help_text.examples(
-    ("Show what would change", "sudo snat-race mitigate"),
-    ("Change it, and keep what undoes that", "sudo snat-race mitigate --apply --dump undo.json"),
-    ("Put it back", "sudo snat-race mitigate --revert undo.json"),
+    ("Show what would change", "sudo $(which snat-race) mitigate"),
+    ("Change it, and keep what undoes that", "sudo $(which snat-race) mitigate --apply --dump undo.json"),
+    ("Put it back", "sudo $(which snat-race) mitigate --revert undo.json"),
 )
 
 

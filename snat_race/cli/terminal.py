@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from snat_race.cli.program import this_program
+
 if TYPE_CHECKING:
     from snat_race.report.document import Document
 
@@ -57,10 +59,11 @@ def print_document(
     from snat_race.report.terminal import terminal_of
 
     terminal = terminal_of(stream)
+    document = this_program().addressed(document)
     shown = verdict_line(document, terminal) if quiet else text(document, terminal, full=details)
     print(shown, file=stream, flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning."""
-    print(f"warning: {text}", file=sys.stderr, flush=True)
+    print(f"warning: {this_program().addressed(text)}", file=sys.stderr, flush=True)

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from snat_race.kernel.counters import CounterReader
 
 EXAMPLES = help_text.examples(
-    ("Watch this host, a line each second", "sudo snat-race watch"),
+    ("Watch this host, a line each second", "sudo $(which snat-race) watch"),
     ("Watch the host from a container with --pid host", "snat-race watch --netns 1 --interval 500ms"),
-    ("Watch for ten minutes, and keep what was seen", "sudo snat-race watch --duration 10m -o watch.json"),
+    (
+        "Watch for ten minutes, and keep what was seen",
+        "sudo $(which snat-race) watch --duration 10m -o watch.json",
+    ),
 )
 
 
