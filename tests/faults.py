@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -75,3 +76,8 @@ PAUSES: dict[str, Callable[[int], AbstractContextManager[None]]] = {
     "frozen": frozen,
     "traced": traced,
 }
+
+
+def stepping_clock(set_at_ns: int, step_ns: int) -> Callable[[], int]:
+    """A CLOCK_REALTIME that is set once, at an instant of CLOCK_MONOTONIC."""
+    return lambda: time.time_ns() + (step_ns if time.monotonic_ns() >= set_at_ns else 0)

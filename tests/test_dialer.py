@@ -1,7 +1,6 @@
 """What the hot loop makes of sockets and clocks that misbehave."""
 
 import itertools
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -129,26 +128,3 @@ def test_a_close_that_takes_long_is_no_lost_syn(monkeypatch: pytest.MonkeyPatch)
 def test_a_full_ring_is_accounted_for(monkeypatch: pytest.MonkeyPatch) -> None:
     _, state, ring = dialled(monkeypatch, lambda _port: FakeSocket(), dials=100)
     assert (state.attempted, ring.head, ring.overruns) == (100, 64, 36)
-
-
-@pytest.mark.parametrize("readings", [4, 8, 16, 40, 1000])
-def test_a_worker_follows_a_clock_that_is_set_back(monkeypatch: pytest.MonkeyPatch, readings: int) -> None:
-    """CLOCK_REALTIME is set back by an hour after so many readings, before the first dial or later: the
-    worker dials on, in that clock's slots.
-    """
-    real_ns, offsets_ns = time.time_ns, iter([0] * readings)
-    monkeypatch.setattr(time, "time_ns", lambda: real_ns() + next(offsets_ns, -3600 * 10**9))
-    schedule = Schedule(interval_ns=5_000_000, low=20000, high=29999, lanes=1, lane=0)
-    config = DialerConfig(family=socket.AF_INET, remote=("127.0.0.1", 9), timeout_ms=10, schedule=schedule)
-    pid = os.fork()
-    if not pid:
-        dialled(monkeypatch, lambda _port: FakeSocket(), dials=20, config=config)
-        os._exit(7)
-    deadline_s = time.monotonic() + 10
-    while (done := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline_s:
-        time.sleep(0.01)
-    if done == (0, 0):
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-    assert done[0], "the worker waits for the clock to catch up"
-    assert os.waitstatus_to_exitcode(done[1]) == 7

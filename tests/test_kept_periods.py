@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from snat_race.analysis import kept_periods
 from snat_race.analysis.kept_periods import MOST_PERIODS, periods_of_client, periods_of_watch
 from snat_race.analysis.summary import Circumstances, Total
+from snat_race.load.clock import ClockOffset
 from snat_race.load.dialer_pool import NO_DIALS, DialCounts
 from snat_race.results.counters import CounterDelta, total_of
 from snat_race.results.schema import Summary
 from snat_race.runs import client
-from snat_race.runs.clock import ClockOffset
 from tests.results import BEGAN, Counted, dials, lost, rise
 
 
@@ -112,6 +112,7 @@ class SyntheticPool:
 
     def __init__(self, samples: np.ndarray[Any, Any], each: Iterator[None]) -> None:
         self._samples, self._each, self._drained = samples, each, 0
+        self.clock = ClockOffset()
 
     def round(self, *_: Any, **__: Any) -> Iterator[list[np.ndarray[Any, Any]]]:
         for _ in self._each:
@@ -153,7 +154,6 @@ def growth(drains: int, *, from_drain: int, samples: int, period_s: int) -> tupl
         target=cast("Any", SimpleNamespace(source_ips=["10.0.0.1"], remote=SimpleNamespace(text="s:1"))),
         pool=cast("Any", SyntheticPool(dials(samples, 3), measured())),
         monitor=cast("Any", SimpleNamespace(end_period=lambda: [delta], read_if_due=ignore, total=[delta])),
-        clock=ClockOffset(lambda: 0),
         observer=cast("Any", SimpleNamespace(failure=ignore, period=ignore, drained=ignore)),
     )
     tracemalloc.start()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from snat_race.errors import SnatRaceError
+from snat_race.load.clock import ClockOffset
 from snat_race.load.dialer import dial
 from snat_race.load.dialer_config import DialerConfig
 from snat_race.load.drain import Drain
@@ -25,11 +26,10 @@ _LARGEST_RING, _SMALLEST_RING = 1 << 16, 1 << 10
 _PARKED_POLL_S = 0.0005
 _HEAD_START_POLLS = 4  # a round begins this many polls ahead, so that every worker has seen it
 _STRAGGLING_S = 2.0
-_CLOCK_STEP_S = 0.05  # a round that lasts this much longer than it should: the clock was set back
 _UNLIMITED = (1 << 63) - 1
 _POLL_S = 0.02
 _STOP_GRACE_S = 0.3
-_QUARTERS_A_SECOND = 4
+_QUARTER_NS = 250_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,21 +87,34 @@ class _Worker:
 
 
 class DialerPool:
-    """Dialers, from fork to reaping. A context manager; ``cancelled`` ends what it waits for."""
+    """Dialers, from fork to reaping. A context manager.
+
+    Args:
+        placements: a worker each.
+        cancelled: ends what it waits for.
+        largest_ring: the most samples that a worker's ring holds, a power of two.
+        realtime_ns: reads CLOCK_REALTIME.
+
+    """
 
     def __init__(
-        self, placements: list[Placement], cancelled: Callable[[], bool], largest_ring: int = _LARGEST_RING
+        self,
+        placements: list[Placement],
+        cancelled: Callable[[], bool],
+        largest_ring: int = _LARGEST_RING,
+        realtime_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._cancelled = cancelled
+        self._realtime_ns = realtime_ns
         # However many workers are on one CPU, those parked take the same small part of it.
         crowding = max(1.0, len(placements) / len(os.sched_getaffinity(0)))
-        self._rounds = RoundControl(_PARKED_POLL_S * crowding)
+        self._rounds = RoundControl(_PARKED_POLL_S * crowding, realtime_ns)
         longest_timeout_ms = max(placement.config.timeout_ms for placement in placements)
         self._patience_s = longest_timeout_ms / 1000 + _STRAGGLING_S
         capacity = _ring_capacity(len(placements), largest_ring)
         self._workers = [_Worker(placement, capacity) for placement in placements]
         self._processes = WorkerProcesses(cancelled)
-        self._quarter = _quarter()
+        self._quarter = self._quarter_now()
 
     def __enter__(self) -> Self:
         try:
@@ -138,38 +151,44 @@ class DialerPool:
         """
         for index, worker in enumerate(self._workers):
             worker.state.quota = _quota(count, len(self._workers), index) if count else _UNLIMITED
+        self.clock.update()
         head_start_s = _HEAD_START_POLLS * self._rounds.parked_poll_s
-        begin_ns = time.time_ns() + int(head_start_s * 1e9)
+        begin_ns = time.monotonic_ns() + int(head_start_s * 1e9)
         end_ns = begin_ns + int(duration_s * 1e9) if duration_s else _UNLIMITED
         number = self._rounds.announce(begin_ns, end_ns, sweep_ns)
-        begin_s = time.monotonic() + head_start_s
-        end_s = begin_s + duration_s if duration_s else math.inf
-        due_s = begin_s + every_s
+        due_s = begin_ns / 1e9 + every_s
+        poll_s = min(_POLL_S, every_s)
+        patience = math.ceil(self._patience_s / poll_s)
         while not all(worker.state.parked_round == number for worker in self._workers):
             if self._cancelled():
                 return
-            time.sleep(min(_POLL_S, every_s))
+            time.sleep(poll_s)
             self._move_workers()
-            self._end_overdue(end_s)
+            # Counted in polls, because who was stopped himself has not been waiting.
+            patience -= time.monotonic_ns() > end_ns
+            if not patience:
+                raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
             if time.monotonic() >= due_s:
                 self._processes.require_alive()
+                self.clock.update()
                 yield [worker.drain.take() for worker in self._workers]
                 due_s += every_s
+        self.clock.update()
         yield self.rest()
 
-    def _end_overdue(self, end_s: float) -> None:
-        """See that a round ends: by CLOCK_MONOTONIC too, because CLOCK_REALTIME may be set back."""
-        overdue_s = time.monotonic() - end_s
-        if overdue_s > _CLOCK_STEP_S:
-            self._rounds.end_at(min(self._rounds.orders.end_ns, time.time_ns()))
-        if overdue_s > self._patience_s:
-            raise SnatRaceError("a worker did not come back from connect() in time; was it stopped?")
-
     def _move_workers(self) -> None:
-        before, self._quarter = self._quarter, _quarter()
+        before, self._quarter = self._quarter, self._quarter_now()
         if self._quarter != before:
             for worker in self._workers:
                 worker.move(self._quarter)
+
+    def _quarter_now(self) -> int:
+        return self._realtime_ns() // _QUARTER_NS
+
+    @property
+    def clock(self) -> ClockOffset:
+        """The clock as of the last drain, and whether it was set since the start."""
+        return self._rounds.clock
 
     @property
     def round_number(self) -> int:
@@ -184,6 +203,7 @@ class DialerPool:
         """Stop all workers, cutting short what blocks."""
         self._rounds.stop()
         self._processes.stop(_STOP_GRACE_S)
+        self.clock.update()
 
     def counts(self) -> DialCounts:
         """Return the totals since the start, by the workers' counters. Exact when none is dialling."""
@@ -213,10 +233,6 @@ def _ring_capacity(workers: int, largest: int) -> int:
     slots_each = _TOTAL_SLOTS // workers
     fitting = 1 << (slots_each.bit_length() - 1)
     return max(_SMALLEST_RING, min(largest, fitting))
-
-
-def _quarter() -> int:
-    return int(time.time() * _QUARTERS_A_SECOND)
 
 
 def _quota(total: int, workers: int, index: int) -> int:

@@ -28,8 +28,12 @@ Why probes: a worker that slept, or that only spun, reaches the NAT with cold ca
 spread over as much (measured on 6.18). A probe warms the very path that the SYN takes.
 
 A slot that passes while a dial is in flight, or that is too close to prepare for, is not dialled but
-counted as late. A ticker, like Go's, makes up for the last tick it missed. All follow CLOCK_REALTIME
-when it is set: forward, the slots it skips are late; back, its slots come again.
+counted as late. A ticker, like Go's, makes up for the last tick it missed.
+
+Whatever waits, waits by CLOCK_MONOTONIC, so that setting the clock moves no wait. Only which slot is next
+is asked of CLOCK_REALTIME. When that is set, the worker joins the slots of the new time at the next one.
+Those that the clock skips are not late, because nobody could have dialled them; those that come again
+are dialled again. Late is what passed in the time that it really took.
 """
 
 import time
@@ -75,7 +79,7 @@ class FlatOutPacer:
 
     def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
-        orders, now = self._rounds.orders, time.time_ns
+        orders, now = self._rounds.orders, time.monotonic_ns
         self._rounds.sleep_until(orders.begin_ns)
         while now() < orders.end_ns:
             yield 0
@@ -92,8 +96,6 @@ def next_tick(now_ns: int, last_ns: int, interval_ns: int, end_ns: int) -> tuple
 
     That is the latest tick up to ``now_ns``, if one has passed, else the one to come.
     """
-    if now_ns < last_ns:  # the clock was set back
-        return 0, now_ns + interval_ns
     tick_ns = last_ns + interval_ns
     missed = max(0, (min(now_ns, end_ns) - tick_ns) // interval_ns)
     return missed, tick_ns + missed * interval_ns
@@ -111,10 +113,9 @@ class TickerPacer:
         """See :class:`Pacer`."""
         tick_ns = self._rounds.orders.begin_ns
         while self._rounds.sleep_until(tick_ns):
-            if time.time_ns() >= tick_ns:  # else the clock was set back: the next tick follows it
-                yield 0
+            yield 0
             missed, tick_ns = next_tick(
-                time.time_ns(), tick_ns, self._interval_ns, self._rounds.orders.end_ns
+                time.monotonic_ns(), tick_ns, self._interval_ns, self._rounds.orders.end_ns
             )
             self._state.late += missed
 
@@ -152,18 +153,16 @@ class Slot:
 def next_slot(now_ns: int, last: int | None, schedule: Schedule, window: Round, lead: Lead) -> Slot:
     """Return the next slot that can be prepared for; it may start after the round's end.
 
-    ``last``: number of the slot dialled before; None at the round's begin.
+    ``last``: number of the slot dialled before; None at the round's begin. All is on CLOCK_REALTIME.
     """
     sweep_ns = window.sweep_ns
     needed_ns = lead.probes_ns + lead.syn_ns + sweep_ns + MARGIN_NS
     reachable = schedule.first_slot(now_ns + needed_ns)
     expected = schedule.first_slot(window.begin_ns) if last is None else last + 1
     number = max(expected, reachable)
-    if last is not None and reachable < last:  # the clock was set back: follow it
-        number = expected = reachable
     start_ns = schedule.start_ns(number)
     probes_end_ns = start_ns - lead.syn_ns - sweep_ns - BIND_NS
-    shifted = number + schedule.shift(window.begin_ns, window.number)
+    shifted = number + schedule.shift(window.origin_ns, window.number)
     return Slot(
         number=number,
         missed=max(0, min(number, schedule.first_slot(window.end_ns)) - expected),
@@ -195,36 +194,34 @@ class RendezvousPacer:
         self._syns_ns: deque[int] = deque(maxlen=_PROBES_REMEMBERED)  # the last probe's, slot by slot
         self._probe_ns = _FIRST_PROBE_NS
         self._lag_ns = 0.0
-        # Of the slot that is dialled now: when its preparation began, when to connect, and whether
-        # the distance of two dials is being varied on purpose.
-        self._since_ns = 0
+        # Of the slot that is dialled now: when to connect, by CLOCK_MONOTONIC, and whether the
+        # distance of two dials is being varied on purpose.
         self._connect_ns = 0
         self._sweeping = False
 
     def slots(self) -> Iterator[int]:
         """See :class:`Pacer`."""
-        schedule, rounds = self._schedule, self._rounds
+        schedule, rounds, clock = self._schedule, self._rounds, self._rounds.clock
         last = None
         while True:
-            now_ns, window = time.time_ns(), rounds.present
+            step_ns, offset_ns = clock.update(), clock.offset_ns
+            if step_ns and last is not None:
+                last = schedule.slot_at(schedule.start_ns(last) + step_ns)
+            now_ns, window = time.monotonic_ns() + offset_ns, rounds.present.on_realtime(offset_ns)
             slot = next_slot(now_ns, last, schedule, window, self._lead())
             self._state.late += slot.missed
-            if slot.start_ns >= window.end_ns or not rounds.sleep_until(slot.nap_end_ns, since_ns=now_ns):
+            if slot.start_ns >= window.end_ns or not rounds.sleep_until(slot.nap_end_ns - offset_ns):
                 return
-            if not _spin_until(slot.probes_begin_ns, since_ns=now_ns):
-                last = slot.number  # the clock was set back: next_slot() then follows it
-                continue
-            self._warm_up(slot.probes_end_ns)
-            self._since_ns, self._connect_ns = now_ns, slot.connect_ns
+            _spin_until(slot.probes_begin_ns - offset_ns)
+            self._warm_up(slot.probes_end_ns - offset_ns)
+            self._connect_ns = slot.connect_ns - offset_ns
             self._sweeping = window.sweep_ns > 0
             yield slot.source_port
             last = slot.number
 
     def wait(self) -> None:
         """Spin until the SYN, sent now, would meet the NAT at the slot's start."""
-        now, since_ns, connect_ns = time.time_ns, self._since_ns, self._connect_ns
-        while since_ns <= now() < connect_ns:
-            pass
+        _spin_until(self._connect_ns)
 
     def done(self, error: int) -> None:
         """Move earlier after a loss.
@@ -246,7 +243,7 @@ class RendezvousPacer:
 
     def _warm_up(self, end_ns: int) -> None:
         """Send the probes; remember how long a SYN took. Ends by ``end_ns``, or a little later."""
-        now, syn_ns = time.time_ns, 0
+        now, syn_ns = time.monotonic_ns, 0
         for _ in range(self._preparation.probes):
             began_ns = now()
             if began_ns + self._probe_ns > end_ns + BIND_NS / 2:
@@ -260,11 +257,8 @@ class RendezvousPacer:
             self._syns_ns.append(syn_ns)
 
 
-def _spin_until(instant_ns: int, since_ns: int) -> bool:
-    """Spin until CLOCK_REALTIME reaches ``instant_ns``; return False if it was set back to before
-    ``since_ns``.
-    """
-    now = time.time_ns
-    while since_ns <= (now_ns := now()) < instant_ns:
+def _spin_until(instant_ns: int) -> None:
+    """Spin until CLOCK_MONOTONIC reaches ``instant_ns``."""
+    now = time.monotonic_ns
+    while now() < instant_ns:
         pass
-    return now_ns >= instant_ns

@@ -31,13 +31,20 @@ class Schedule:
         """Return the first slot that starts at or after ``after_ns``."""
         return -(-after_ns // self.interval_ns)
 
+    def slot_at(self, instant_ns: int) -> int:
+        """Return the slot that ``instant_ns`` lies in."""
+        return instant_ns // self.interval_ns
+
     def start_ns(self, slot: int) -> int:
         """Return the CLOCK_REALTIME instant at which ``slot`` starts."""
         return slot * self.interval_ns
 
-    def shift(self, begin_ns: int, round_number: int) -> int:
-        """Return what to add to the slots of a round before asking for their port or offset."""
-        return (round_number << 32) - self.first_slot(begin_ns) if self.by_round else 0
+    def shift(self, origin_ns: int, round_number: int) -> int:
+        """Return what to add to the slots of a round before asking for their port or offset.
+
+        ``origin_ns``: CLOCK_REALTIME at the round's begin, the same for all workers.
+        """
+        return (round_number << 32) - self.first_slot(origin_ns) if self.by_round else 0
 
     def source_port(self, slot: int) -> int:
         """Return the source port of this lane in ``slot``."""

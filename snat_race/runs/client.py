@@ -4,7 +4,7 @@ import socket
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,11 +16,11 @@ from snat_race.analysis.warnings import workers_share_cpus
 from snat_race.errors import SnatRaceError
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.host import utc_now
+from snat_race.load.clock import ClockOffset
 from snat_race.load.dialer_pool import DialCounts, DialerPool
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import ClientResult, Started, Summary
-from snat_race.runs.clock import ClockOffset, realtime_offset_ns
 from snat_race.runs.counter_monitor import CounterMonitor, warnings_about
 from snat_race.runs.nat_properties import nat_of, rules_for
 from snat_race.runs.run_metadata import RunMetadata
@@ -58,27 +58,28 @@ class Observer(Protocol):
         """Note each worker's new samples, ``at_s`` after the start, and all that was counted by then."""
 
 
-class _Span:
-    """The whole run, or one period of it, since it began at ``began_s`` of CLOCK_MONOTONIC."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tally:
+    """All that was counted up to an instant. It ends one period and begins the next, so nothing falls
+    between two, and periods add up to the run.
+    """
 
-    def __init__(self, pool: DialerPool, began_s: float) -> None:
-        self.began_s = began_s
-        self._pool = pool
-        self._began_at = utc_now()
-        self._counts = pool.counts()
-        self._slow_connects = pool.slow_connects()
+    at_s: float  # CLOCK_MONOTONIC up to which all samples are in
+    at: str  # when it was taken: UTC, ISO 8601
+    counts: DialCounts
+    slow_connects: list[int]  # by how often their SYN was sent again
 
-    def counts(self) -> DialCounts:
-        """Return what was counted since it began."""
-        return self._pool.counts().since(self._counts)
+    def while_dialling(self) -> "_Tally":
+        """Return it without the dials that were in flight: they are not cut short yet."""
+        return replace(self, counts=self.counts._replace(cut_short=0))
 
-    def circumstances(self, elapsed_s: float, counters: Sequence[CounterDelta]) -> Circumstances:
-        """Return what its summary says besides what became of its dials."""
-        slow_connects = zip(self._slow_connects, self._pool.slow_connects(), strict=True)
+    def circumstances(self, earlier: "_Tally", counters: Sequence[CounterDelta]) -> Circumstances:
+        """Return what a summary since ``earlier`` says besides what became of its dials."""
+        slow_connects = zip(earlier.slow_connects, self.slow_connects, strict=True)
         since = [now - before for before, now in slow_connects]
         return Circumstances(
-            elapsed_s=elapsed_s,
-            began_at=self._began_at,
+            elapsed_s=self.at_s - earlier.at_s,
+            began_at=earlier.at,
             syn_retransmits={str(times): count for times, count in enumerate(since) if count},
             counters=counters,
         )
@@ -101,15 +102,13 @@ class _Run:
     target: Target
     pool: DialerPool
     monitor: CounterMonitor
-    clock: ClockOffset
     observer: Observer
     periods: KeptPeriods[Summary] = field(default_factory=periods_of_client)
 
     def __post_init__(self) -> None:
         self._total = Total(self.settings.dial_interval_us * 1000)
-        self._whole = _Span(self.pool, time.monotonic())
-        # A sample is drained one drain late, so a period ends one drain late, and is whole.
-        self._period = _Span(self.pool, self._whole.began_s + _DRAIN_S)
+        self._began = self._tally(time.monotonic())
+        self._period_began = self._began
         self._drained = self._nothing_drained()
 
     def dial(self) -> str | None:
@@ -119,7 +118,7 @@ class _Run:
             for samples in self.pool.round(settings.duration_s, settings.count, every_s=_DRAIN_S):
                 self._take(samples)
                 self._end_period_if_due()
-                at_s = time.monotonic() - self._whole.began_s
+                at_s = time.monotonic() - self._began.at_s
                 self.observer.drained(at_s, samples, self.monitor.total)
         except SnatRaceError as died:
             fault = f"{died}; the totals up to then are right"
@@ -132,15 +131,18 @@ class _Run:
 
         Call it when the pool has stopped.
         """
-        now_s = time.monotonic()
-        counts = self._whole.counts()
-        self._keep_period(now_s - (self._period if self.periods else self._whole).began_s)
-        elapsed_s = now_s - self._whole.began_s
-        return self._total.summary(counts, self._whole.circumstances(elapsed_s, self.monitor.total))
+        end = self._tally(time.monotonic())
+        self._keep_period(end)
+        counts = end.counts.since(self._began.counts)
+        return self._total.summary(counts, end.circumstances(self._began, self.monitor.total))
+
+    def _tally(self, at_s: float) -> _Tally:
+        return _Tally(
+            at_s=at_s, at=utc_now(), counts=self.pool.counts(), slow_connects=self.pool.slow_connects()
+        )
 
     def _take(self, drained: list[Samples]) -> None:
         """Add each worker's samples; list the first failures of each period, count the others."""
-        offset_ns = self.clock.update()
         period, ips = self._drained, self.target.source_ips
         for index, ip in enumerate(ips):
             samples = np.concatenate(drained[index :: len(ips)])
@@ -149,7 +151,7 @@ class _Run:
                 samples,
                 source_ip=f"[{ip}]" if ":" in ip else ip,
                 remote=self.target.remote.text,
-                clock_offset_ns=offset_ns,
+                clock_offset_ns=self.pool.clock.offset_ns,
                 most=_MOST_FAILURES_LISTED - period.listed,
             )
             period.listed += len(listed)
@@ -160,11 +162,11 @@ class _Run:
     def _end_period_if_due(self) -> None:
         """End the period once its time is up; read the counters meanwhile."""
         self.monitor.read_if_due()
-        now_s = time.monotonic()
-        elapsed_s = now_s - self._period.began_s
-        if elapsed_s + _DRAIN_S / 2 < self.settings.summary_interval_sec:
+        # A sample is drained one drain late, so a period ends one drain late, and is whole.
+        at_s = time.monotonic() - _DRAIN_S
+        if at_s - self._period_began.at_s + _DRAIN_S / 2 < self.settings.summary_interval_sec:
             return
-        summary = self._keep_period(elapsed_s)
+        summary = self._keep_period(self._tally(at_s).while_dialling())
         end = PeriodEnd(
             summary=summary,
             other_failures=self._drained.other_failures,
@@ -172,13 +174,12 @@ class _Run:
             recorded_so_far=self._total.recorded,
         )
         self.observer.period(end)
-        self._period = _Span(self.pool, now_s)
         self._drained = self._nothing_drained()
 
-    def _keep_period(self, elapsed_s: float) -> Summary:
-        # While workers dial, some dials are always in flight, and none is cut short.
-        counts = self._period.counts()._replace(cut_short=0)
-        circumstances = self._period.circumstances(elapsed_s, self.monitor.end_period())
+    def _keep_period(self, end: _Tally) -> Summary:
+        counts = end.counts.since(self._period_began.counts)
+        circumstances = end.circumstances(self._period_began, self.monitor.end_period())
+        self._period_began = end
         dials = self._drained.dials
         self._total.add_total(dials)
         summary = dials.period(counts, circumstances)
@@ -195,7 +196,7 @@ def run(
     readers: Sequence[CounterReader],
     observer: Observer,
     *,
-    read_clock_offset_ns: Callable[[], int] = realtime_offset_ns,
+    realtime_ns: Callable[[], int] = time.time_ns,
 ) -> tuple[ClientResult, str | None]:
     """Dial until the duration or count is reached, or a signal comes; read counters meanwhile.
 
@@ -214,15 +215,16 @@ def run(
         *translation.warnings(),
         *_warnings_at_start(settings, target),
     ]
-    with StopSignals() as interrupt, DialerPool(placements(settings, target), interrupt) as pool:
+    with (
+        StopSignals() as interrupt,
+        DialerPool(placements(settings, target), interrupt, realtime_ns=realtime_ns) as pool,
+    ):
         nat = nat_of(translation, 0)
         head = Started(kind="client", **metadata.fields(), spec=spec, nat=nat, warnings=warnings)
         observer.started(head, target.remote.text)
         _warm_up(pool, settings.warmup_s, interrupt)
-        monitor, clock = CounterMonitor(readers, nat), ClockOffset(read_clock_offset_ns)
-        state = _Run(
-            settings=settings, target=target, pool=pool, monitor=monitor, clock=clock, observer=observer
-        )
+        monitor = CounterMonitor(readers, nat)
+        state = _Run(settings=settings, target=target, pool=pool, monitor=monitor, observer=observer)
         fault = state.dial()
         summary = state.summary()
     nat, kernel = nat_of(translation, summary.attempted), monitor.kernel_counters()
@@ -234,7 +236,7 @@ def run(
         kernel=kernel,
         nat=nat,
         diagnosis=diagnose(summary, kernel, nat=nat),
-        warnings=warnings + _clock_warnings(clock),
+        warnings=warnings + _clock_warnings(pool.clock),
     )
     return result, fault or _unreadable(monitor)
 
