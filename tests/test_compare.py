@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from snat_race.analysis.comparison import LossCounts, compare
+from snat_race.analysis.comparison import compare
 from snat_race.analysis.intervals import newcombe, wilson
+from snat_race.analysis.loss_rates import LossCounts
 from tests.conftest import fork_cli
 
 COUNTS = st.integers(1, 100_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

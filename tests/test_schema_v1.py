@@ -98,22 +98,27 @@ def test_old_parts_merge_to_what_version_1_made_of_them() -> None:
     assert isinstance(merged, MergedResult)
     assert isinstance(old, MergedResult)
     assert merged.summary == old.summary
-    assert (merged.merged_from, merged.kernel) == (old.merged_from, old.kernel)
+    parts = [part.model_copy(update={"loss_rate_ci95": None}) for part in merged.merged_from]
+    assert (parts, merged.kernel) == (old.merged_from, old.kernel)
 
 
 @pytest.mark.parametrize(
-    ("name", "reasons"),
+    ("name", "reasons", "said"),
     [
-        ("lab.json", ["lost_to_race", "none_lost", "none_lost"]),
-        ("lab_other_causes.json", ["other_causes"]),
+        (
+            "lab.json",
+            ["lost_to_race", "none_lost", "none_lost"],
+            "race reproduced: 'masquerade' lost 20 dials",
+        ),
+        ("lab_other_causes.json", ["other_causes"], "not the race: of 65 losses, other causes explain 65"),
     ],
 )
-def test_the_reason_of_a_verdict_is_worked_out(name: str, reasons: list[str]) -> None:
+def test_the_reason_of_a_verdict_is_worked_out(name: str, reasons: list[str], said: str) -> None:
     lab = read(kept_v1(name))
     assert isinstance(lab, LabResult)
     assert [variant.reason for variant in lab.variants] == reasons
     assert lab.verdict.reason == reasons[0]
-    assert verdicts.verdict(lab.variants[0]) == document(name)["verdict"]["text"]
+    assert verdicts.verdict(lab.variants[0]).startswith(said)
 
 
 @pytest.mark.parametrize(

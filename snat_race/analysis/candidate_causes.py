@@ -120,8 +120,8 @@ def _race_or_exhaustion(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iter
         "drop": sum(delta.drop),
         "found": sum(delta.found),
     }
-    fill = {"entries": delta.count, "ports": nat.ports}
     per_search = nat.found_per_exhausted
+    fill = {"found_per_search": per_search, "entries": delta.count, "ports": nat.ports}
     if not per_search or nat.ports == EVERY_PORT:
         yield CandidateCause(
             cause=CauseName.inconclusive,
@@ -133,7 +133,7 @@ def _race_or_exhaustion(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iter
         yield CandidateCause(
             cause=CauseName.nat_ports_exhausted,
             at_most=exhausted,
-            evidence=clashed | fill | {"found_per_search": per_search},
+            evidence=clashed | fill,
             advice=Advice.give_nat_more_ports,
         )
     raced = _clashes(delta) - exhausted

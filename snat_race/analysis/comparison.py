@@ -1,7 +1,8 @@
 """Two loss rates, compared: fewer, more, no difference detected, or too little to tell. Pure.
 
-The unit is the dial, or, where the machine drifts from round to round by more than a coin would,
-fewer of them: counts are divided by the dispersion between rounds, see ``intervals.dispersion``.
+The unit is the dial, or a lab's pair of dials; or, where the machine drifts from round to round by more
+than a coin would, fewer of them: counts are divided by the dispersion between rounds, see
+``intervals.dispersion``. Labs differ from run to run by still more, see ``loss_rates.BETWEEN_RUNS``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,15 +13,17 @@ from typing import Any, Literal
 
 from snat_race.analysis.intervals import (
     Z95,
+    Proportion,
     counts_divisor,
     dispersion_and_freedom,
     newcombe,
     reduction,
-    wilson,
 )
+from snat_race.analysis.loss_rates import LossCounts, Unit, collision_counts, loss_counts
+from snat_race.errors import UsageError
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.model import SCHEMA_VERSION, Model
-from snat_race.results.schema import ClientResult, LabResult, MergedResult, Summary
+from snat_race.results.schema import ClientResult, LabResult, MergedResult
 
 _POWER_Z = 0.8416212335729143  # of 80 %
 _WORTHWHILE = 0.5  # of the baseline's losses: a change that a test should be able to see
@@ -28,7 +31,9 @@ _STEADY = 2.0  # Student's widening, squared: that of four degrees of freedom
 _NEGLIGIBLE = 0.001  # a loss rate that nobody minds, where the baseline has none to compare with
 _MOST_UNEVEN = 0.1  # of the baseline's dials: a difference in work that leaves rates comparable
 _COMPARED_ENVIRONMENT = ("kernel", "machine", "cpus", "usable_cpus")
-_MAY_DIFFER = frozenset({"seed", "variants", "rules", "nft", "watch_netns", "duration_s", "count"})
+_MAY_DIFFER = frozenset(
+    {"seed", "variants", "rules", "nft", "watch_netns", "duration_s", "count", "window_s"}
+)
 """Settings that two results may differ in and be compared all the same."""
 
 
@@ -39,25 +44,6 @@ class ComparisonOutcome(StrEnum):
     more = "more"
     no_difference = "no difference detected"  # where one worth while would have been
     inconclusive = "inconclusive"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LossCounts:
-    """What was measured of one thing: a client's run, or a lab's variant."""
-
-    name: str  # what people call it
-    rounds: tuple[tuple[int, int], ...]  # (lost, dialled) of each round or period, one or many
-    due: int = 0  # dials that were due, those of late slots too
-
-    @property
-    def lost(self) -> int:
-        """All losses."""
-        return sum(lost for lost, _ in self.rounds)
-
-    @property
-    def dialled(self) -> int:
-        """All dials whose outcome is known."""
-        return sum(dialled for _, dialled in self.rounds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,16 +61,20 @@ class Rate(Model):
 
     name: str
     """What people call it."""
+    unit: Unit = Unit.dial
+    """What is counted: dials, or a lab's paired slots."""
     lost: int
-    """Its losses."""
+    """Dials that failed, and those that connected late by a retransmit; pairs that collided."""
+    late_by_retransmit: int = 0
+    """Of these: dials that connected all the same, a second late or more."""
     dialled: int
-    """Its dials whose outcome is known."""
+    """Its dials, or pairs, whose outcome is known."""
     rounds: int
     """How many rounds or periods it was measured in."""
     loss_rate: float
-    """Losses per dial, 0 to 1."""
+    """Losses per dial, or pair, 0 to 1."""
     loss_rate_ci95: tuple[float, float]
-    """Its 95 % interval, which allows for the dispersion."""
+    """Its 95 % interval, as its own report has it."""
 
 
 class Comparison(Model):
@@ -107,9 +97,21 @@ class Comparison(Model):
     outcome: ComparisonOutcome
     """What that shows."""
     more_dials: int | None
-    """Dials more that each takes to see losses halve, or grow by half, four times in five.
+    """Dials, or pairs, more that it takes of either to see losses halve, or grow by half, four times in
+    five: the larger of the next two. Null: not known, or no number of them is enough."""
+    more_dials_of_base: int | None = None
+    """How many of these the baseline lacks; null as above."""
+    more_dials_of_other: int | None = None
+    """How many of these the other lacks; null as above."""
 
-    Null: not known."""
+
+class OnlyIn(Model):
+    """Rules that one lab measured and the one that it is compared with did not."""
+
+    name: str
+    """What people call the lab's result."""
+    rules: list[str]
+    """The names of the rules."""
 
 
 class Compared(Model):
@@ -119,62 +121,86 @@ class Compared(Model):
     """Version of this contract."""
     kind: Literal["comparison"] = "comparison"
     """Kind of result."""
+    baseline: str
+    """What people call the result that the others are compared with."""
     comparisons: list[Comparison]
     """One for each thing that was compared."""
+    only_in: list[OnlyIn]
+    """Rules of labs that were not compared, because the other lab did not measure them."""
     warnings: list[MeasurementWarning]
     """What makes them doubtful."""
 
 
 def comparable_client(name: str, result: ClientResult | MergedResult) -> Comparable:
     """Return what a client's run, or that of several, has to compare."""
-    counts = _loss_counts(name, result.summary, result.periods)
+    counts = loss_counts(name, result.summary, result.periods)
     return Comparable(name=name, result=result, counts={"": counts}, single_period=len(result.periods) < 2)
 
 
 def comparable_lab(name: str, result: LabResult) -> Comparable:
     """Return what a lab's run has to compare."""
     counts = {
-        variant.name: _loss_counts(f"{name}, {variant.name}", variant.summary, variant.periods)
-        for variant in result.variants
+        variant.name: collision_counts(f"{name}, {variant.name}", variant) for variant in result.variants
     }
     return Comparable(name=name, result=result, counts=counts, single_period=False)
 
 
-def _loss_counts(name: str, summary: Summary, periods: Iterable[Summary]) -> LossCounts:
-    """Take (lost, dialled) of each period, and of what came after the last."""
-    rounds = [(period.failed, period.attempted - period.overruns) for period in periods]
-    lost = summary.failed - sum(lost for lost, _ in rounds)
-    dialled = summary.attempted - summary.overruns - sum(dialled for _, dialled in rounds)
-    if dialled > 0 and lost >= 0:
-        rounds.append((lost, dialled))
-    return LossCounts(name=name, rounds=tuple(rounds), due=summary.attempted + summary.late)
-
-
 def compared(base: Comparable, others: Sequence[Comparable]) -> Compared:
-    """Compare each of the others with the baseline.
+    """Compare each of the others with the baseline: rules of the same name, or the only rule of both.
 
-    That is rule by rule where both measured the same rules, else with the baseline's first rule.
+    Raises:
+        UsageError: one has no rule in common with the baseline, or its dials do not meet as those do.
+
     """
     pairs = [pair for other in others for pair in _pairs(base, other)]
-    warnings = list(_uneven(pairs))
+    warnings = list(_uneven(base, pairs))
     for other in others:
         warnings += _unlike(base, other)
     unique = [warning for at, warning in enumerate(warnings) if warning not in warnings[:at]]
-    return Compared(comparisons=[compare(*pair) for pair in pairs], warnings=unique)
+    return Compared(
+        baseline=base.name,
+        comparisons=[compare(*pair) for pair in pairs],
+        only_in=[only_in for other in others for only_in in _only_in(base, other)],
+        warnings=unique,
+    )
 
 
 def _pairs(base: Comparable, other: Comparable) -> list[tuple[LossCounts, LossCounts]]:
-    if len(base.counts) > 1 and base.counts.keys() == other.counts.keys():
-        return [(base.counts[rule], other.counts[rule]) for rule in base.counts]
-    first = next(iter(base.counts.values()))
-    return [(first, counts) for counts in other.counts.values()]
+    """Return what is compared with what: first the counts of the baseline."""
+    pairs = [(base.counts[rule], other.counts[rule]) for rule in base.counts if rule in other.counts]
+    if len(base.counts) == len(other.counts) == 1:
+        pairs = list(zip(base.counts.values(), other.counts.values(), strict=True))
+    if not pairs:
+        raise UsageError(
+            f"{other.name}: measured none of the rules of {base.name}; measure a rule of one name in both, "
+            "or a single rule in each"
+        )
+    if any(counts.unit is not base_counts.unit for base_counts, counts in pairs):
+        raise UsageError(
+            f"{other.name}: dials meet in pairs there or in {base.name}, not in both; compare labs of one "
+            "scenario"
+        )
+    return pairs
 
 
-def _uneven(pairs: Iterable[tuple[LossCounts, LossCounts]]) -> Iterator[MeasurementWarning]:
+def _only_in(base: Comparable, other: Comparable) -> Iterator[OnlyIn]:
+    """Yield the rules of two labs that only one of them measured; none if each measured a single one."""
+    if len(base.counts) == len(other.counts) == 1:
+        return
+    for one, another in ((base, other), (other, base)):
+        rules = [rule for rule in one.counts if rule not in another.counts]
+        if rules:
+            yield OnlyIn(name=one.name, rules=rules)
+
+
+def _uneven(
+    baseline: Comparable, pairs: Iterable[tuple[LossCounts, LossCounts]]
+) -> Iterator[MeasurementWarning]:
+    of_labs = baseline.result.kind == "lab"
     for base, other in pairs:
         if abs(other.due - base.due) > _MOST_UNEVEN * base.due:
             yield MeasurementWarning(
-                kind=WarningKind.unequal_work,
+                kind=WarningKind.unequal_work_of_labs if of_labs else WarningKind.unequal_work,
                 values={"name": other.name, "dials": other.due, "baseline": base.due},
             )
 
@@ -214,40 +240,41 @@ def compare(base: LossCounts, other: LossCounts) -> Comparison:
     """Compare two loss rates.
 
     The interval of the difference is Newcombe's, that of the reduction MOVER-R, both from Wilson
-    intervals.
+    intervals. The dispersion is that of both, so these intervals fit the difference, not either rate.
     """
     weight, spread = _weight((base, other))
-    base_counts = (base.lost / weight, base.dialled / weight)
-    other_counts = (other.lost / weight, other.dialled / weight)
+    base_counts = _discounted(base, weight)
+    other_counts = _discounted(other, weight)
     low, high = newcombe(base_counts, other_counts)
     reduced = reduction(base_counts, other_counts)
     # Of a few rounds nobody knows how far they drift; dials alone would not tell.
-    more_dials = None if weight > spread * _STEADY else _more_dials(base, other, weight)
+    wanted = None if weight > spread * _STEADY else _wanted_dials(base, other, weight)
+    lacking = [None if wanted is None else max(0, wanted - counts.dialled) for counts in (base, other)]
     return Comparison(
-        base=_rate(base, weight),
-        other=_rate(other, weight),
-        difference=_loss_rate(other) - _loss_rate(base),
+        base=_rate(base),
+        other=_rate(other),
+        difference=other.loss_rate - base.loss_rate,
         difference_ci95=(low, high),
         reduction=reduced[0] if reduced else None,
         reduction_ci95=reduced[1] if reduced else None,
         dispersion=round(spread, 3),
         outcome=_outcome(low, high, base, other),
-        more_dials=more_dials,
+        more_dials=max((lack for lack in lacking if lack is not None), default=None),
+        more_dials_of_base=lacking[0],
+        more_dials_of_other=lacking[1],
     )
 
 
-def _loss_rate(counts: LossCounts) -> float:
-    return counts.lost / counts.dialled if counts.dialled else 0.0
-
-
-def _rate(counts: LossCounts, weight: float) -> Rate:
+def _rate(counts: LossCounts) -> Rate:
     return Rate(
         name=counts.name,
+        unit=counts.unit,
         lost=counts.lost,
+        late_by_retransmit=counts.late_by_retransmit,
         dialled=counts.dialled,
         rounds=len(counts.rounds),
-        loss_rate=_loss_rate(counts),
-        loss_rate_ci95=wilson(counts.lost / weight, counts.dialled / weight),
+        loss_rate=counts.loss_rate,
+        loss_rate_ci95=counts.interval,
     )
 
 
@@ -260,6 +287,12 @@ def _weight(measured: Sequence[LossCounts]) -> tuple[float, float]:
     return (counts_divisor(spread, freedom) if freedom else 1.0), spread
 
 
+def _discounted(counts: LossCounts, weight: float) -> Proportion:
+    """Return losses and trials that weigh as little as drift within a run, and between runs, allows."""
+    divisor = weight + counts.between_runs
+    return counts.lost / divisor, counts.dialled / divisor
+
+
 def _outcome(low: float, high: float, base: LossCounts, other: LossCounts) -> ComparisonOutcome:
     """Name the outcome; no difference is detected only where one worth while would have been."""
     if not base.dialled or not other.dialled:
@@ -268,25 +301,27 @@ def _outcome(low: float, high: float, base: LossCounts, other: LossCounts) -> Co
         return ComparisonOutcome.fewer
     if low > 0:
         return ComparisonOutcome.more
-    worthwhile = _WORTHWHILE * _loss_rate(base) or _NEGLIGIBLE
+    worthwhile = _WORTHWHILE * base.loss_rate or _NEGLIGIBLE
     if low < -worthwhile or high > worthwhile:
         return ComparisonOutcome.inconclusive
     return ComparisonOutcome.no_difference
 
 
-def _more_dials(base: LossCounts, other: LossCounts, weight: float) -> int | None:
-    """Return the dials that each still lacks to tell half of the losses from all of them.
+def _wanted_dials(base: LossCounts, other: LossCounts, weight: float) -> int | None:
+    """Return the dials that it takes of each to tell half of the losses from all of them.
 
     That is the normal approximation for two proportions, J. L. Fleiss, "Statistical Methods for Rates
     and Proportions", 2nd ed. (1981), section 3.2. If neither lost any: until Wilson's interval rules out
-    what matters. None: it cannot be told.
+    what matters. None: it cannot be told, or drift from run to run hides it however many there are.
     """
-    rate = _loss_rate(base)
+    rate = base.loss_rate
     if rate >= 1 or (not rate and other.lost):
         return None
-    wanted = Z95**2 / _NEGLIGIBLE
-    if rate:
-        halved = rate * (1 - _WORTHWHILE)
-        variances = rate * (1 - rate) + halved * (1 - halved)
-        wanted = (Z95 + _POWER_Z) ** 2 * variances / (rate - halved) ** 2 * weight
-    return max(0, ceil(wanted) - min(base.dialled, other.dialled))
+    if not rate:
+        return ceil(Z95**2 / _NEGLIGIBLE)
+    halved = rate * (1 - _WORTHWHILE)
+    variances = rate * (1 - rate) + halved * (1 - halved)
+    independent = (Z95 + _POWER_Z) ** 2 * variances / (rate - halved) ** 2
+    # Of n trials only n / (weight + n d) count, where d is what drift between runs adds for each.
+    left = 1 - independent * base.between_runs / base.dialled
+    return ceil(independent * weight / left) if left > 0 else None

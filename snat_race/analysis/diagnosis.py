@@ -2,7 +2,7 @@
 what no counter accounts for unexplained.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from snat_race.analysis.candidate_causes import answered_too_late, at_nat, beyond_nat, exhausted_at_most
 from snat_race.results.conclusions import Advice, CandidateCause, Cause, CauseName
@@ -79,22 +79,71 @@ def _shared_out(candidates: Sequence[CandidateCause], lost: int) -> list[Cause]:
     """
     total = sum(candidate.at_most for candidate in candidates)
     causes: list[Cause] = []
+    left: list[CandidateCause] = []
     for candidate in candidates:
         others = total - candidate.at_most
         certain = min(candidate.at_most, max(0, lost - others)) if total > lost else candidate.at_most
-        if certain and not _mostly_of_others(candidate, lost):
+        if candidate.cause == CauseName.inconclusive or _mostly_of_others(candidate, lost):
+            certain = 0
+        if certain:
             causes.append(_certain(candidate, certain))
+        if certain < candidate.at_most:
+            left.append(candidate)
     unsure = min(total, lost) - sum(cause.losses for cause in causes)
     if unsure:
-        causes.append(
-            Cause(
-                cause=CauseName.inconclusive,
-                losses=unsure,
-                advice=Advice.measure_alone,
-                candidates=[_bounded(candidate, lost) for candidate in candidates],
-            )
-        )
+        causes.append(_inconclusive(left, unsure, lost))
     return causes
+
+
+def _inconclusive(candidates: Sequence[CandidateCause], unsure: int, lost: int) -> Cause:
+    """Return losses of which nobody can tell whose they are, with one advice: what would tell.
+
+    Some candidates are inconclusive in themselves, because one counter counts two events. If only that
+    is in doubt, what tells those events apart is the advice. Else each event is a candidate of its own.
+    """
+    unclear = [candidate for candidate in candidates if candidate.cause == CauseName.inconclusive]
+    others = [candidate for candidate in candidates if candidate.cause != CauseName.inconclusive]
+    race_alone = all(candidate.cause == CauseName.snat_race for candidate in others)
+    if unclear and race_alone and not any(_mostly_of_others(race, lost) for race in others):
+        gravest = max(unclear, key=lambda candidate: candidate.at_most)
+        return Cause(
+            cause=CauseName.inconclusive,
+            losses=unsure,
+            at_most=max(unsure, gravest.at_most),
+            evidence=gravest.evidence,
+            advice=gravest.advice,
+        )
+    events = [event for candidate in candidates for event in _events(candidate)]
+    at_most: dict[CauseName, int] = {}
+    for event in events:
+        at_most[event.cause] = at_most.get(event.cause, 0) + event.at_most
+    first_of_each = {event.cause: event for event in reversed(events)}
+    return Cause(
+        cause=CauseName.inconclusive,
+        losses=unsure,
+        advice=Advice.measure_alone,
+        candidates=[_bounded(first_of_each[cause], min(total, lost)) for cause, total in at_most.items()],
+    )
+
+
+def _events(candidate: CandidateCause) -> Iterator[CandidateCause]:
+    """Yield what may be behind a candidate: itself, or, if it is inconclusive, the race and exhaustion."""
+    if candidate.cause != CauseName.inconclusive:
+        yield candidate
+        return
+    yield CandidateCause(
+        cause=CauseName.snat_race,
+        at_most=candidate.at_most,
+        evidence=candidate.evidence,
+        advice=candidate.advice,
+    )
+    if candidate.advice == Advice.count_entries_of_destination:
+        yield CandidateCause(
+            cause=CauseName.nat_ports_exhausted,
+            at_most=candidate.at_most,
+            evidence=candidate.evidence,
+            advice=Advice.give_nat_more_ports,
+        )
 
 
 def _mostly_of_others(candidate: CandidateCause, lost: int) -> bool:
@@ -111,11 +160,11 @@ def _certain(candidate: CandidateCause, losses: int) -> Cause:
     )
 
 
-def _bounded(candidate: CandidateCause, lost: int) -> CandidateCause:
-    """Return a candidate that cost no more than was lost."""
+def _bounded(candidate: CandidateCause, at_most: int) -> CandidateCause:
+    """Return a candidate that cost no more than that."""
     return CandidateCause(
         cause=candidate.cause,
-        at_most=min(candidate.at_most, lost),
+        at_most=at_most,
         evidence=candidate.evidence,
         advice=candidate.advice,
     )

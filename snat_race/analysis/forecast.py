@@ -1,6 +1,7 @@
 """What ordinary traffic loses to the race, predicted from the window."""
 
 from dataclasses import dataclass
+from math import expm1
 
 from snat_race.results.nat import EVERY_PORT
 from snat_race.results.schema import Forecast
@@ -32,43 +33,49 @@ class Traffic:
 def lost_per_s(window_ns: float, traffic: Traffic, same_port: float) -> float:
     """Return the SYNs a second that all containers lose together.
 
-    The formula is P r^2 W (1 - 1/c) s / d, where
+    A SYN is lost if another of the same tuple is ahead of it by less than the window allows. Of such
+    SYNs there are x on average, and by Poisson none with the probability exp(-x). So n r (1 - exp(-x)) are
+    lost a second, which is never more than are sent. For small x that is n r x. There
+    x = (n - 1) r (W / 2) (1 - 1/c) s / d, where
 
-    - P is the number of pairs of containers, n (n - 1) / 2 for n ``containers``;
-    - r is ``rate_per_s`` of each. The SYNs of two independent Poisson streams lie within a time t
-      of each other 2 t r^2 times a second. So an offset weighed with its probability of a collision
-      leaves r^2 W;
-    - W is the window, here in s;
-    - c is ``cpus``, if it is given: 1/c of the pairs share a CPU, and there one SYN is through
+    - n is the number of ``containers``, and r is ``rate_per_s`` of each;
+    - W is the window, here in s: the integral of the probability of a collision over all offsets. Half of
+      it is of offsets at which the other SYN is ahead;
+    - c is ``cpus``, if it is given: 1/c of the others share a CPU, and there one SYN is through
       before the next begins;
     - s is ``same_port``, the probability that both ask for the same port;
-    - d is ``destinations``: 1/d of the pairs go to the same one.
+    - d is ``destinations``: 1/d of the others go to the same one.
 
     Two things are assumed. Streams are independent and steady: bursts that a timer sets off together
     lose more. And the port is free: one that another container holds is not kept but drawn.
     """
-    pairs = traffic.containers * (traffic.containers - 1) / 2
     on_two_cpus = 1 - 1 / traffic.cpus if traffic.cpus else 1.0
-    window_s = window_ns * 1e-9
-    collisions_per_s = pairs * traffic.rate_per_s**2 * window_s
-    return collisions_per_s * on_two_cpus * same_port / traffic.destinations
+    alike = on_two_cpus * same_port / traffic.destinations
+    half_window_s = window_ns * 1e-9 / 2
+    ahead = (traffic.containers - 1) * traffic.rate_per_s * half_window_s * alike
+    return traffic.containers * traffic.rate_per_s * -expm1(-ahead)
 
 
-def forecast(window_ns: float, window_ns_ci95: tuple[float, float], traffic: Traffic) -> Forecast:
+def forecast(window_ns: float, window_ns_ci95: tuple[float, float] | None, traffic: Traffic) -> Forecast:
     """Return the SYNs lost an hour, with the ports kept and with ports drawn by the NAT.
 
-    The interval is that of the window: how far the assumptions are off is not in it.
+    The interval is that of the window, if one is known: how far the assumptions are off is not in it.
     """
 
     def per_hour(window_ns: float, same_port: float) -> float:
         return _SECONDS_PER_HOUR * lost_per_s(window_ns, traffic, same_port)
 
-    low_ns, high_ns = window_ns_ci95
+    def interval(same_port: float) -> tuple[float, float] | None:
+        if window_ns_ci95 is None:
+            return None
+        low_ns, high_ns = window_ns_ci95
+        return per_hour(low_ns, same_port), per_hour(high_ns, same_port)
+
     kept = traffic.same_ephemeral_port
     drawn = 1 / EVERY_PORT
     return Forecast(
         kept_ports=per_hour(window_ns, kept),
-        kept_ports_ci95=(per_hour(low_ns, kept), per_hour(high_ns, kept)),
+        kept_ports_ci95=interval(kept),
         drawn_ports=per_hour(window_ns, drawn),
-        drawn_ports_ci95=(per_hour(low_ns, drawn), per_hour(high_ns, drawn)),
+        drawn_ports_ci95=interval(drawn),
     )

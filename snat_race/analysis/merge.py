@@ -11,6 +11,7 @@ from typing import Any
 from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.histogram import Histogram
+from snat_race.analysis.loss_rates import loss_counts
 from snat_race.analysis.summary import from_histogram, rates
 from snat_race.results.conclusions import MeasurementWarning
 from snat_race.results.counters import CounterDelta, KernelCounters, kernel_counters, summed, total_of
@@ -90,6 +91,8 @@ def part_of_client(client: ClientResult) -> MergedPart:
         spec=client.spec,
         attempted=client.summary.attempted,
         failed=client.summary.failed,
+        late_by_retransmit=client.summary.late_by_retransmit,
+        loss_rate_ci95=loss_counts("", client.summary, client.periods).interval,
         watched=client.kernel.source is not None,
         cut_off=client.cut_off,
     )

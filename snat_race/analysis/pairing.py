@@ -36,7 +36,8 @@ def unmet(clients: Sequence[MergedPart]) -> Iterator[MeasurementWarning]:
 
 def meets_itself(spec: dict[str, Any]) -> bool:
     """Whether a client dials from several addresses, whose workers share lanes."""
-    return len(spec.get("local_ips") or ()) > 1
+    addresses = spec.get("local_ips")
+    return isinstance(addresses, list | tuple) and len(addresses) > 1
 
 
 def _apart(client: MergedPart, other: MergedPart) -> MeasurementWarning | None:

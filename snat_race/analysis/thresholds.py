@@ -12,7 +12,7 @@ from snat_race.results.schema import Summary
 class Limit(StrEnum):
     """What can be limited."""
 
-    error_rate = "error_rate"  # failed dials per dial whose outcome is known, 0 to 1
+    error_rate = "error_rate"  # dials failed, or late by a retransmit, per dial of known outcome, 0 to 1
     p99_ns = "p99_ns"  # 99th percentile of the latency of all dials, failed ones too
     race_losses = "race_losses"  # SYNs lost to the race
 
@@ -46,31 +46,38 @@ class LimitCheck:
     observed: float | None  # likewise; None: nothing was
     holds: bool | None  # None: what was observed cannot tell
     unknown: Unknown | None = None  # why it cannot be told; None: it can
+    late_by_retransmit: int = 0  # of the error rate: dials that connected all the same
     unproven: int = 0  # losses without a proven cause, where they are what cannot be told
 
 
 def checked(limits: Thresholds, summary: Summary, diagnosis: Sequence[Cause]) -> Iterator[LimitCheck]:
     """Yield each limit that is set. Where nothing was dialled, none holds."""
     if limits.error_rate is not None:
-        rate = summary.loss_rate if summary.attempted > summary.overruns else None
-        yield _check(Limit.error_rate, limits.error_rate, rate)
+        rate = summary.failed_or_late / summary.recorded if summary.recorded else None
+        yield _check(Limit.error_rate, limits.error_rate, rate, summary.late_by_retransmit)
     if limits.p99_ns is not None:
         yield _latency(limits.p99_ns, summary)
     if limits.race_losses is not None:
         yield _race(limits.race_losses, summary, diagnosis)
 
 
-def _check(limit: Limit, allowed: float, observed: float | None) -> LimitCheck:
+def _check(limit: Limit, allowed: float, observed: float | None, late: int = 0) -> LimitCheck:
     if observed is None:
         return LimitCheck(
             limit=limit, allowed=allowed, observed=None, holds=False, unknown=Unknown.nothing_dialled
         )
-    return LimitCheck(limit=limit, allowed=allowed, observed=observed, holds=observed <= allowed)
+    return LimitCheck(
+        limit=limit,
+        allowed=allowed,
+        observed=observed,
+        holds=observed <= allowed,
+        late_by_retransmit=late,
+    )
 
 
 def _latency(allowed_ns: int, summary: Summary) -> LimitCheck:
     latency = summary.latency_all_ns
-    if not latency and summary.attempted > summary.overruns:
+    if not latency and summary.recorded:
         return LimitCheck(
             limit=Limit.p99_ns,
             allowed=allowed_ns,

@@ -30,6 +30,11 @@ def race_losses(diagnosis: Iterable[Cause]) -> int:
     return sum(cause.losses for cause in diagnosis if cause.cause == CauseName.snat_race)
 
 
+def all_losses(diagnosis: Iterable[Cause]) -> int:
+    """Return all losses: dials that failed, and SYNs lost of those that connected late by a retransmit."""
+    return sum(cause.losses for cause in diagnosis)
+
+
 def outcome_of(reason: VerdictReason) -> Outcome:
     """Return the outcome that a reason stands for."""
     return _OUTCOMES.get(reason, Outcome.inconclusive)
@@ -46,10 +51,8 @@ def verdict_reason(
     lost = race_losses(diagnosis)
     if not translated:
         return VerdictReason.nothing_translated
-    if _blurred(summary, lost):
-        return (
-            VerdictReason.other_causes if _not_the_race(summary, diagnosis) else VerdictReason.mixed_causes
-        )
+    if _blurred(summary, diagnosis):
+        return VerdictReason.other_causes if _not_the_race(diagnosis) else VerdictReason.mixed_causes
     if summary.paired is None:
         return VerdictReason.dials_do_not_meet
     chance_hides_it = same_draws > summary.paired * _MOST_SAME_DRAWS
@@ -108,17 +111,18 @@ def discounted(collisions: int, paired: int, spread: float) -> tuple[float, floa
     return collisions / weight, paired / weight
 
 
-def _blurred(summary: Summary, lost: int) -> bool:
+def _blurred(summary: Summary, diagnosis: Sequence[Cause]) -> bool:
     """Whether so many losses are, or may be, of other causes that the race's rate means little."""
-    others = summary.failed - lost
+    lost = race_losses(diagnosis)
+    others = all_losses(diagnosis) - lost
     return others > lost * _MOST_OTHERS + max(_STRAY, summary.attempted * _STRAY_SHARE)
 
 
-def _not_the_race(summary: Summary, diagnosis: Iterable[Cause]) -> bool:
+def _not_the_race(diagnosis: Sequence[Cause]) -> bool:
     """Whether next to none of the losses were, or may have been, to the race."""
     possible = (CauseName.snat_race, CauseName.inconclusive)
     losses = sum(cause.losses for cause in diagnosis if cause.cause in possible)
-    return losses <= summary.failed * _MOST_OTHERS
+    return losses <= all_losses(diagnosis) * _MOST_OTHERS
 
 
 def _mitigation(base: VariantResult, other: VariantResult, spread: float) -> Mitigation:

@@ -1,12 +1,14 @@
 """What makes a measurement doubtful, as data; a function for each kind of result. Pure."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from snat_race.analysis.merge import seconds
 from snat_race.analysis.pairing import meets_itself, unmet
 from snat_race.analysis.race_window import exceeds_sweep
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import KernelCounters
+from snat_race.results.model import Result
 from snat_race.results.schema import (
     ClientResult,
     LabResult,
@@ -26,14 +28,28 @@ def of_client(result: ClientResult) -> list[MeasurementWarning]:
     warnings = [MeasurementWarning(kind=WarningKind.run_cut_off)] if result.cut_off else []
     warnings += result.warnings
     warnings += _of_dials(result.summary, result.kernel)
-    workers = result.spec.get("workers") or 0
-    cpus = len(result.environment.get("usable_cpus", ()))
+    workers = _number(result.spec, "workers")
+    cpus = usable_cpus(result)
     already = any(warning.kind == WarningKind.workers_share_cpus for warning in warnings)
     if workers > cpus > 0 and not already:
-        warnings.append(workers_share_cpus(workers, cpus, result.spec.get("lanes") or cpus))
+        warnings.append(workers_share_cpus(workers, cpus, _number(result.spec, "lanes") or cpus))
     if lost_nothing_alone(result):
         warnings.append(MeasurementWarning(kind=WarningKind.nothing_lost_alone))
     return warnings
+
+
+def usable_cpus(result: Result) -> int:
+    """Return how many CPUs a run could use; 0 where a file does not say."""
+    for cpus in (result.spec.get("cpus"), result.environment.get("usable_cpus")):
+        if isinstance(cpus, list | tuple) and cpus:
+            return len(cpus)
+    return 0
+
+
+def _number(settings: dict[str, Any], name: str) -> int:
+    """Return a setting that is a number; 0 where a file has none, or something else."""
+    value = settings.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def workers_share_cpus(workers: int, cpus: int, lanes: int) -> MeasurementWarning:
@@ -60,11 +76,11 @@ def of_watch(result: WatchResult) -> list[MeasurementWarning]:
 
 def of_lab(result: LabResult) -> list[MeasurementWarning]:
     """Return what makes a lab's result doubtful, the gravest first; see also :func:`of_window`."""
-    workers = result.spec["containers"] * result.spec["workers"]
-    cpus = len(result.spec["cpus"] or result.environment["usable_cpus"])
-    if workers <= cpus:
+    workers = _number(result.spec, "containers") * _number(result.spec, "workers")
+    cpus = usable_cpus(result)
+    if not cpus or workers <= cpus:
         return []
-    values = {"workers": workers, "cpus": cpus}
+    values: dict[str, int | float | str] = {"workers": workers, "cpus": cpus}
     return [MeasurementWarning(kind=WarningKind.lab_workers_share_cpus, values=values)]
 
 
@@ -92,14 +108,14 @@ def lost_nothing_alone(result: ClientResult) -> bool:
         return False
     may_have_lost = (
         "TIMEOUT" in result.summary.errors
-        or result.summary.syn_retransmits
+        or result.summary.late_by_retransmit
         or sum(result.kernel.conntrack.insert_failed)
     )
     return not may_have_lost and not meets_itself(result.spec)
 
 
 def _of_dials(summary: Summary, kernel: KernelCounters) -> Iterator[MeasurementWarning]:
-    if summary.failed and not kernel.source:
+    if summary.failed_or_late and not kernel.source:
         yield MeasurementWarning(kind=WarningKind.counters_unread)
     if summary.overruns:
         yield MeasurementWarning(kind=WarningKind.ring_overruns, values={"overruns": summary.overruns})

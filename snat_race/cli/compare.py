@@ -72,8 +72,8 @@ def _comparable(files: list[Path]) -> "list[Comparable]":
             )
         if comparables and (result.kind == "lab") != (comparables[0].result.kind == "lab"):
             raise UsageError(
-                f"{path}: a {result.kind} result is not to be compared with {files[0]}, "
-                f"a {comparables[0].result.kind} result"
+                f"{path}: is a {result.kind} result, and {files[0]} is a {comparables[0].result.kind} "
+                "result; compare two labs, or two clients"
             )
         if any(earlier.result.run_id == result.run_id for earlier in comparables):
             raise UsageError(f"{path}: is the same run as another; give two runs")

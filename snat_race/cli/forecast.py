@@ -46,7 +46,7 @@ def forecast(
         window = _window_of(result)
         window_ns, window_ns_ci95 = window.window_ns, window.window_ns_ci95
     elif window_ns and not result:
-        window_ns_ci95 = window_ns, window_ns
+        window_ns_ci95 = None
     else:
         raise UsageError("--from: give a lab's result that holds a window, or --window-ns, and not both")
     low, high = host.local_port_range()

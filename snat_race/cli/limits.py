@@ -57,7 +57,8 @@ def require(limits: "Thresholds", measured: "Sequence[Measured]", *, as_json: bo
 def _line(name: str, check: "LimitCheck") -> str:
     """Say whether a limit holds, of what, and why that cannot be told if it cannot."""
     from snat_race.analysis.thresholds import Limit, Unknown
-    from snat_race.report.wording.formats import duration, percent
+    from snat_race.report.wording.client_lines import LATE
+    from snat_race.report.wording.formats import duration, percent, plural
 
     options = {
         Limit.error_rate: "--max-error-rate",
@@ -68,13 +69,15 @@ def _line(name: str, check: "LimitCheck") -> str:
         Unknown.nothing_dialled: "nothing was dialled, so nothing is known",
         Unknown.no_percentiles: "a run that was cut off has no percentiles; run it again",
         Unknown.causes_unproven: (
-            f"and {check.unproven:,} more losses of which nobody can tell the cause; add --watch-netns, or "
-            "merge a watch of the NAT's host"
+            f"and {plural(check.unproven, 'more loss')} of which nobody can tell the cause; add "
+            "--watch-netns, or merge a watch of the NAT's host"
         ),
     }
     forms: dict[Limit, Callable[[float], str]] = {Limit.error_rate: percent, Limit.p99_ns: duration}
     form = forms.get(check.limit, "{:,.0f}".format)
     observed = "" if check.observed is None else f"observed {form(check.observed)}"
+    if check.late_by_retransmit:
+        observed += f", {plural(check.late_by_retransmit, 'dial')} of it {LATE}"
     reason = reasons[check.unknown] if check.unknown else ""
     details = ", ".join(part for part in (observed, reason) if part)
     word = {True: "holds", False: "does not hold", None: "cannot be told"}[check.holds]

@@ -157,7 +157,7 @@ MaxErrorRate = Annotated[
         "--max-error-rate",
         metavar="SHARE",
         parser=parsing.share,
-        help="Exit 3 if a larger share of dials fails: 0.1%, 0.001.",
+        help="Exit 3 if a larger share of dials fails, or connects late by a retransmit: 0.1%, 0.001.",
     ),
 ]
 MaxP99 = Annotated[

@@ -19,7 +19,7 @@ def server(
 ) -> None:
     """Accept connections and close them at once."""
     from snat_race.kernel import host
-    from snat_race.report.wording.formats import ancestor_stamp
+    from snat_race.report.wording.formats import ancestor_stamp, plural
     from snat_race.runs import server as runner
 
     settings = ServerSettings(local_addr=local_addr, workers=workers or len(host.usable_cpus()))
@@ -31,9 +31,9 @@ def server(
         if not quiet:
             print(
                 f"{ancestor_stamp(time.time_ns())} Ready to accept connections on {listener.endpoint} "
-                f"with {settings.workers} acceptors; Ctrl-C stops.",
+                f"with {plural(settings.workers, 'acceptor')}; Ctrl-C stops.",
                 flush=True,
             )
 
     accepted = runner.run(listener, ready)
-    print(f"{ancestor_stamp(time.time_ns())} Stopped. Accepted {accepted:,} connections.")
+    print(f"{ancestor_stamp(time.time_ns())} Stopped. Accepted {plural(accepted, 'connection')}.")

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from snat_race.analysis.candidate_causes import exhausted_over
 from snat_race.analysis.diagnosis import diagnose
-from snat_race.analysis.intervals import wilson
+from snat_race.analysis.loss_rates import collision_interval
 from snat_race.analysis.race_window import Sweep
 from snat_race.analysis.summary import Circumstances, PairedSlots, Pairs, Samples, Total
-from snat_race.analysis.verdict import discounted, outcome_of, pairs_of, verdict_reason
+from snat_race.analysis.verdict import outcome_of, pairs_of, verdict_reason
 from snat_race.kernel import host
 from snat_race.lab import variant_rules
 from snat_race.lab.testbed import Testbed
@@ -131,7 +131,7 @@ class VariantMeasurement:
         )
         interval = None
         if pairs:
-            interval = wilson(*discounted(pairs.collisions, pairs.paired, spread))
+            interval = collision_interval(pairs.collisions, pairs.paired, spread)
         return VariantResult(
             name=self.variant.name,
             rule=variant_rules.describe(self.variant, testbed.topology.network),

@@ -198,7 +198,8 @@ class WarningKind(StrEnum):
     met_nobody_destination = "met_nobody_destination"  # run_id
     met_nobody_host = "met_nobody_host"  # run_id
     # Of results that were compared; ``name`` is that of the result.
-    unequal_work = "unequal_work"  # name, dials, baseline: dials that were due
+    unequal_work = "unequal_work"  # name, dials, baseline: dials of a client that were due
+    unequal_work_of_labs = "unequal_work_of_labs"  # name, dials, baseline: the same of a lab's rule
     unlike_setting = "unlike_setting"  # name, key, value, baseline
     unlike_environment = "unlike_environment"  # name, key, value, baseline
     single_period = "single_period"  # name: drift of the machine does not show

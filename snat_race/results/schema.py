@@ -78,7 +78,7 @@ class Summary(Model):
     loss_rate: float
     """Share of the dials with a known outcome that failed, 0 to 1."""
     loss_rate_ci95: tuple[float, float]
-    """Its 95 % interval (Wilson's)."""
+    """Its 95 % interval (Wilson's) if dials were independent; what reports show allows for drift."""
     latency_ns: Latency | None = None
     """Latency of connected dials; null: there were none, or it is a sum of periods."""
     latency_all_ns: Latency | None = None
@@ -95,6 +95,21 @@ class Summary(Model):
     """Connects so slow that their SYN may have been sent again, by how often TCP_INFO says it was."""
     counters: list[CounterDelta] = []
     """What the kernel counted meanwhile, in each namespace that was read."""
+
+    @property
+    def recorded(self) -> int:
+        """Dials whose outcome is known."""
+        return self.attempted - self.overruns
+
+    @property
+    def late_by_retransmit(self) -> int:
+        """Dials that lost a SYN and connected all the same, a second late or more."""
+        return sum(count for times, count in self.syn_retransmits.items() if times != "0")
+
+    @property
+    def failed_or_late(self) -> int:
+        """Dials that failed, and those that connected late by a retransmit."""
+        return self.failed + self.late_by_retransmit
 
 
 CacheState = Literal["hot", "warm", "cold"]
@@ -126,7 +141,7 @@ class VariantResult(Model):
     periods: list[Summary] = []
     """Its rounds."""
     collision_rate_ci95: tuple[float, float] | None = None
-    """95 % interval of its collisions per paired slot; null: nothing is paired."""
+    """95 % interval of its collisions per paired slot, over other runs too; null: nothing is paired."""
 
 
 class UnavailableVariant(Model):
@@ -200,12 +215,12 @@ class Forecast(Model):
 
     kept_ports: float
     """With a NAT that keeps the clients' ports."""
-    kept_ports_ci95: tuple[float, float]
-    """The same at both ends of the window's 95 % interval."""
+    kept_ports_ci95: tuple[float, float] | None
+    """The same at both ends of the window's 95 % interval; null: that is not known."""
     drawn_ports: float
     """With a NAT that draws ports at random."""
-    drawn_ports_ci95: tuple[float, float]
-    """The same at both ends of the window's 95 % interval."""
+    drawn_ports_ci95: tuple[float, float] | None
+    """The same at both ends of the window's 95 % interval; null: that is not known."""
 
 
 class Started(Result):
@@ -263,6 +278,10 @@ class MergedPart(Model):
     """Dials of a client; null: it is a watch."""
     failed: int | None
     """Failed dials of a client; of a watch, the SYNs that its counters account for at the most."""
+    late_by_retransmit: int = 0
+    """Dials of a client that lost a SYN and connected all the same, a second late or more."""
+    loss_rate_ci95: tuple[float, float] | None = None
+    """95 % interval of the share that failed or was late, over its periods; null: not known."""
     watched: bool = False
     """Whether it read a NAT's counters."""
     cut_off: bool = False

@@ -77,7 +77,7 @@ class ForecastSettings:
     """Settings of ``forecast``: a race window, and the traffic that meets it."""
 
     window_ns: float  # ns that two SYNs may lie apart and still race; above 0
-    window_ns_ci95: tuple[float, float]  # its 95 % interval, in ns; twice window_ns where none is known
+    window_ns_ci95: tuple[float, float] | None  # its 95 % interval, in ns; None: it is not known
     containers: int  # clients behind one NAT address, 2 or more
     rate_per_container: float  # new connections a second of each client, above 0
     destinations: int  # different address:port, dialled equally often; default 1

@@ -1,7 +1,9 @@
 """A lab run as a list of checks: whether each rule behaved as expected."""
 
 from snat_race.analysis.verdict import as_expected, race_losses
+from snat_race.report.builders.shared_sections import title_of
 from snat_race.report.document import Check, CheckList
+from snat_race.report.wording.formats import plural
 from snat_race.results.schema import LabResult, VariantResult
 
 
@@ -11,16 +13,16 @@ def checks(result: LabResult, *, race: bool) -> CheckList:
     unavailable = [
         Check(name=variant.name, passed=None, why_skipped=variant.reason) for variant in result.unavailable
     ]
-    kernel = result.environment["kernel"]
     expected = "race" if race else "no-race"
     return CheckList(
-        title=f"snat_race lab, {result.spec['scenario']}, kernel {kernel}, expect {expected}",
+        title=f"{title_of(result)}, expect {expected}",
         checks=(*measured, *unavailable),
     )
 
 
 def _check(variant: VariantResult, *, race: bool) -> Check:
     summary = variant.summary
+    dials = plural(summary.attempted, "dial")
     insert_failed = sum(variant.kernel.conntrack.insert_failed)
     lost = race_losses(variant.diagnosis)
     passed = as_expected(variant.outcome, race=race)
@@ -28,7 +30,7 @@ def _check(variant: VariantResult, *, race: bool) -> Check:
         name=variant.name,
         passed=passed,
         evidence=(
-            f"{variant.name}: {variant.outcome}, lost to the race {lost} of {summary.attempted} dials",
+            f"{variant.name}: {variant.outcome}, lost to the race {lost} of {dials}",
             f"insert_failed +{insert_failed}, paired {summary.paired or 0}",
         ),
         why_skipped="inconclusive" if passed is None else "",

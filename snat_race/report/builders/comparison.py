@@ -1,9 +1,11 @@
 """A comparison of loss rates as a document."""
 
 from snat_race.analysis.comparison import Compared, Comparison, ComparisonOutcome, Rate
+from snat_race.analysis.loss_rates import Unit
 from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
 from snat_race.report.wording import warnings
-from snat_race.report.wording.formats import percent, percent_interval
+from snat_race.report.wording.client_lines import LATE
+from snat_race.report.wording.formats import percent, percent_interval, plural
 
 _TONES = {ComparisonOutcome.fewer: Tone.good, ComparisonOutcome.more: Tone.bad}
 _MUCH_DRIFT = 1.5
@@ -11,16 +13,18 @@ _MUCH_DRIFT = 1.5
 
 def document(result: Compared) -> Document:
     """Return the report of a comparison: each result against the baseline."""
-    base = result.comparisons[0].base
     bases = {comparison.base.name: comparison.base for comparison in result.comparisons}
     rates = [*bases.values(), *(comparison.other for comparison in result.comparisons)]
+    only_in = tuple(
+        f"Only in {only.name}: {', '.join(repr(rule) for rule in only.rules)}." for only in result.only_in
+    )
     return Document(
-        title=f"snat_race compare, baseline {base.name}",
+        title=f"snat_race compare, baseline {result.baseline}",
         verdict=_verdict(result),
         tone=_tone(result),
         warnings=warnings.sentences(result.warnings),
         sections=(
-            Section(title="Loss rates", table=_rates(rates)),
+            Section(title="Loss rates", table=_rates(rates), sentences=only_in),
             Section(title="Against the baseline", sentences=tuple(map(_sentence, result.comparisons))),
         ),
     )
@@ -44,17 +48,29 @@ def _tone(result: Compared) -> Tone:
 def _outcome(comparison: Comparison) -> str:
     if comparison.outcome is not ComparisonOutcome.inconclusive:
         return comparison.outcome
-    if comparison.more_dials:
-        return f"inconclusive: {comparison.more_dials:,} more dials needed"
-    return "inconclusive: more rounds needed"
+    lacking = (
+        (comparison.base, comparison.more_dials_of_base),
+        (comparison.other, comparison.more_dials_of_other),
+    )
+    needed = [f"{plural(count, f'more {rate.unit}')} of {rate.name}" for rate, count in lacking if count]
+    if needed:
+        return f"inconclusive (needs {' and '.join(needed)})"
+    if comparison.other.unit is Unit.pair:
+        return "inconclusive (two runs of one rule differ as much)"
+    return "inconclusive (needs more rounds of both)"
 
 
 def _rates(rates: list[Rate]) -> Table:
+    of_pairs = rates[0].unit is Unit.pair
+    late = any(rate.late_by_retransmit for rate in rates)
     columns = (
         Column(heading="result", importance=Importance.key),
-        Column(heading="lost", number=True),
-        Column(heading="dials", number=True),
-        Column(heading="loss rate", number=True, importance=Importance.main),
+        Column(heading="collided" if of_pairs else "lost", number=True),
+        *([Column(heading=LATE, number=True)] if late else []),
+        Column(heading="pairs" if of_pairs else "dials", number=True),
+        Column(
+            heading="collision rate" if of_pairs else "loss rate", number=True, importance=Importance.main
+        ),
         Column(heading="95 % interval", number=True),
         Column(heading="rounds", number=True, importance=Importance.extra),
     )
@@ -62,6 +78,7 @@ def _rates(rates: list[Rate]) -> Table:
         (
             rate.name,
             f"{rate.lost:,}",
+            *([f"{rate.late_by_retransmit:,}"] if late else []),
             f"{rate.dialled:,}",
             percent(rate.loss_rate),
             percent_interval(rate.loss_rate_ci95),
@@ -74,6 +91,7 @@ def _rates(rates: list[Rate]) -> Table:
 
 def _sentence(comparison: Comparison) -> str:
     """Say what the figures allow to say."""
+    losses = "collisions" if comparison.other.unit is Unit.pair else "losses"
     low, high = (f"{100 * limit:+.3g}" for limit in comparison.difference_ci95)
     findings = f"{100 * comparison.difference:+.3g} percentage points (95 % interval {low} to {high})"
     if (
@@ -82,9 +100,10 @@ def _sentence(comparison: Comparison) -> str:
         and comparison.outcome is ComparisonOutcome.fewer
     ):
         findings += (
-            f"; {percent(comparison.reduction)} of the losses are gone "
+            f"; {percent(comparison.reduction)} of the {losses} are gone "
             f"(95 % interval {percent_interval(comparison.reduction_ci95)})"
         )
     if comparison.dispersion > _MUCH_DRIFT:
         findings += f"; rounds vary {comparison.dispersion:.1f} times as much as chance"
-    return f"{comparison.other.name}: {_outcome(comparison)}: {findings}."
+    against = f" against {comparison.base.name}" if comparison.other.unit is Unit.pair else ""
+    return f"{comparison.other.name}{against}: {_outcome(comparison)}: {findings}."

@@ -13,7 +13,16 @@ from snat_race.results.schema import ClientResult, LabResult, MergedResult, Summ
 
 Row = dict[str, Any]
 
-_COUNTS = ("attempted", "connected", "failed", "late", "overruns", "paired", "collisions")
+_COUNTS = (
+    "attempted",
+    "connected",
+    "failed",
+    "late_by_retransmit",
+    "late",
+    "overruns",
+    "paired",
+    "collisions",
+)
 _PERCENTILES = ("p50", "p95", "p99", "p999", "max")
 
 
@@ -60,7 +69,14 @@ def of_comparison(result: Compared) -> Iterator[Row]:
             "base": comparison.base.name,
             "other": comparison.other.name,
             "outcome": comparison.outcome,
+            "unit": comparison.other.unit,
+            "base_lost": comparison.base.lost,
+            "base_late_by_retransmit": comparison.base.late_by_retransmit,
+            "base_dialled": comparison.base.dialled,
             "base_loss_rate": comparison.base.loss_rate,
+            "other_lost": comparison.other.lost,
+            "other_late_by_retransmit": comparison.other.late_by_retransmit,
+            "other_dialled": comparison.other.dialled,
             "other_loss_rate": comparison.other.loss_rate,
             "difference": comparison.difference,
             "difference_low": comparison.difference_ci95[0],

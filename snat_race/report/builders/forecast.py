@@ -22,11 +22,15 @@ class Prediction:
 def document(prediction: Prediction) -> Document:
     """Return the SYNs lost an hour, with and without randomised ports, and what that assumes."""
     forecast = prediction.forecast
-    columns = (
+    columns = [
         Column(heading="SYNs lost an hour", importance=Importance.key),
         Column(heading="expected", number=True, importance=Importance.main),
-        Column(heading="95 % interval of the window", number=True),
-    )
+    ]
+    sentences = [forecasts.ASSUMPTION]
+    if forecast.kept_ports_ci95:
+        columns.append(Column(heading="95 % interval of the window", number=True))
+    else:
+        sentences.insert(0, forecasts.NO_INTERVAL)
     rows = (
         _row(
             "the NAT keeps source ports (plain masquerade)", forecast.kept_ports, forecast.kept_ports_ci95
@@ -35,8 +39,8 @@ def document(prediction: Prediction) -> Document:
     )
     section = Section(
         title="Forecast",
-        table=Table(columns=columns, rows=rows),
-        sentences=(forecasts.ASSUMPTION,),
+        table=Table(columns=tuple(columns), rows=rows),
+        sentences=tuple(sentences),
     )
     return Document(
         title=f"snat_race forecast, race window {prediction.spec['window_ns']:,.0f} ns",
@@ -46,6 +50,8 @@ def document(prediction: Prediction) -> Document:
     )
 
 
-def _row(name: str, expected: float, interval: tuple[float, float]) -> tuple[str, ...]:
+def _row(name: str, expected: float, interval: tuple[float, float] | None) -> tuple[str, ...]:
+    if interval is None:
+        return name, significant(expected)
     low, high = interval
     return name, significant(expected), f"{significant(low)} to {significant(high)}"

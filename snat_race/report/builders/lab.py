@@ -3,15 +3,17 @@
 from collections.abc import Sequence
 
 from snat_race.analysis.warnings import of_lab as warnings_of_lab
+from snat_race.analysis.warnings import usable_cpus
 from snat_race.report.builders import shared_sections, timeline
-from snat_race.report.builders.latency import latency_figure, latency_section
+from snat_race.report.builders.latency import NamedHistogram, latency_figure, latency_section
 from snat_race.report.builders.shares import TONES, figure_of_variants
 from snat_race.report.builders.window import window_figure, window_section
 from snat_race.report.document import Column, Document, Importance, Section, Table
 from snat_race.report.figures.data import Figure
 from snat_race.report.wording import verdicts, warnings
 from snat_race.report.wording.causes import THIS_IS_THE_LABS_NAT
-from snat_race.report.wording.formats import percent, percent_interval, plural
+from snat_race.report.wording.client_lines import LATE
+from snat_race.report.wording.formats import filled_if_known, percent, percent_interval, plural
 from snat_race.results.conclusions import UNPROVEN, CauseName, Outcome
 from snat_race.results.schema import LabResult, VariantResult
 
@@ -24,7 +26,7 @@ def document(result: LabResult) -> Document:
     base = result.variants[0]
     verdict = verdicts.verdict(base)
     return Document(
-        title=f"snat_race lab, {result.spec['scenario']}, kernel {result.environment['kernel']}",
+        title=shared_sections.title_of(result),
         verdict=f"{verdict}.",
         tone=TONES[result.verdict.outcome],
         meaning=verdicts.meaning(result),
@@ -46,31 +48,32 @@ def document(result: LabResult) -> Document:
 
 def _conditions(result: LabResult) -> str:
     spec = result.spec
-    machine = result.environment
+    cpus = usable_cpus(result)
     length = f"{result.variants[0].summary.elapsed_s:.1f} s a rule"
     if result.interrupted:
-        length += f", interrupted (of {spec['duration_s']:g} s)"
-    return ", ".join(
-        (
-            f"{plural(spec['containers'], 'container')} of {plural(spec['workers'], 'worker')}",
-            f"a dial each {spec['interval_us']:,} us",
-            f"timeout {spec['timeout_ms']:,} ms",
-            length,
-            plural(len(spec["cpus"] or machine["usable_cpus"]), "CPU"),
-            spec["topology"],
-            f"backend {spec['backend']}",
-            f"seed {spec['seed']}",
-            f"{result.elapsed_s:.1f} s in all",
-        )
+        length += filled_if_known(", interrupted (of {duration_s:g} s)", spec) or ", interrupted"
+    phrases = (
+        filled_if_known("{containers:container} of {workers:worker}", spec),
+        filled_if_known("a dial each {interval_us:,} us", spec),
+        filled_if_known("timeout {timeout_ms:,} ms", spec),
+        length,
+        plural(cpus, "CPU") if cpus else "",
+        filled_if_known("{topology}", spec),
+        filled_if_known("backend {backend}", spec),
+        filled_if_known("seed {seed}", spec),
+        f"{result.elapsed_s:.1f} s in all",
     )
+    return ", ".join(phrase for phrase in phrases if phrase)
 
 
 def _rules(result: LabResult) -> Section:
+    any_late = any(variant.summary.late_by_retransmit for variant in result.variants)
     columns = (
         Column(heading="rule", importance=Importance.key),
         Column(heading="verdict", importance=Importance.main, toned=True),
         Column(heading="dials", number=True),
         Column(heading="lost", number=True, importance=Importance.main),
+        *([Column(heading=LATE, number=True)] if any_late else []),
         Column(heading="insert_failed", number=True),
         Column(heading="explained", number=True, importance=Importance.extra),
         Column(heading="paired", number=True, importance=Importance.extra),
@@ -85,14 +88,14 @@ def _rules(result: LabResult) -> Section:
         title="Rules",
         table=Table(
             columns=columns,
-            rows=tuple(map(_rule, result.variants)),
+            rows=tuple(_rule(variant, any_late=any_late) for variant in result.variants),
             tones=tuple(TONES[variant.outcome] for variant in result.variants),
         ),
         sentences=(*missing, *mitigations),
     )
 
 
-def _rule(variant: VariantResult) -> tuple[str, ...]:
+def _rule(variant: VariantResult, *, any_late: bool) -> tuple[str, ...]:
     summary = variant.summary
     explained = sum(cause.losses for cause in variant.diagnosis if cause.cause not in UNPROVEN)
     paired, collided, interval = "-", "-", "-"
@@ -105,6 +108,7 @@ def _rule(variant: VariantResult) -> tuple[str, ...]:
         verdicts.word(variant),
         f"{summary.attempted:,}",
         f"{summary.failed:,}",
+        *([f"{summary.late_by_retransmit:,}"] if any_late else []),
         _insert_failed(variant.kernel.conntrack.insert_failed),
         f"{explained:,}",
         paired,
@@ -159,7 +163,11 @@ def figures(result: LabResult) -> tuple[Figure, ...]:
     outstanding = _outstanding(result.variants)
     curves = latency_figure(
         [
-            (variant.name if variant.name in outstanding else "", variant.summary.histogram)
+            NamedHistogram(
+                name=variant.name if variant.name in outstanding else "",
+                encoded=variant.summary.histogram,
+                failed=variant.summary.failed,
+            )
             for variant in result.variants
         ],
         others_name="other rules",

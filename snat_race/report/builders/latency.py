@@ -1,6 +1,7 @@
 """How long dials took: percentiles, a histogram, and a figure of the percentiles."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from math import log10
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from snat_race.analysis.histogram import Histogram
 from snat_race.report.document import Column, Importance, Section, Table
 from snat_race.report.figures.data import LatencyCurve, LatencyCurves
-from snat_race.report.wording.formats import duration
+from snat_race.report.wording.formats import duration, percent
 from snat_race.results.schema import Latency
 
 _PERCENTILES = {
@@ -78,35 +79,50 @@ def _step_duration(step: int) -> str:
     return duration(10 ** (step / _STEPS_PER_DECADE))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedHistogram:
+    """The latencies of dials that connected, and how many of the same dials did not."""
+
+    # "": it does not stand out.
+    name: str
+    # None: there is none.
+    encoded: str | None
+    failed: int = 0
+
+
 def latency_figure(
-    named: Sequence[tuple[str, str | None]], *, others_name: str = "", of_client: bool = False
+    histograms: Sequence[NamedHistogram], *, others_name: str = "", of_client: bool = False
 ) -> LatencyCurves | None:
-    """Return a curve for each encoded histogram that holds any; "" names one that does not stand out."""
-    curves = [curve for name, encoded in named if (curve := _curve(name, encoded))]
+    """Return a curve for each histogram that holds any, which ends where the dials are that failed."""
+    curves = [curve for histogram in histograms if (curve := _curve(histogram))]
     if not curves:
         return None
+    caption = "How long the slowest dials took: from one line to the next, a tenth as many are left."
+    if any(curve.end for curve in curves):
+        caption += " A curve that ends in a cross leaves out the dials that never connected."
     return LatencyCurves(
         title="Connect latency by percentile",
-        caption="How long the slowest dials took: from one line to the next, a tenth as many are left.",
+        caption=caption,
         curves=tuple(curves),
         others_name=others_name,
         of_client=of_client,
     )
 
 
-def _curve(name: str, encoded: str | None) -> LatencyCurve | None:
-    buckets = list(Histogram.of([encoded]).buckets()) if encoded else []
+def _curve(histogram: NamedHistogram) -> LatencyCurve | None:
+    buckets = list(Histogram.of([histogram.encoded]).buckets()) if histogram.encoded else []
     if not buckets:
         return None
     values_ns, counts = np.array(buckets, dtype=float).T
     up_to = counts.cumsum()
-    total = up_to[-1]
+    total = up_to[-1] + histogram.failed
     # The largest is the percentile 1 - 1/n: beyond it nothing is known.
     odds = total / np.maximum(total - up_to, 1)
     steps = (np.log(odds) / max(np.log(odds[-1]), 1) * _MOST_POINTS).astype(int)
     kept = np.append(np.diff(steps) > 0, True)
     return LatencyCurve(
-        name=name,
+        name=histogram.name,
+        end=f"{percent(histogram.failed / total)} never connected" if histogram.failed else "",
         odds=(1.0, *odds[kept].tolist()),
         values_ns=(float(values_ns[0]), *values_ns[kept].tolist()),
     )

@@ -90,6 +90,12 @@ def _setting(key: str, value: Any) -> str:  # noqa: ANN401 - JSON
     return str(value)
 
 
+def title_of(result: Result) -> str:
+    """Return the title of a lab's run: what was staged, and on which kernel."""
+    scenario = result.spec.get("scenario", "unknown scenario")
+    return f"snat_race lab, {scenario}, kernel {result.environment.get('kernel', 'unknown')}"
+
+
 def origin(result: Result) -> tuple[str, ...]:
     """Return when, where and by what a result was made."""
     began = result.started_at.replace("T", " ").partition(".")[0].removesuffix("Z")

@@ -1,6 +1,7 @@
 """Shares with their 95 % intervals as a figure: collisions under each rule, losses of each client."""
 
 from snat_race.analysis.intervals import Interval, wilson
+from snat_race.analysis.loss_rates import LossCounts, loss_counts
 from snat_race.report.document import Tone
 from snat_race.report.figures.data import ShareBar, ShareBars
 from snat_race.results.conclusions import Outcome
@@ -43,10 +44,11 @@ def _collisions(variant: VariantResult) -> ShareBar | None:
 
 
 def _losses(variant: VariantResult) -> ShareBar:
+    counts = loss_counts(variant.name, variant.summary, variant.periods)
     return ShareBar(
         name=variant.name,
-        share=variant.summary.loss_rate,
-        interval=variant.summary.loss_rate_ci95,
+        share=counts.loss_rate,
+        interval=counts.interval,
         tone=TONES[variant.outcome],
     )
 
@@ -55,7 +57,7 @@ def figure_of_client(result: ClientResult) -> ShareBars | None:
     """Return the loss rate of a client; None if it dialled nothing."""
     if not result.summary.attempted:
         return None
-    return _failures([_failed("this client", result.summary.loss_rate, result.summary.loss_rate_ci95)])
+    return _failures([_lost(loss_counts("this client", result.summary, result.periods))])
 
 
 def figure_of_clients(result: MergedResult) -> ShareBars | None:
@@ -64,7 +66,7 @@ def figure_of_clients(result: MergedResult) -> ShareBars | None:
         return None
     of_each = [_client(part) for part in result.merged_from if part.kind == "client"]
     name = "all clients" if len(of_each) > 1 else "this client"
-    bars = [_failed(name, result.summary.loss_rate, result.summary.loss_rate_ci95)]
+    bars = [_lost(loss_counts(name, result.summary, result.periods))]
     if len(of_each) > 1:
         bars += of_each
     return _failures(bars[:_MOST_BARS])
@@ -72,16 +74,21 @@ def figure_of_clients(result: MergedResult) -> ShareBars | None:
 
 def _client(part: MergedPart) -> ShareBar:
     dials = part.attempted or 0
-    failed = part.failed or 0
-    return _failed(f"run {part.run_id[:8]}", failed / dials if dials else 0.0, wilson(failed, dials))
+    lost = (part.failed or 0) + part.late_by_retransmit
+    interval = part.loss_rate_ci95 or wilson(lost, dials)
+    return _bar(f"run {part.run_id[:8]}", lost / dials if dials else 0.0, interval)
 
 
-def _failed(name: str, share: float, interval: Interval) -> ShareBar:
+def _lost(counts: LossCounts) -> ShareBar:
+    return _bar(counts.name, counts.loss_rate, counts.interval)
+
+
+def _bar(name: str, share: float, interval: Interval) -> ShareBar:
     return ShareBar(name=name, share=share, interval=interval, tone=Tone.bad if share else Tone.good)
 
 
 def _failures(bars: list[ShareBar]) -> ShareBars:
-    axis = "share of dials that failed"
+    axis = "share of dials that failed, or were late by a retransmit"
     return ShareBars(
         title="Loss rate",
         caption=f"The {axis}; the line across the end of a bar is its 95 % interval.",

@@ -9,6 +9,7 @@ from snat_race.analysis.merge import seconds
 from snat_race.report.builders.shared_sections import on_cpus
 from snat_race.report.document import Column, Importance, Section, Table
 from snat_race.report.figures.data import Timeline, TimeStack
+from snat_race.report.wording.client_lines import LATE
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import Summary
 
@@ -28,6 +29,8 @@ class Span:
     elapsed_s: float
     dials: int
     failed: int
+    # Dials that connected late by a retransmit.
+    late: int
     # How far insert_failed rose on each CPU; None: nobody read it.
     insert_failed: tuple[int, ...] | None
     drop: int
@@ -46,37 +49,26 @@ def neighbours_added_up(
 
 def spans_of(periods: Iterable[Summary]) -> list[Span]:
     """Return the periods of a run as spans, 60 at most."""
-    spans = [
-        _span(
-            period.counters,
-            began_at=period.began_at or "",
-            elapsed_s=period.elapsed_s,
-            dials=period.attempted,
-            failed=period.failed,
-        )
-        for period in periods
-    ]
+    spans = [_span(period.counters, period.began_at or "", period.elapsed_s, period) for period in periods]
     return neighbours_added_up(spans, _total)
 
 
 def spans_of_watch(periods: Iterable[CounterDelta]) -> list[Span]:
     """Return the periods of a watch as spans, 60 at most; it knows of no dials."""
-    spans = [
-        _span([period], began_at=period.began_at, elapsed_s=period.elapsed_s, dials=0, failed=0)
-        for period in periods
-    ]
+    spans = [_span([period], period.began_at, period.elapsed_s) for period in periods]
     return neighbours_added_up(spans, _total)
 
 
 def _span(
-    counters: Sequence[CounterDelta], *, began_at: str, elapsed_s: float, dials: int, failed: int
+    counters: Sequence[CounterDelta], began_at: str, elapsed_s: float, dials: Summary | None = None
 ) -> Span:
     read = [delta.conntrack for delta in counters if delta.conntrack]
     return Span(
         began_at=began_at,
         elapsed_s=elapsed_s,
-        dials=dials,
-        failed=failed,
+        dials=dials.attempted if dials else 0,
+        failed=dials.failed if dials else 0,
+        late=dials.late_by_retransmit if dials else 0,
         insert_failed=_per_cpu([conntrack.insert_failed for conntrack in read]) if read else None,
         drop=sum(sum(conntrack.drop) for conntrack in read),
         entries=max((conntrack.count for conntrack in read), default=0),
@@ -95,6 +87,7 @@ def _total(spans: Sequence[Span]) -> Span:
         elapsed_s=sum(span.elapsed_s for span in spans),
         dials=sum(span.dials for span in spans),
         failed=sum(span.failed for span in spans),
+        late=sum(span.late for span in spans),
         insert_failed=_per_cpu(read) if read else None,
         drop=sum(span.drop for span in spans),
         entries=max(span.entries for span in spans),
@@ -105,24 +98,26 @@ def timeline_section(spans: Sequence[Span]) -> Section | None:
     """Return a row for each span; None if there is none."""
     if not spans:
         return None
+    any_late = any(span.late for span in spans)
     columns = (
         Column(heading="began (UTC)", importance=Importance.key),
         Column(heading="dials", number=True),
         Column(heading="failed", number=True, importance=Importance.main),
+        *([Column(heading=LATE, number=True)] if any_late else []),
         Column(heading="insert_failed", number=True, importance=Importance.main),
         Column(heading="drop", number=True, importance=Importance.extra),
         Column(heading="CPUs"),
         Column(heading="entries", number=True, importance=Importance.extra),
     )
-    rows = tuple(map(_row, spans))
+    rows = tuple(_row(span, any_late=any_late) for span in spans)
     return Section(
         title="Losses and insert_failed in time", table=Table(columns=columns, rows=rows), detail=True
     )
 
 
-def _row(span: Span) -> tuple[str, ...]:
+def _row(span: Span, *, any_late: bool) -> tuple[str, ...]:
     began = span.began_at.removesuffix("Z").partition("T")[2] or "-"
-    of_dials = (began, f"{span.dials:,}", f"{span.failed:,}")
+    of_dials = (began, f"{span.dials:,}", f"{span.failed:,}", *([f"{span.late:,}"] if any_late else []))
     if span.insert_failed is None:
         return (*of_dials, "-", "-", "-", "-")
     return (
@@ -161,8 +156,8 @@ def _figure(
 ) -> Timeline | None:
     """Return nothing where nothing was lost or counted: the table says so as well."""
     stacks = _stacks(spans)
-    failed = tuple(span.failed for span in spans)
-    line = failed if any(failed) else ()
+    lost = tuple(span.failed + span.late for span in spans)
+    line = lost if any(lost) else ()
     if not stacks and not line:
         return None
     caption = "No insert_failed was counted meanwhile"

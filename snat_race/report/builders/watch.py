@@ -9,6 +9,7 @@ from snat_race.report.figures.data import Figure
 from snat_race.report.wording import warnings
 from snat_race.report.wording.causes import WHICH_RULES, name
 from snat_race.report.wording.counter_deltas import conntrack, delta_line
+from snat_race.report.wording.formats import namespace
 from snat_race.results.conclusions import CandidateCause, CauseName
 from snat_race.results.counters import CounterDelta, total_of
 from snat_race.results.schema import WatchResult
@@ -18,7 +19,7 @@ _COLUMNS_IN_TIME = 4
 
 def document(result: WatchResult) -> Document:
     """Return the report of a watch: what its counters account for, and what they counted."""
-    where = result.total.netns if result.total else "nothing"
+    where = namespace(result.total.netns) if result.total else "nothing"
     return Document(
         title=f"snat_race watch, {where}, by {result.counters_from}",
         verdict=_verdict(result),

@@ -8,7 +8,7 @@ from snat_race.analysis.warnings import of_window
 from snat_race.report.document import Column, Importance, Section, Table
 from snat_race.report.figures.data import OffsetCurve, OffsetPoint
 from snat_race.report.wording import warnings
-from snat_race.report.wording.formats import percent, percent_interval
+from snat_race.report.wording.formats import percent, percent_interval, plural
 from snat_race.results.schema import Window
 
 
@@ -64,8 +64,9 @@ def _length(window: Window) -> str:
     half = f", +-{(high - low) / 2 / window.window_ns:.0%}" if window.window_ns else ""
     return (
         f"Race window of '{window.variant}', {window.caches} caches: {window.window_ns:,.0f} ns "
-        f"(95 % interval {low:,.0f} to {high:,.0f}{half}), the area under this curve: collisions "
-        f"of {window.paired:,} pairs whose SYNs were sent up to {window.sweep_ns / 1000:g} us apart."
+        f"(95 % interval of this run {low:,.0f} to {high:,.0f}{half}), the area under this curve: "
+        f"collisions of {plural(window.paired, 'pair')} whose SYNs were sent up to "
+        f"{window.sweep_ns / 1000:g} us apart."
     )
 
 
@@ -94,7 +95,7 @@ def window_figure(window: Window) -> OffsetCurve:
         title=f"Race window of '{window.variant}'",
         caption=(
             "The share of pairs that collided against the offset of their SYNs, with its 95 % interval; "
-            f"the area is the race window, {window.window_ns:,.0f} ns ({low:,.0f} to {high:,.0f})."
+            f"the area is the window, {window.window_ns:,.0f} ns (in this run {low:,.0f} to {high:,.0f})."
         ),
         axis="second SYN after the first, us",
         sweep_us=window.sweep_ns / 1000,

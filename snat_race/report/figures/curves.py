@@ -39,6 +39,7 @@ _OF_CLIENT: tuple[Style, ...] = (
     (SERIES[4], _DOTTED),
 )
 MOST_NAMED = len(_OF_RULES)
+_MIDDLE = 0.5  # of the axes: a label goes to the side that has room for it
 _RETRANSMITTED_NS = {1e9: "1 s: a lost SYN is sent again", 2e9: "2 s"}
 
 
@@ -80,10 +81,28 @@ def _paint_latency(axes: "Axes", drawn: Sequence[tuple[LatencyCurve, Key | None]
             linewidth=2 if key else 1,
             alpha=1 if key else 0.45,
         )
+        if curve.end:
+            _mark_end(axes, curve, key.colour if key else MUTED, named=key is not None)
     for instant_ns, label in _RETRANSMITTED_NS.items():
         if top >= 0.98 * instant_ns:
             axes.axhline(instant_ns, color=INK, linewidth=1, zorder=1)
             axes.annotate(label, (1, instant_ns), (4, 5), textcoords="offset points", color=MUTED)
+
+
+def _mark_end(axes: "Axes", curve: LatencyCurve, colour: str, *, named: bool) -> None:
+    """Draw a cross where a curve ends because the other dials never connected, and say how many."""
+    end = (curve.odds[-1], curve.values_ns[-1])
+    axes.plot(*end, marker="x", markersize=8, markeredgewidth=2, color=colour, linestyle="none")
+    if named:
+        left_half = axes.transAxes.inverted().transform(axes.transData.transform(end))[0] < _MIDDLE
+        axes.annotate(
+            curve.end,
+            end,
+            (8, 6) if left_half else (-8, 6),
+            textcoords="offset points",
+            color=colour,
+            ha="left" if left_half else "right",
+        )
 
 
 def _ticks(axes: "Axes", most_odds: float, low: float, top: float) -> None:

@@ -61,6 +61,8 @@ class LatencyCurve:
     # 1 / (1 - percentile), from 1 on, as HdrHistogram's own plots have it.
     odds: tuple[float, ...]
     values_ns: tuple[float, ...]
+    # What is said at its end, of the dials that are beyond it; empty: there are none.
+    end: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

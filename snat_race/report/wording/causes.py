@@ -1,15 +1,15 @@
 """The sentences of causes: the evidence for each, and what to do about it."""
 
-from snat_race.report.wording.formats import plural
+from snat_race.report.wording.formats import filled_or_listed, plural
 from snat_race.results.conclusions import Advice, CandidateCause, Cause, CauseName
 
 _CLASHED = "insert_failed +{insert_failed:,}, drop +{drop:,}, found +{found:,}"
-_FILL = "{entries:,} entries, {ports:,} ports"
+_FILL = "{entries:entry}, {ports:port}"
 _RULES_UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
 
 _EVIDENCE = {
     CauseName.snat_race: _CLASHED,
-    CauseName.nat_ports_exhausted: f"{_CLASHED}: {{found_per_search:,}} taken ports for each; {_FILL}",
+    CauseName.nat_ports_exhausted: f"{_CLASHED}: {{found_per_search:taken port}} for each; {_FILL}",
     CauseName.conntrack_chain_too_long: "chaintoolong +{chain_toolong:,}, insert_failed +{insert_failed:,}",
     CauseName.conntrack_table_full: (
         "drop +{drop:,} beyond insert_failed, early_drop +{early_drop:,}, "
@@ -42,10 +42,19 @@ _CONNECT_FAILED = "connect() failed with {name} {times}"
 """Evidence of the causes that an errno names."""
 
 _INCONCLUSIVE = {
-    Advice.count_entries_of_destination: f"{_CLASHED}: the race, or a NAT out of ports; {_FILL}",
+    Advice.count_entries_of_destination: (
+        f"{_CLASHED}: snat_race or nat_ports_exhausted, because so many ports may be in use: {_FILL}"
+    ),
     Advice.find_translating_rule: f"{_CLASHED}: but no rule there translates these",
 }
 """Evidence of what is inconclusive, by what would tell."""
+
+_ELSEWHERE = "a loss that no counter shows"
+_CANDIDATES = {
+    Advice.count_entries_of_destination: (CauseName.snat_race, CauseName.nat_ports_exhausted),
+    Advice.find_translating_rule: (CauseName.snat_race,),
+}
+"""What inconclusive losses may be of that name no candidates, by what would tell."""
 
 _ADVICE = {
     Advice.draw_ports_at_random: (
@@ -59,7 +68,8 @@ _ADVICE = {
         "look for the rule where it is: 'snat-race doctor' on each host on the way"
     ),
     Advice.count_entries_of_destination: (
-        "count what one destination has: 'conntrack -L -d ADDRESS | wc -l'"
+        "count the entries of the destination, 'conntrack -L -d ADDRESS | wc -l': with far fewer than the "
+        "NAT has ports, it is the race; or measure again when old entries have expired"
     ),
     Advice.give_nat_more_ports: ("give the NAT more ports or addresses, or the load more destinations"),
     Advice.raise_buckets: "raise net.netfilter.nf_conntrack_buckets",
@@ -118,6 +128,17 @@ def name(cause: Cause | CandidateCause) -> str:
     return errnos[0] if errnos else cause.cause.value
 
 
+def in_short(cause: Cause) -> str:
+    """Return the losses of a cause and its name; of what is inconclusive, the names of what it may be."""
+    if cause.cause != CauseName.inconclusive:
+        return f"{cause.losses:,} {name(cause)}"
+    candidates = [candidate.cause for candidate in cause.candidates]
+    candidates += () if candidates else _CANDIDATES.get(cause.advice, ())
+    if not candidates:
+        return f"{cause.losses:,} {name(cause)}"
+    return f"{cause.losses:,} {name(cause)} (perhaps {' or '.join(candidates)})"
+
+
 def evidence(cause: Cause | CandidateCause) -> str:
     """Return why losses are put down to this cause, without a full stop."""
     if cause.recorded:
@@ -128,7 +149,8 @@ def evidence(cause: Cause | CandidateCause) -> str:
     # Of some causes the evidence is a single counter, or errno, that goes by several names.
     counter, count = next(iter(cause.evidence.items()), ("", 0))
     times = plural(count, "time")
-    sentence = template.format(**{"name": counter, "count": count, "times": times, **cause.evidence})
+    named = {"name": counter, "count": count, "times": times} if cause.evidence else {}
+    sentence = filled_or_listed(template, named | cause.evidence)
     if "rules_unread" in cause.evidence:
         sentence += _RULES_UNREAD
     return sentence + _beyond(cause)
@@ -141,12 +163,13 @@ def advice(cause: Cause | CandidateCause) -> str:
 
 def _inconclusive(cause: Cause | CandidateCause) -> str:
     if cause.advice in _INCONCLUSIVE:
-        return _INCONCLUSIVE[cause.advice].format(**cause.evidence) + _beyond(cause)
+        return filled_or_listed(_INCONCLUSIVE[cause.advice], cause.evidence) + _beyond(cause)
     candidates = cause.candidates if isinstance(cause, Cause) else []
-    return "; or ".join(
-        f"{candidate.cause}, at most {candidate.at_most:,} ({evidence(candidate)})"
+    named = [
+        f"{candidate.cause} (at most {candidate.at_most:,}: {evidence(candidate)})"
         for candidate in candidates
-    )
+    ]
+    return ", or ".join(named if len(named) > 1 else [*named, _ELSEWHERE])
 
 
 def _beyond(cause: Cause | CandidateCause) -> str:

@@ -10,10 +10,12 @@ from typing import Any
 
 from snat_race.analysis.summary import Failure
 from snat_race.report.wording.counter_deltas import delta_line
-from snat_race.report.wording.formats import ancestor_stamp
+from snat_race.report.wording.formats import ancestor_stamp, namespace, plural
 from snat_race.results.schema import Summary
 
 _NS_PER_MS = 1e6
+LATE = "late by a retransmit"
+"""How dials connected that lost a SYN: a second later, or more."""
 _TIMES = {"0": "never", "1": "once", "2": "twice", "7": "7 times or more"}
 
 
@@ -41,7 +43,7 @@ def failure_line(failure: Failure) -> str:
 def other_failures_line(now_ns: int, others: Counter[str]) -> str:
     """Count the failures of a period that had no line of their own."""
     causes = ", ".join(f"{count:,} {name}" for name, count in others.most_common())
-    return f"{ancestor_stamp(now_ns)} and {others.total():,} more errors in this period: {causes}"
+    return f"{ancestor_stamp(now_ns)} and {plural(others.total(), 'more error')} in this period: {causes}"
 
 
 def period_block(now_ns: int, summary: Summary, seconds: int, failed: int, total: int) -> str:
@@ -68,11 +70,13 @@ def period_extra(summary: Summary) -> str:
     if summary.late:
         notes.append(f"late slots: {summary.late:,}")
     if summary.overruns:
-        notes.append(f"overruns: {summary.overruns:,} samples dropped, the ring was full")
+        notes.append(f"overruns: {plural(summary.overruns, 'sample')} dropped, the ring was full")
     if summary.syn_retransmits:
         notes.append(f"slow: {retransmits(summary.syn_retransmits)}")
+    if summary.late_by_retransmit:
+        notes.append(f"{LATE}: {summary.late_by_retransmit:,}")
     lines = ["  ".join(notes)] if notes else []
-    lines += [f"{delta.netns}: {delta_line(delta)}" for delta in summary.counters]
+    lines += [f"{namespace(delta.netns)}: {delta_line(delta)}" for delta in summary.counters]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ A check is one member of ``Check`` and one entry in the table below.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from snat_race.report.wording.formats import filled, namespace, plural
 from snat_race.report.wording.owners import setting
 from snat_race.report.wording.program import Program
 from snat_race.results.findings import (
@@ -44,7 +45,7 @@ def verdict(result: DoctorResult) -> str:
     """Return the verdict in one sentence."""
     rules = sum(finding.level == Level.exposed for finding in result.findings)
     if rules:
-        return f"Exposed: {rules} {'rule' if rules == 1 else 'rules'} here can lose SYNs to the race."
+        return f"Exposed: {plural(rules, 'rule')} here can lose SYNs to the race."
     if result.has(Level.unknown):
         return "Cannot tell: not everything could be read."
     return "Not exposed: no rule here can lose SYNs to the race."
@@ -73,9 +74,9 @@ def _advice(result: DoctorResult, finding: Finding, program: Program) -> str:
     return _WORDS[finding.check].advice.format(**finding.values)
 
 
-def of_container(namespace: str, device: str) -> str:
+def of_container(netns: str, device: str) -> str:
     """Say that a namespace is a container's, because it has no other device than ``device``."""
-    return f"{namespace} has one device, {device}, so it is a container's"
+    return f"{namespace(netns)} has one device, {device}, so it is a container's"
 
 
 def why_not_exposed(rule: ExaminedRule) -> str:
@@ -170,7 +171,7 @@ def _low(ports: tuple[int, int] | None) -> str:
 
 def _sentence(template: str) -> Callable[[Finding], str]:
     """Return what puts a finding's values in the braces of a template."""
-    return lambda finding: template.format(**finding.values)
+    return lambda finding: filled(template, finding.values)
 
 
 def _rules(finding: Finding) -> str:
@@ -265,7 +266,7 @@ _WORDS = {
     Check.cpus: _Words(
         title="CPUs",
         evidence=_sentence(
-            "{usable} usable here, {workers} workers; the race needs two, and workers one each"
+            "{usable} usable here, {workers:worker}; the race needs two, and workers one each"
         ),
         advice="use fewer --workers, or a host or cpuset with more CPUs",
     ),

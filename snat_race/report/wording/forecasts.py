@@ -10,17 +10,19 @@ ASSUMPTION = (
     "together lose more. A busy NAT's window is shorter and an idle one's longer: 'lab --window --caches'."
 )
 
+NO_INTERVAL = "How far this window may be off is not known, because it was given and not measured."
+
 
 def traffic(spec: dict[str, Any]) -> str:
     """Return the traffic that is forecast; ``spec``: the settings, as JSON has them."""
     destinations = "one destination"
     if spec["destinations"] > 1:
-        destinations = f"{spec['destinations']:,} destinations"
+        destinations = plural(spec["destinations"], "destination")
     apart = f", spread over {plural(spec['cpus'], 'CPU')}" if spec["cpus"] else ""
     return (
-        f"{spec['containers']:,} containers behind one address, each opening "
-        f"{spec['rate_per_container']:,g} connections a second to {destinations} from {spec['ports']:,} "
-        f"ephemeral ports{apart}."
+        f"{plural(spec['containers'], 'container')} behind one address, each opening "
+        f"{plural(spec['rate_per_container'], 'connection')} a second to {destinations} from "
+        f"{plural(spec['ports'], 'ephemeral port')}{apart}."
     )
 
 

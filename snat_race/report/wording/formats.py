@@ -1,7 +1,11 @@
 """Numbers and times as people read them: one form for each, whoever prints it."""
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import floor, log10
+from string import Formatter
+from typing import Any
 
 
 def percent(share: float) -> str:
@@ -48,9 +52,52 @@ def _local(instant_ns: int) -> datetime:
     return datetime.fromtimestamp(instant_ns / 1e9, UTC).astimezone()
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 worker``, ``2 workers``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+def plural(count: float, noun: str) -> str:
+    """Return a count with its noun: ``1 worker``, ``2 workers``, ``3 entries``, ``4 losses``."""
+    number = f"{count:,.0f}" if count == int(count) else f"{count:,g}"
+    if count == 1:
+        return f"{number} {noun}"
+    if noun.endswith("s"):
+        return f"{number} {noun}es"
+    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("ry") else f"{number} {noun}s"
+
+
+class _Counting(Formatter):
+    """As str.format(), but a noun may stand for the form of a number: ``{lost:dial}``."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - as its base has it
+        if re.fullmatch(r"[A-Za-z][A-Za-z ]+", format_spec):
+            return plural(value, format_spec)
+        formatted: str = super().format_field(value, format_spec)
+        return formatted
+
+
+def filled(template: str, values: Mapping[str, Any]) -> str:
+    """Put values in the braces of a template. ``{lost:dial}`` is a count with its noun."""
+    return _Counting().vformat(template, (), values)
+
+
+def filled_or_listed(template: str, values: Mapping[str, Any]) -> str:
+    """Return the same; of a file that lacks some of the values, those that it has, by name."""
+    return filled_if_known(template, values) or ", ".join(
+        f"{name} {value}" for name, value in values.items()
+    )
+
+
+def filled_if_known(template: str, values: Mapping[str, Any]) -> str:
+    """Return the same, or nothing if a value is missing, or is not of the kind that the template shows.
+
+    Settings in a file may be those of another version, or edited by hand.
+    """
+    try:
+        return filled(template, values)
+    except (KeyError, TypeError, ValueError):
+        return ""
+
+
+def namespace(name: str) -> str:
+    """Return what a network namespace is called: one that was named by a process is that process's."""
+    return f"the namespace of process {name}" if name.isdecimal() else name
 
 
 def significant(value: float) -> str:

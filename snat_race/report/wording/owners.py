@@ -13,7 +13,7 @@ from snat_race.results.findings import RuleOwner
 class OwnerWords:
     """What is said of one owner."""
 
-    again: str  # who writes the rule again, and when
+    again: str  # who writes the rule again, and when; "": nobody knows
     setting: str  # what makes that rule draw ports for good, or does without it
 
 
@@ -90,8 +90,8 @@ _WORDS = {
         "(com.docker.network.bridge.enable_ip_masquerade=false on the network) and load your own",
     ),
     RuleOwner.unknown: OwnerWords(
-        again="whenever that loads it",
-        setting="add the flag where the rule comes from",
+        again="",
+        setting="add the flag where the rule comes from: a file that is loaded at boot, or a program",
     ),
 }
 
@@ -104,4 +104,6 @@ def setting(owner: RuleOwner) -> str:
 def writes_again(owner: RuleOwner) -> str:
     """Say when an owner writes its rule again, and what its documentation offers."""
     words = _WORDS[owner]
+    if not words.again:
+        return f"who wrote this rule is not known, nor when it is written again; {words.setting}"
     return f"{owner} writes its rule again: {words.again}; {words.setting}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from snat_race.analysis.verdict import FEWEST_PAIRS, race_losses
-from snat_race.report.wording.causes import name
-from snat_race.report.wording.formats import percent, percent_interval
+from snat_race.analysis.verdict import FEWEST_PAIRS, all_losses, race_losses
+from snat_race.report.wording.causes import in_short
+from snat_race.report.wording.formats import percent, percent_interval, plural
 from snat_race.results.conclusions import CauseName, Mitigation, Outcome, VerdictReason
 from snat_race.results.schema import LabResult, VariantResult
 
@@ -78,8 +78,8 @@ def _lost_to_race(base: VariantResult) -> str:
     collisions, paired = base.summary.collisions or 0, base.summary.paired or 0
     low, high = base.collision_rate_ci95 or (0.0, 1.0)
     return (
-        f"race reproduced: '{base.name}' lost {race_losses(base.diagnosis):,} dials to it; "
-        f"{collisions / max(paired, 1):.1%} of {paired:,} paired dials collided "
+        f"race reproduced: '{base.name}' lost {plural(race_losses(base.diagnosis), 'dial')} to it; "
+        f"{collisions / max(paired, 1):.1%} of {plural(paired, 'paired dial')} collided "
         f"(95 % interval {low:.1%} to {high:.1%})"
     )
 
@@ -87,7 +87,7 @@ def _lost_to_race(base: VariantResult) -> str:
 def _none_lost(base: VariantResult) -> str:
     high = (base.collision_rate_ci95 or (0.0, 1.0))[1]
     return (
-        f"no race seen under '{base.name}' in {base.summary.paired or 0:,} paired dials: at most "
+        f"no race seen under '{base.name}' in {_paired(base)}: at most "
         f"{high:.2%} of them collide (upper end of the 95 % interval)"
     )
 
@@ -95,8 +95,7 @@ def _none_lost(base: VariantResult) -> str:
 def _by_chance(base: VariantResult) -> str:
     return (
         f"no race seen under '{base.name}' beyond chance: {race_losses(base.diagnosis)} of "
-        f"{base.summary.paired or 0:,} paired dials drew the same one of {base.drawn_ports:,} ports at "
-        "the same moment"
+        f"{_paired(base)} drew the same one of {plural(base.drawn_ports or 0, 'port')} at the same moment"
     )
 
 
@@ -105,25 +104,27 @@ def _nothing_translated(base: VariantResult) -> str:
 
 
 def _other_causes(base: VariantResult) -> str:
-    failed, others, named = _other_losses(base)
-    return f"not the race: {others:,} of {failed:,} losses are of other causes ({named})"
+    lost, others, named = _other_losses(base)
+    return f"not the race: of {plural(lost, 'loss')}, other causes explain {others:,} ({named})"
 
 
 def _mixed_causes(base: VariantResult) -> str:
-    failed, others, named = _other_losses(base)
+    lost, others, named = _other_losses(base)
     return (
-        f"inconclusive: of {failed:,} dials that failed under '{base.name}', {others:,} did for "
-        f"other reasons than the race, or may have ({named}); mend them, and measure again"
+        f"inconclusive: of {plural(lost, 'loss')} under '{base.name}', {others:,} have other causes than "
+        f"the race, or may have ({named}); mend them, and measure again"
     )
 
 
 def _other_losses(base: VariantResult) -> tuple[int, int, str]:
     """Return all losses, those that are not to the race, and what they are due to."""
-    failed = base.summary.failed
-    named = ", ".join(
-        f"{name(cause)} {cause.losses:,}" for cause in base.diagnosis if cause.cause != CauseName.snat_race
-    )
-    return failed, failed - race_losses(base.diagnosis), named
+    lost = all_losses(base.diagnosis)
+    named = ", ".join(in_short(cause) for cause in base.diagnosis if cause.cause != CauseName.snat_race)
+    return lost, lost - race_losses(base.diagnosis), named
+
+
+def _paired(base: VariantResult) -> str:
+    return plural(base.summary.paired or 0, "paired dial")
 
 
 def _dials_do_not_meet(_base: VariantResult) -> str:
@@ -136,15 +137,15 @@ def _one_cpu(_base: VariantResult) -> str:
 
 def _too_few_pairs(base: VariantResult) -> str:
     return (
-        f"inconclusive: only {base.summary.paired or 0:,} paired dials under '{base.name}'; raise "
+        f"inconclusive: only {_paired(base)} under '{base.name}'; raise "
         f"--duration until there are {FEWEST_PAIRS:,}"
     )
 
 
 def _too_few_ports(base: VariantResult) -> str:
     return (
-        f"inconclusive: '{base.name}' draws from so few ports ({base.drawn_ports:,}) that chance alone "
-        "makes dials collide; give it more"
+        f"inconclusive: '{base.name}' draws from so few ports ({base.drawn_ports or 0:,}) that chance "
+        "alone makes dials collide; give it more"
     )
 
 

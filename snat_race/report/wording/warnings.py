@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from snat_race.report.wording.formats import filled_or_listed, namespace
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 
 _WATCH_WITH = "run 'snat-race watch --output watch.json' where the NAT is, and give that file too"
@@ -19,19 +20,19 @@ _SENTENCES = {
         "'snat-race doctor' there says why, and what helps."
     ),
     WarningKind.ring_overruns: (
-        "{overruns:,} samples were dropped because the ring was full: the outcomes of that many dials "
-        "are not known. Use fewer --workers, or a longer --dial-interval-us."
+        "The ring was full, so the outcome of {overruns:dial} is not known. Use fewer --workers, or a "
+        "longer --dial-interval-us."
     ),
     WarningKind.many_late_slots: (
-        "{late:,} of {slots:,} slots passed while a dial was in flight or being prepared. "
+        "{late:,} of {slots:slot} passed while a dial was in flight or being prepared. "
         "Use a longer --dial-interval-us, or a shorter --timeout-ms."
     ),
     WarningKind.workers_share_cpus: (
-        "{workers} workers share {cpus} CPUs, so fewer dials meet. Only clients with --lanes {lanes} can "
+        "{workers:worker} share {cpus:CPU}, so fewer dials meet. Only clients with --lanes {lanes} can "
         "meet them at all. Use --workers {cpus}."
     ),
     WarningKind.lab_workers_share_cpus: (
-        "{workers} workers share {cpus} CPUs, so fewer dials meet. Lower --containers or --workers."
+        "{workers:worker} share {cpus:CPU}, so fewer dials meet. Lower --containers or --workers."
     ),
     WarningKind.no_router: (
         "No router lies between this host and {remote}, so its SYNs pass no NAT, and none is lost to the "
@@ -54,7 +55,7 @@ _SENTENCES = {
         "{tail_rate:.1%} of the pairs still collide at the ends of the sweep, so the window is longer."
     ),
     WarningKind.window_has_other_losses: (
-        "{unexplained:,} losses of the sweep are not the race, so the window is shorter."
+        "The sweep has {unexplained:loss} that cannot be the race's, so the window is shorter."
     ),
     WarningKind.part_cut_off: "The {kind} {run_id:.8} was cut off: the end is missing. Run it again.",
     WarningKind.hosts_unwatched: (
@@ -78,8 +79,12 @@ _SENTENCES = {
         f"{_UNMET}the other ran on another host, with a clock and a NAT of its own. Run both on one host."
     ),
     WarningKind.unequal_work: (
-        "{name}: {dials:,} dials were due, {baseline:,} of the baseline: not the same amount of work. "
-        "Compare runs of the same --count, or --duration."
+        "{name}: {dials:dial} due, {baseline:,} in the baseline: not the same amount of work. Compare runs "
+        "of the same --count, or --duration."
+    ),
+    WarningKind.unequal_work_of_labs: (
+        "{name}: {dials:dial} due, {baseline:,} in the baseline: not the same amount of work. Compare runs "
+        "of the same --duration, --interval-us, --containers and --workers."
     ),
     WarningKind.unlike_setting: "{name}: {key} is {value}, of the baseline {baseline}.",
     WarningKind.unlike_environment: "{name}: {key} is {value}, of the baseline {baseline}.",
@@ -98,8 +103,10 @@ def sentence(warning: MeasurementWarning) -> str:
     """Return what is doubtful and what to do about it: one or more whole sentences."""
     values = dict(warning.values)
     if "setting" in values:
-        values["setting"] = _OPTIONS[str(values["setting"])]
-    return _SENTENCES[warning.kind].format(**values)
+        values["setting"] = _OPTIONS.get(str(values["setting"]), values["setting"])
+    if "namespace" in values:
+        values["namespace"] = namespace(str(values["namespace"]))
+    return filled_or_listed(_SENTENCES[warning.kind], values)
 
 
 def sentences(warnings: Sequence[MeasurementWarning]) -> tuple[str, ...]:
