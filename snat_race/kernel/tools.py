@@ -87,6 +87,18 @@ def run(
         return Finished(command, _MAY_NOT_RUN, "", complaint)
 
 
+@contextmanager
+def spare_lock() -> Iterator[str]:
+    """Yield the path of a file for a tool to lock that nobody else knows. It has no name, so it is gone
+    with this process, even after ``kill -9``.
+    """
+    descriptor = os.memfd_create("xtables.lock")
+    try:
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
 def printable(text: str) -> str:
     """Return what a tool printed with the bytes that are no UTF-8 escaped."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,7 +1,6 @@
 """Loads one variant at a time into a namespace, by netlink or with the tools that people use."""
 
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -173,9 +172,9 @@ class VariantLoader:
 
     def _execute(self, command: list[str], script: str = "") -> tools.Finished:
         # Not the host's lock: it may not be ours to open, and the rules are not the host's.
-        with tempfile.NamedTemporaryFile() as lock:
+        with tools.spare_lock() as lock:
             try:
-                return tools.run(self._namespace, command, script, lock=lock.name)
+                return tools.run(self._namespace, command, script, lock=lock)
             except subprocess.TimeoutExpired:
                 raise UsageError(f"{command[0]} did not end within {tools.SLOWEST_S:.0f} s") from None
 

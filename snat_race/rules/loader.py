@@ -1,7 +1,6 @@
 """Has a tool load a rewrite, all or nothing, and makes sure of what is there then."""
 
 import subprocess
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -94,8 +93,8 @@ class Loader:
         """Have a ruleset's tool load a script in one transaction, or only try it."""
         command = ruleset.load_command(ruleset.tool, trial=trial, wait_s=_LOCK_WAIT_S)
         # The real lock is ours already, so the tool would wait for us. It locks a spare file instead.
-        with tempfile.NamedTemporaryFile() as spare:
-            ended = self._run(command, script, spare.name)
+        with tools.spare_lock() as spare:
+            ended = self._run(command, script, spare)
         if ended.returncode and self._lock and "xtables lock" in tools.said(ended):
             # Before 1.8.5, iptables does not know XTABLES_LOCKFILE: it has to take the real lock itself.
             patient = ruleset.load_command(ruleset.tool, trial=trial, wait_s=_REAL_LOCK_WAIT_S)
