@@ -14,7 +14,7 @@ from snat_race.cli.app import NAME, app
 Parameter: TypeAlias = Any  # of a click that typer keeps to itself
 
 EXIT_CODES = (
-    ("0", "done"),
+    ("0", "done; also if a signal ended the run, or the reader of stdout had enough"),
     ("1", "a fault of snat_race, or a worker that was killed"),
     ("2", "bad input; one line says which option, and what to do"),
     (
@@ -28,7 +28,8 @@ EXIT_CODES = (
         "4",
         (
             "the machine lacks a privilege, a tool or a kernel module; the line says how to get it. "
-            "Or this run cannot tell what `--expect` or `--max-race-losses` asks"
+            "Or this run cannot tell what `--expect` or `--max-race-losses` asks. "
+            "Or stdout or `--output` could not be written; the line says where the result is"
         ),
     ),
     ("130", "interrupted before there was anything to report"),

@@ -5,13 +5,14 @@
 ==== ==================================================================================================
 code meaning
 ==== ==================================================================================================
-0    done; also: ended by a signal with something to report, and: the reader of a pipe had enough
+0    done; also: ended by a signal with something to report, and: the reader of stdout had enough
 1    a fault of ours, or a worker that died (:class:`SnatRaceError`)
 2    bad input: the message names the option and says what to write (:class:`UsageError`)
 3    the run worked; a limit that the user set does not hold, or doctor found rules that race
      (:class:`ThresholdExceeded`)
 4    this machine lacks something, and the message says how to get it (:class:`EnvironmentLacks`,
-     :class:`Unavailable`); or what was measured cannot tell what was asked (:class:`Inconclusive`)
+     :class:`Unavailable`), or stdout or a file could not be written; or what was measured cannot tell
+     what was asked (:class:`Inconclusive`)
 130  a signal came before there was anything to report (:class:`Interrupted`)
 ==== ==================================================================================================
 """

@@ -57,7 +57,6 @@ LONG_ON_PURPOSE = {
     "cli/parameters.py": "every option of every command, a table to look things up in",
 }
 SHORT_ON_PURPOSE = {
-    "cli/server.py": "a module for each command",
     "report/builders/checks.py": "a builder for each kind of document",
     "report/figures/pictures.py": "the one table of who draws what; those who draw do not know one another",
     "report/renderers/csv.py": "a renderer for each format",

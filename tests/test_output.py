@@ -38,6 +38,60 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
+STRANGER = 4711
+
+
+@pytest.fixture
+def open_to_all(tmp_path: Path) -> Path:
+    """A folder that everybody can write in, as /tmp; and beside it one with a file of ours, 'secret'."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "secret").write_text("secret")
+    return folder
+
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file another user's")
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize(
+    ("link", "points_to", "named"),
+    [("r.json", "../ours/secret", "r.json"), ("d", "../ours", "d/secret"), ("new", "../ours/new", "new")],
+    ids=["a file", "a folder", "nothing yet"],
+)
+def test_a_strangers_link_is_not_followed(open_to_all: Path, link: str, points_to: str, named: str) -> None:
+    (open_to_all / link).symlink_to(points_to)
+    os.lchown(open_to_all / link, STRANGER, STRANGER)
+    (open_to_all / "mine").symlink_to(named)  # a link of our own that leads to it
+    for name in (named, "mine"):
+        with pytest.raises(UsageError, match=f"link of another user, {STRANGER}"):
+            require_writable(open_to_all / name)
+        with pytest.raises(EnvironmentLacks, match=f"link of another user, {STRANGER}"):
+            write_atomically(open_to_all / name, "new")
+    assert [path.name for path in (open_to_all.parent / "ours").iterdir()] == ["secret"]
+    assert (open_to_all.parent / "ours" / "secret").read_text() == "secret"
+    assert (open_to_all / link).is_symlink()
+
+
+def test_a_link_of_ones_own_is_followed_there(open_to_all: Path) -> None:
+    (open_to_all / "r.json").symlink_to("../ours/secret")
+    require_writable(open_to_all / "r.json")
+    write_atomically(open_to_all / "r.json", "new")
+    assert (open_to_all.parent / "ours" / "secret").read_text() == "new"
+
+
+@ROOT_ONLY
+def test_a_strangers_file_does_not_choose_who_may_write_ours(open_to_all: Path) -> None:
+    file = open_to_all / "r.json"
+    file.write_text("bait")
+    file.chmod(0o666)
+    os.chown(file, STRANGER, STRANGER)
+    write_atomically(file, "new")
+    assert (file.stat().st_uid, file.stat().st_mode & 0o022) == (0, 0)
+
+
 def test_a_pipe_is_written_to_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -47,6 +101,35 @@ def test_a_pipe_is_written_to_not_replaced(tmp_path: Path) -> None:
     assert os.read(reader, 10) == b"new"
     os.close(reader)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize("folder", ["/dev/fd", "/proc/self/fd"])
+def test_an_open_descriptor_is_written_to(tmp_path: Path, folder: str) -> None:
+    reader, writer = os.pipe()
+    with (tmp_path / "file").open("w+") as file:
+        for descriptor in (writer, file.fileno()):
+            require_writable(Path(folder) / str(descriptor))
+            write_atomically(Path(folder) / str(descriptor), "new")
+        assert (os.read(reader, 10), file.seek(0), file.read()) == (b"new", 0, "new")
+    os.close(reader)
+    os.close(writer)
+
+
+def test_where_files_without_a_name_are_unknown_it_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY)  # for which open(2) has EISDIR, as older kernels
+    write_atomically(tmp_path / "r.json", "new")
+    write_atomically(tmp_path / "r.json", "newer")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["newer"]
+
+
+def test_a_disk_is_no_place_for_a_result() -> None:
+    disk = next(filter(Path.is_block_device, Path("/dev").iterdir()), None)
+    if not disk:
+        pytest.skip("there is no disk in /dev")
+    with pytest.raises(UsageError, match="a disk"):
+        require_writable(disk)
 
 
 @pytest.mark.parametrize("name", ["", "no/such/folder", "x" * 300, "loop"])

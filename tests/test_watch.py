@@ -221,6 +221,21 @@ def test_a_namespace_is_found_by_pid_and_path() -> None:
         assert netns_lookup.same(own, netns_lookup.find(name))
 
 
+@pytest.mark.parametrize("text", [":{}", "localhost:{}", "[::1]:{}"])
+def test_prometheus_is_served_to_this_host_only_unless_told(
+    text: str, port: int, reaped: list[subprocess.Popen[str]]
+) -> None:
+    pytest.importorskip("prometheus_client")
+    watching = start_cli("watch", "--json", "--prometheus", text.format(port))
+    reaped.append(watching)
+    assert watching.stdout
+    assert "start" in watching.stdout.readline()
+    sockets = psutil.Process(watching.pid).net_connections("tcp")
+    listening = {sock.laddr.ip for sock in sockets if sock.status == psutil.CONN_LISTEN}
+    assert listening
+    assert listening <= {"127.0.0.1", "::1"}
+
+
 def test_watch_needs_prometheus_client_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "prometheus_client.py").write_text("raise ImportError")
     done = subprocess.run(

@@ -1,10 +1,8 @@
 """The command line: what there is to call, and the only place that catches errors."""
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import typer
@@ -27,7 +25,8 @@ from snat_race.cli import (
     watch,
 )
 from snat_race.cli.program import adding, this_program
-from snat_race.errors import EnvironmentLacks, ExtraMissing, Interrupted, SnatRaceError
+from snat_race.errors import EnvironmentLacks, ExtraMissing, SnatRaceError
+from snat_race.runs.signals import StopSignals
 
 NAME = "snat-race"  # the shell's name of us, whoever started us how
 
@@ -89,11 +88,16 @@ def _spellings(command: Any, context: Any) -> dict[str, arguments.Spelling]:  # 
 
 def main() -> None:
     """Run the command line; every error ends here, as one line and an exit code."""
-    if os.getpid() == 1:  # in a container; what its first process does not handle, the kernel drops
-        signal.signal(signal.SIGTERM, _ended)
-    terminal.make_streams_robust()
+    stop = StopSignals.of_process()
+    stdout = terminal.make_streams_robust(on_loss=stop.request)
     code = _run_to_code()
-    terminal.let_go(sys.stdout)
+    sys.stdout.flush()
+    if stdout.failure and not stdout.reader_left:
+        refusal = EnvironmentLacks(
+            f"stdout cannot be written: {stdout.failure.strerror}; free it, or redirect"
+        )
+        code = code or _complain(refusal)
+    stop.leave()
     sys.exit(code)
 
 
@@ -105,17 +109,12 @@ def _run_to_code() -> int:
             command.main(prog_name=NAME)
         with command.make_context(NAME, understood(command, sys.argv[1:])) as context:
             command.invoke(context)
-        sys.stdout.flush()
     except typer.Exit as ended:
         return ended.exit_code
     except (SnatRaceError, TyperException) as failed:
         return _complain(failed)
-    except BrokenPipeError:  # the reader, head say, has had enough
-        pass
     except OSError as failed:
         return _complain(EnvironmentLacks(f"the system refused: {failed}"))
-    except KeyboardInterrupt:
-        return Interrupted.exit_code
     except Exception as fault:
         if os.environ.get("SNAT_RACE_DEBUG"):
             raise
@@ -126,10 +125,6 @@ def _run_to_code() -> int:
             )
         )
     return 0
-
-
-def _ended(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _complain(failed: SnatRaceError | TyperException) -> int:

@@ -94,10 +94,10 @@ def client(
     printer = ClientPrinter(summary_interval_sec, as_json=json, quiet=quiet, view=view)
     with view or nullcontext():
         result, fault = client.run(settings, target, readers, printer)
-    try:  # either, if the other cannot be written
-        printer.finished(result)
-    finally:
+    try:  # first what would be lost
         save(result, output)
+    finally:
+        printer.finished(result)
     if fault:
         raise SnatRaceError(fault)
     require(limits, measured_in(result), as_json=json)

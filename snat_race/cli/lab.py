@@ -11,7 +11,7 @@ from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parsing import CpuList, Seconds, naming
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.cli.terminal import print_document
-from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
+from snat_race.errors import Inconclusive, SnatRaceError, ThresholdExceeded, UsageError
 from snat_race.lab.settings import Backend, Caches, Expect, LabSettings, Wiring
 from snat_race.runs.settings import MOST_WORKERS
 
@@ -86,11 +86,13 @@ def lab(
     )
     _check(settings, staged, window=window, crowded=crowded)
     limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
-    result = _measured(settings, staged, rules, output)
-    try:  # either, if the other cannot be written
-        _print(result, expected if ktap else None, as_json=json, details=details, quiet=quiet)
-    finally:
+    result, fault = _measured(settings, staged, rules, output)
+    try:  # first what would be lost
         save(result, output)
+    finally:
+        _print(result, expected if ktap else None, as_json=json, details=details, quiet=quiet)
+    if fault:
+        raise fault
     require(limits, measured_in(result), as_json=json)
     if expected:
         _require(result, expected)
@@ -179,7 +181,7 @@ def _check(settings: LabSettings, staged: "Scenario", *, window: bool, crowded: 
 
 def _measured(
     settings: LabSettings, staged: "Scenario", rules: "Sequence[Variant]", output: Path | None
-) -> "LabResult":
+) -> "tuple[LabResult, SnatRaceError | None]":
     from snat_race.lab.variant_loader import require_binaries
     from snat_race.report.live.lab_view import LabView
     from snat_race.report.live.panel import drawable

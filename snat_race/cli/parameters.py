@@ -554,7 +554,11 @@ Interval = Annotated[
 ]
 Prometheus = Annotated[
     str | None,
-    Option("--prometheus", metavar="ADDR:PORT", help="Also serve the counters to Prometheus there."),
+    Option(
+        "--prometheus",
+        metavar="ADDR:PORT",
+        help="Also serve the counters to Prometheus there; at :PORT, to this host only.",
+    ),
 ]
 
 # doctor and mitigate

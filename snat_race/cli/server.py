@@ -35,5 +35,7 @@ def server(
                 flush=True,
             )
 
-    accepted = runner.run(listener, ready)
+    accepted, fault = runner.run(listener, ready)
     print(f"{ancestor_stamp(time.time_ns())} Stopped. Accepted {plural(accepted, 'connection')}.")
+    if fault:
+        raise fault

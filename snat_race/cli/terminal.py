@@ -1,51 +1,94 @@
-"""Prints documents and warnings, on streams that lose nothing."""
+"""Prints documents and warnings, on streams that lose nothing and end no run in its middle."""
 
+import errno
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from snat_race.cli.program import this_program
+from snat_race.runs import signals
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
     from snat_race.report.document import Document
 
 
-def make_streams_robust() -> None:
-    """Make stdout and stderr lose nothing, whatever the locale and whoever closed them."""
-    sys.stdout = _robust(sys.stdout)
-    sys.stderr = _robust(sys.stderr)
+class StandardStream(io.RawIOBase):
+    """Standard output or standard error, as what Python's buffers write to.
+
+    From the first write that fails on, what is written goes nowhere. So nobody who prints has to expect
+    an error, and a result that is still to be saved is.
+
+    Args:
+        descriptor: of the stream.
+        on_loss: is called when a write has failed, once.
+
+    Attributes:
+        failure: the error of that write; None as long as there is none.
+
+    """
+
+    def __init__(self, descriptor: int, on_loss: Callable[[], None]) -> None:
+        super().__init__()
+        self.failure: OSError | None = None
+        self._descriptor = descriptor
+        self._on_loss = on_loss
+        self._is_terminal = os.isatty(descriptor)
+
+    def writable(self) -> bool:
+        """Return True, as Python's buffers want it."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        """Whether it is, or was, a terminal."""
+        return self._is_terminal
+
+    def write(self, data: "ReadableBuffer") -> int:
+        """Write some of ``data``; return how many bytes."""
+        if self.failure is None:
+            try:
+                return signals.write(self._descriptor, memoryview(data))
+            except OSError as failed:
+                self.failure = failed
+                self._on_loss()
+        return memoryview(data).nbytes
+
+    @property
+    def reader_left(self) -> bool:
+        """Whether it failed because nobody is there: head has had enough, say, or a terminal was closed."""
+        number = self.failure and self.failure.errno
+        return number in (errno.EPIPE, errno.ETIMEDOUT) or (self._is_terminal and number == errno.EIO)
 
 
-def _robust(stream: TextIO | None) -> TextIO:
+def make_streams_robust(on_loss: Callable[[], None]) -> StandardStream:
+    """Make stdout and stderr lose nothing, whatever the locale and whoever closed them; return stdout.
+
+    ``on_loss`` is called when stdout, though nobody closed it, cannot be written any more.
+    """
+    sys.stdout = _robust(sys.stdout, 1, on_loss)
+    sys.stderr = _robust(sys.stderr, 2, lambda: None)
+    raw: StandardStream = sys.stdout.buffer.raw  # type: ignore[attr-defined]
+    return raw
+
+
+def _robust(stream: TextIO | None, number: int, on_loss: Callable[[], None]) -> TextIO:
     """Return a stream that loses nothing.
 
-    One that the shell closed (>&-) is None; text for it goes nowhere. A character that the locale lacks is
-    written as its escape. With PYTHONUNBUFFERED, as many images have it, Python writes to a terminal or
-    pipe without a buffer, and forgets the rest of a write that a signal cut short; so that is opened anew.
+    One that the shell closed (>&-) is None; then /dev/null has its number. A character that the locale
+    lacks is written as its escape. Python's own stream would not do: with PYTHONUNBUFFERED, as many
+    images have it, it writes without a buffer, and forgets the rest of a write that a signal cut short.
     """
-    if stream is None:
-        return io.StringIO()
-    if isinstance(getattr(stream, "buffer", None), io.RawIOBase):
-        return open(  # for as long as we run
-            stream.fileno(),
-            "w",
-            buffering=1,
-            encoding=stream.encoding,
-            errors="backslashreplace",
-            closefd=False,
-        )
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
-    return stream
-
-
-def let_go(stream: TextIO) -> None:
-    """Drop what cannot be written: the user knows already, and Python would say so in its own way."""
-    try:
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    raw = StandardStream(stream.fileno() if stream else number, on_loss)
+    encoding = stream.encoding if stream else "utf-8"
+    buffer = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace", line_buffering=True)
 
 
 def print_document(

@@ -48,8 +48,10 @@ def watch(
     title = f"{reader.namespace.name}, by {reader.read_from}"
     with WatchPrinter(title, as_json=json, quiet=quiet) as printer:
         result, ended_early = watch.run(settings, reader, printer, on_start=printer.started)
-    save(result, output)
-    printer.finished(result)
+    try:  # first what would be lost
+        save(result, output)
+    finally:
+        printer.finished(result)
     if ended_early:
         raise EnvironmentLacks(f"{ended_early}; what was counted until then is right")
 

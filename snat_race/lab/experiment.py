@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from snat_race.analysis.summary import PairedSlots, paired_slots
 from snat_race.analysis.verdict import between_rounds, verdict_on
-from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
+from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError, Unavailable
 from snat_race.kernel import counters, host
 from snat_race.kernel.host import utc_now
 from snat_race.lab.measurement import Round, SweepMeasurement, VariantMeasurement, connected_in
@@ -51,11 +51,13 @@ class Progress(Protocol):
 class Measurements:
     """What an experiment came to."""
 
-    # A signal ended it before all rounds were run.
+    # It ended before all rounds were run: by a signal, or by the fault.
     interrupted: bool
+    # What ended it, if no signal did: a worker died, for example.
+    fault: SnatRaceError | None
     # The variants in the order asked for, the baseline first.
     variants: list[VariantResult]
-    # Those that could not be loaded here, and why.
+    # Those that could not be loaded here, or not be measured any more, and why.
     unavailable: list[UnavailableVariant]
     # The verdict on the baseline, and how far the others help.
     verdict: Verdict
@@ -144,13 +146,13 @@ def run(
 ) -> Measurements:
     """Measure every variant in interleaved rounds: A B B A A B B A.
 
-    Drift of the machine then hits all variants alike. An interrupt ends the run after the rounds
-    that are complete.
+    Drift of the machine then hits all variants alike. An interrupt or a fault ends the run after the
+    rounds that are complete, and these count.
 
     Raises:
         EnvironmentLacks: no privilege, or a kernel feature is missing.
-        Interrupted: a signal came before every rule had had a round.
-        SnatRaceError: a worker died.
+        Interrupted: a signal came before the first rule had had a round.
+        SnatRaceError: a worker died before that.
         UsageError: a rule of the user's was refused.
 
     """
@@ -162,14 +164,27 @@ def run(
         sweep = SweepMeasurement(available[0], _sweep_ns(settings)) if settings.window_s else None
         turns = _interleaved(measurements, settings) + (_sweeps(sweep, settings) if sweep else [])
         runner = RoundRunner(settings, testbed, cancelled)
-        complete = _run_turns(runner, turns, progress)
-    if not all(measurement.periods for measurement in measurements):
-        raise Interrupted("interrupted before every rule had been measured; there is nothing to report")
+        fault, complete = None, False
+        try:
+            complete = _run_turns(runner, turns, progress)
+        except SnatRaceError as failed:
+            if not measurements[0].periods:
+                raise
+            fault = failed
+    if not measurements[0].periods:
+        raise Interrupted("interrupted before the first rule had been measured; there is nothing to report")
+    measured = [measurement for measurement in measurements if measurement.periods]
+    unavailable += [
+        UnavailableVariant(name=measurement.name, reason="the run ended before it was measured")
+        for measurement in measurements
+        if not measurement.periods
+    ]
     cpus = len(settings.cpus or host.usable_cpus())
-    spread = between_rounds(measurement.rounds for measurement in measurements)
-    results = [measurement.result(testbed, spread=spread, cpus=cpus) for measurement in measurements]
+    spread = between_rounds(measurement.rounds for measurement in measured)
+    results = [measurement.result(testbed, spread=spread, cpus=cpus) for measurement in measured]
     return Measurements(
         interrupted=not complete,
+        fault=fault,
         variants=results,
         unavailable=unavailable,
         verdict=verdict_on(results),

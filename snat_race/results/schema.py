@@ -145,7 +145,7 @@ class VariantResult(Model):
 
 
 class UnavailableVariant(Model):
-    """A rule that could not be loaded here."""
+    """A rule that could not be measured here."""
 
     name: str
     """Name of the variant."""
@@ -199,11 +199,11 @@ class LabResult(Result):
     kind: Literal["lab"] = "lab"
     """Kind of result."""
     interrupted: bool
-    """Whether a signal ended it before its time."""
+    """Whether it ended before its time: by a signal, or because a worker died."""
     variants: list[VariantResult]
     """The variants measured, the baseline first."""
     unavailable: list[UnavailableVariant] = []
-    """Variants asked for that cannot be measured here."""
+    """Variants asked for that could not be measured."""
     verdict: Verdict
     """What the run proves of its first variant."""
     window: Window | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from snat_race.errors import SnatRaceError
 from snat_race.lab import experiment
 from snat_race.lab.experiment import Progress
 from snat_race.lab.scenarios import Scenario
@@ -14,12 +15,15 @@ from snat_race.runs.signals import StopSignals
 
 def run(
     settings: LabSettings, scenario: Scenario, variants: Sequence[Variant], progress: Progress
-) -> LabResult:
-    """Measure every variant; see :func:`experiment.run`, whose errors these are."""
+) -> tuple[LabResult, SnatRaceError | None]:
+    """Measure every variant; see :func:`experiment.run`, whose errors these are.
+
+    Returns the result and, if a fault ended it early, that.
+    """
     metadata = RunMetadata()
     with StopSignals() as stop:
         measurements = experiment.run(settings, scenario, variants, progress, cancelled=stop)
-    return LabResult(
+    result = LabResult(
         **metadata.fields(),
         spec=settings.spec(),
         interrupted=measurements.interrupted,
@@ -28,3 +32,4 @@ def run(
         verdict=measurements.verdict,
         window=measurements.window,
     )
+    return result, measurements.fault

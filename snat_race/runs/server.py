@@ -1,8 +1,8 @@
 """One run of ``server``: acceptors until a signal comes."""
 
-import time
 from collections.abc import Callable
 
+from snat_race.errors import SnatRaceError
 from snat_race.kernel import host
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.servers import TcpServer
@@ -25,18 +25,18 @@ def server_of(settings: ServerSettings) -> TcpServer:
     return TcpServer(Endpoint.parse(settings.local_addr, "0.0.0.0"), pins)
 
 
-def run(server: TcpServer, listening: Callable[[], None]) -> int:
-    """Accept until interrupted; return how many connections were accepted.
+def run(server: TcpServer, listening: Callable[[], None]) -> tuple[int, SnatRaceError | None]:
+    """Accept until interrupted, or until an acceptor dies.
 
-    ``listening`` is called once, when the server listens.
-
-    Raises:
-        SnatRaceError: an acceptor died.
-
+    ``listening`` is called once, when the server listens. Returns how many connections were accepted
+    and, if an acceptor died, what killed it.
     """
+    fault = None
     with StopSignals() as interrupt, server:
         listening()
-        while not interrupt.requested:
-            server.require_alive()
-            time.sleep(_CHECK_S)
-        return server.stop()
+        try:
+            while not interrupt.wait(_CHECK_S):
+                server.require_alive()
+        except SnatRaceError as died:
+            fault = died
+        return server.stop(), fault
