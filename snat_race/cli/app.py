@@ -132,5 +132,6 @@ def _complain(failed: SnatRaceError | TyperException) -> int:
     if isinstance(failed, ExtraMissing):
         message += f": {adding(failed.extra)}"
     if message:
-        print(f"snat_race: {this_program().addressed(message)}", file=sys.stderr)
+        shown = terminal.one_line(this_program().addressed(message))
+        print(f"snat_race: {shown}", file=sys.stderr)
     return failed.exit_code

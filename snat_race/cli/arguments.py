@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from snat_race.errors import UsageError
+
 _OPTION = re.compile(r"--?([A-Za-z][\w-]*)(=.*)?", re.ASCII | re.DOTALL)
+_SHOWN = 60  # characters of an argument that cannot be understood
 _HELP = ("help", "h")
 
 
@@ -27,7 +30,16 @@ def rewritten(arguments: Sequence[str], program: Spellings, commands: Mapping[st
     """Return the arguments with every option in our spelling; what is no option of ours stays as it is.
 
     ``program`` are the options that stand before a command, ``commands`` those of each command.
+
+    Raises:
+        UsageError: one is not UTF-8. A result could not hold it, and a run would be lost at its end.
+
     """
+    for argument in arguments:
+        if not argument.isascii() and argument.encode(errors="ignore").decode() != argument:
+            raise UsageError(
+                f"{argument[:_SHOWN]!a} is not UTF-8; rename what it stands for, or link to it"
+            )
     if not arguments:
         return ["--help"]
     first, *rest = arguments

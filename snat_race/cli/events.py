@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from snat_race.analysis.summary import Failure, Samples, error_name
-from snat_race.cli.terminal import print_document, warn
+from snat_race.cli.terminal import print_document, say, warn
 from snat_race.report.wording.client_lines import (
     failure_line,
     opening_line,
@@ -93,7 +93,7 @@ class ClientPrinter:
         if self._view:
             self._view.print_above(text)
         else:
-            print(text, file=self._text, flush=True)
+            say(text, self._text)
 
     def _event(self, event: str, fields: "Mapping[str, Any] | BaseModel") -> None:
         if self._as_json:
@@ -134,7 +134,7 @@ class WatchPrinter:
         elif self._table:
             self._table(period)
         elif not self._quiet:
-            print(period_line(time.time_ns(), period), flush=True)
+            say(period_line(time.time_ns(), period), sys.stdout)
 
     def finished(self, result: WatchResult) -> None:
         """Tell the end: the sums, and what they mean."""

@@ -3,6 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
+from snat_race.cli.terminal import say
 from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def require(limits: "Thresholds", measured: "Sequence[Measured]", *, as_json: bo
         for check in checked(limits, dials.summary, dials.diagnosis)
     ]
     for name, check in checks:
-        print(_line(name, check), file=sys.stderr if as_json else sys.stdout, flush=True)
+        say(_line(name, check), sys.stderr if as_json else sys.stdout)
     broken = [_line(name, check) for name, check in checks if check.holds is False]
     if broken:
         raise ThresholdExceeded("; ".join(broken))

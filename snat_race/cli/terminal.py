@@ -3,12 +3,17 @@
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from snat_race.cli.program import this_program
+from snat_race.report.terminal import printable, printable_lines
 from snat_race.runs import signals
+
+_LONG_WORD = re.compile(r"\S{1000,}")
+_SHOWN = 200  # characters of such a word
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -109,4 +114,14 @@ def print_document(
 
 def warn(text: str) -> None:
     """Print a warning."""
-    print(f"warning: {this_program().addressed(text)}", file=sys.stderr, flush=True)
+    say(f"warning: {this_program().addressed(text)}", sys.stderr)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Print a line, or several, without what a terminal would obey: names and rules are of others."""
+    print(printable_lines(text), file=stream, flush=True)
+
+
+def one_line(message: str) -> str:
+    """Return a message as a line that a terminal shows and does not obey, and that a person can read."""
+    return _LONG_WORD.sub(lambda word: f"{word[0][:_SHOWN]}...", printable(message))

@@ -11,8 +11,15 @@ NARROWEST = 20
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _BLOCKS = "█▏▉"
 _COLOURS = {Tone.good: "32", Tone.bad: "1;31", Tone.unsure: "33"}
-# C0 and C1: a terminal obeys them, and a result may come from anywhere.
-_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), "?") | {ord(c): " " for c in "\t\r\n"}
+# A result, and a rule's comment, may come from anywhere. A terminal obeys C0 and C1; others turn the
+# direction of what follows, end a line, do not show, or are half a character, which no file can hold.
+_OBEYED = (*range(32), *range(127, 160))
+_TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_UNSHOWN = (0x200B, 0x200C, 0x200D, *range(0x2060, 0x2065), 0xFEFF, *range(0xE0000, 0xE0080))
+_HALVES = range(0xD800, 0xE000)
+_HARMLESS = dict.fromkeys((*_OBEYED, *_TURNING, *_UNSHOWN, *_HALVES), "?") | {0x2028: " ", 0x2029: " "}
+_HARMLESS |= {ord("\t"): "\t", ord("\n"): "\n", ord("\r"): " "}
+_IN_ONE_LINE = _HARMLESS | {ord("\t"): " ", ord("\n"): " "}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +82,12 @@ def coloured(text: str, tone: Tone | None, terminal: Terminal) -> str:
 
 def printable(text: str) -> str:
     """Return text without what a terminal would obey, or what would end the line."""
-    return text.translate(_CONTROLS)
+    return text.translate(_IN_ONE_LINE)
+
+
+def printable_lines(text: str) -> str:
+    """Return text without what a terminal would obey; its lines and its tabs stay."""
+    return text.translate(_HARMLESS)
 
 
 def bar(share: float, width: int, *, ascii_only: bool) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from snat_race.analysis.rolling_window import DialStatistics
+from snat_race.report.terminal import printable
 from snat_race.report.wording.formats import duration, percent, plural
 from snat_race.results.schema import Latency
 
@@ -98,4 +99,5 @@ def more_line(count: int, noun: str) -> list[Text]:
 
 def shortened(name: str, width: int) -> str:
     """Return a name of ``width`` characters at most; its end tells more than its beginning."""
-    return name if len(name) <= width else f"...{name[len(name) - width + 3 :]}"
+    shown = printable(name)
+    return shown if len(shown) <= width else f"...{shown[len(shown) - width + 3 :]}"

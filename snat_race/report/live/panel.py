@@ -15,6 +15,7 @@ from rich.segment import ControlType
 from rich.text import Text
 
 from snat_race.report.live.lines import NARROW_COLUMNS, DrawingArea
+from snat_race.report.terminal import printable, printable_lines
 
 REFRESH_S = 0.5
 _WIDEST = 80
@@ -73,7 +74,7 @@ class LivePanel:
 
     def print_above(self, text: str) -> None:
         """Print text above the panel: with its next refresh, if it is there."""
-        self._waiting.append(text)
+        self._waiting.append(printable_lines(text))
         if not self._live.is_started:
             self._print_waiting()
 
@@ -88,7 +89,9 @@ class LivePanel:
             self._live.start()
             self._forget_what_wrapped()
             self._print_waiting()
-            self._live.update(self._picture(f"{title}, {timedelta(seconds=int(elapsed_s))}", lines))
+            self._live.update(
+                self._picture(f"{printable(title)}, {timedelta(seconds=int(elapsed_s))}", lines)
+            )
             self._live.refresh()
 
     def _picture(self, title: str, lines: Lines) -> Panel | Text:

@@ -8,7 +8,9 @@ from typing import Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from snat_race.report.terminal import printable
 from snat_race.report.wording.counter_deltas import LOSSES, conntrack
 from snat_race.report.wording.formats import stamp
 from snat_race.results.counters import TCP_COUNTERS, CounterDelta, total_of
@@ -60,13 +62,15 @@ def live_table(
     if period.conntrack:
         fill = f"{period.conntrack.count:,} of {period.conntrack.max:,} entries, "
     caption = f"{fill}last: {period.elapsed_s:.2g} s, all: {total.elapsed_s:,.0f} s"
-    table = Table(title=f"{title}, {stamp(time.time_ns())}", caption=caption, title_justify="left")
+    # A Text, because a namespace's name may hold what rich takes for its markup.
+    heading = Text(f"{printable(title)}, {stamp(time.time_ns())}")
+    table = Table(title=heading, caption=caption, title_justify="left")
     if not with_lines:
         table.box = None
         table.pad_edge = False
     table.add_column("counter", no_wrap=True)
-    for heading in ("last", "all", *(f"CPU {cpu}" for cpu in cpus)):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=7)
+    for column in ("last", "all", *(f"CPU {cpu}" for cpu in cpus)):
+        table.add_column(column, justify="right", no_wrap=True, min_width=7)
     totals = dict(conntrack(total))
     for name, per_cpu in conntrack(period):
         style = _LOSS_STYLE if name in LOSSES else _OTHER_STYLE

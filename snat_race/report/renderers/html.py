@@ -11,6 +11,7 @@ from snat_race.report.document import Column, Document, Tone
 from snat_race.report.figures.data import Figure
 from snat_race.report.figures.drawing import NEEDED, css
 from snat_race.report.figures.pictures import drawn
+from snat_race.report.terminal import printable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -38,7 +39,9 @@ def _template() -> Any:  # noqa: ANN401 - jinja2's, which may not be installed
         raise ExtraMissing(*NEEDED) from missing
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=False, finalize=_harmless
+    )
     environment.filters |= {"prose": _prose, "sentence_case": _sentence_case, "css": css}
     environment.globals |= {"style": Markup(_read("page.css")), "cell_class": _cell_class}  # noqa: S704 - our own file
     return environment.from_string(_read("page.html.jinja"))
@@ -46,6 +49,11 @@ def _template() -> Any:  # noqa: ANN401 - jinja2's, which may not be installed
 
 def _read(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _harmless(value: Any) -> Any:  # noqa: ANN401 - whatever a template shows
+    """Return text without what turns the direction of others or is no character; markup is ours."""
+    return printable(value) if type(value) is str else value
 
 
 def _sentence_case(text: str) -> str:
@@ -56,7 +64,7 @@ def _prose(sentence: str) -> "Markup":
     """Return a sentence, escaped, of which neither an option nor a percentage is torn."""
     from markupsafe import Markup, escape
 
-    whole = str(escape(sentence)).replace(" %", "&nbsp;%")
+    whole = str(escape(printable(sentence))).replace(" %", "&nbsp;%")
     marked = sub(r"(?<![\w-])--[a-z][\w-]*", r"<code>\g<0></code>", whole)
     return Markup(marked)  # noqa: S704 - escaped above
 

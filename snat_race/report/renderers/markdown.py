@@ -1,22 +1,26 @@
 """A document as Markdown, to paste into an issue or a pull request."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 from snat_race.report.document import Document, Section, Table
+from snat_race.report.terminal import printable
 
-_MARKS = "\\|*_<`"
+_MARKS = re.compile(r"[\\`*_\[<|~&]")
+# At the beginning of a line: a heading, a list, a quotation, a line that makes a heading of the one above.
+_OPENING_MARKS = re.compile(r"^([0-9]{1,9}(?=[.)])|(?=[#+=>-]))")
 
 
 def markdown(document: Document) -> str:
     """Return a document, with its detail sections; bars are left out."""
     parts = [f"## {_escaped(document.title)}"]
-    parts += [_escaped(fact) for fact in document.facts]
+    parts += [_line(fact) for fact in document.facts]
     if document.origin:
-        parts.append(_escaped(" · ".join(document.origin)))
+        parts.append(_line(" · ".join(document.origin)))
     if document.verdict:
         parts.append(f"**{_escaped(document.verdict)}**")
     if document.meaning:
-        parts.append(_escaped(document.meaning))
+        parts.append(_line(document.meaning))
     if document.warnings:
         parts.append(_warnings(document.warnings))
     for section in document.sections:
@@ -27,13 +31,13 @@ def markdown(document: Document) -> str:
 def _section(section: Section) -> Iterator[str]:
     yield f"### {_escaped(section.title)}"
     if section.introduction:
-        yield "\n".join(f"- {_escaped(sentence)}" for sentence in section.introduction)
+        yield "\n".join(f"- {_line(sentence)}" for sentence in section.introduction)
     if section.warnings:
         yield _warnings(section.warnings)
     if section.table:
         yield "\n".join(_rows(section.table))
     if section.sentences:
-        yield "\n".join(f"- {_escaped(sentence)}" for sentence in section.sentences)
+        yield "\n".join(f"- {_line(sentence)}" for sentence in section.sentences)
 
 
 def _warnings(warnings: Iterable[str]) -> str:
@@ -50,7 +54,9 @@ def _rows(table: Table) -> Iterator[str]:
 
 def _escaped(text: str) -> str:
     """Keep what Markdown would take for marks of its own, and one line one line."""
-    line = " ".join(text.splitlines())
-    for mark in _MARKS:
-        line = line.replace(mark, f"\\{mark}")
-    return line
+    return _MARKS.sub(r"\\\g<0>", printable(text).strip())
+
+
+def _line(text: str) -> str:
+    """Escape a text that begins a line."""
+    return _OPENING_MARKS.sub(r"\1\\", _escaped(text))

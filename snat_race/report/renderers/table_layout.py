@@ -19,6 +19,7 @@ Only the key column always stays. If even that is too wide, its words are broken
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from snat_race.report.document import Column, Importance, Table, Tone
 from snat_race.report.terminal import Terminal, bar, coloured, printable
@@ -33,8 +34,9 @@ _NOTHING = ("", "-")
 def table_lines(table: Table, terminal: Terminal) -> Iterator[str]:
     """Yield the lines of a table: its headings, then each row."""
     rows = [[printable(cell) for cell in row] for row in table.rows]
-    layout = _Layout(table.columns, rows, terminal.width)
-    headings = [column.heading for column in table.columns]
+    columns = [replace(column, heading=printable(column.heading)) for column in table.columns]
+    layout = _Layout(columns, rows, terminal.width)
+    headings = [column.heading for column in columns]
     if any(headings[index] for index in layout.side_by_side):
         yield from layout.lines(headings)
     bar_width = min(_LONGEST_BAR, terminal.width - layout.width - _GAP)
