@@ -14,7 +14,7 @@ from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError, Unava
 from snat_race.kernel import counters, host
 from snat_race.kernel.host import utc_now
 from snat_race.lab.measurement import Round, SweepMeasurement, VariantMeasurement, connected_in
-from snat_race.lab.scenarios import Scenario
+from snat_race.lab.scenarios import Scenario, Serving
 from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.testbed import Testbed
 from snat_race.lab.variants import Variant
@@ -25,8 +25,8 @@ _LONGEST_ROUND_S = 0.5
 _SLOTS_A_ROUND = 20  # at the least
 _WARM_UP_S = 0.15  # a round that nobody counts, before all others
 _DRAIN_INTERVAL_S = 0.1
-# The acceptor works in batches, so it gets this long to catch up with what connected.
-_CATCH_UP_S = 0.5
+# The acceptor works in batches, so it gets this long to catch up with what connected, if it accepts at all.
+_CATCH_UP_S = 5.0
 _CATCH_UP_POLL_S = 0.005
 # How far a sweep reaches to either side. With cold caches SYNs take longer, and spread over more.
 _SWEEP_NS = 10_000
@@ -102,7 +102,9 @@ class RoundRunner:
             return None
         elapsed_s = time.monotonic() - began_s
         met = paired_slots(samples, self._interval_ns) if testbed.scenario.rendezvous else None
-        accepted = self._accepted_since(accepted_before, expected=connected_in(samples))
+        accepts = testbed.scenario.serving is not Serving.never_accept
+        expected = connected_in(samples) if accepts else 0
+        accepted = self._accepted_since(accepted_before, expected=expected)
         counts = pool.counts().since(counts_before)
         translated = counters.any_translated(testbed.topology.source) if check_translation else None
         counters_now = testbed.read_counters()

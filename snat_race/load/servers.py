@@ -24,7 +24,7 @@ _SHORT_BACKLOG = 64
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SHORTAGE_PAUSE_MS = 20
 _LONGEST_REQUEST = 2048
-_STOP_GRACE_S = 1.0
+_STOP_GRACE_S = 5.0  # to serve what is queued, on a busy machine too
 
 
 class Server(ABC):

@@ -17,7 +17,7 @@ from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError
 
 _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29  # prctl(2)
 _READY = "ready"
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 30.0  # from one worker's report to the next's: many on a busy machine take long
 _REAP_POLL_S = 0.005
 _HANDLED_BY_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -122,13 +122,15 @@ class WorkerProcesses:
             Interrupted: cancelled meanwhile.
 
         """
-        deadline = time.monotonic() + _READY_TIMEOUT_S
+        heard, heard_s = 0, time.monotonic()
         while self._heard.count(_READY) < len(self.members):
             self._hear(wait_s=0.1)
             self.require_alive()
             self._require_wanted()
-            if time.monotonic() > deadline:
-                raise SnatRaceError(f"workers did not start within {_READY_TIMEOUT_S:.0f} s; use fewer")
+            if len(self._heard) > heard:
+                heard, heard_s = len(self._heard), time.monotonic()
+            elif time.monotonic() - heard_s > _READY_TIMEOUT_S:
+                raise SnatRaceError(f"no worker became ready within {_READY_TIMEOUT_S:.0f} s; use fewer")
 
     def _require_wanted(self) -> None:
         if self._cancelled():
