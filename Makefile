@@ -9,7 +9,7 @@ BASE_IMAGE ?= $(shell docker image inspect $(OWN_BASE) >/dev/null 2>&1 && echo $
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup server client lab test lint docker-build docker-race docker-report test-docker bench forecast-check soak fuzz reference examples clean
+.PHONY: help setup server client lab test lint coverage docker-build docker-race docker-report test-docker bench forecast-check soak fuzz reference examples clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ lint: $(VENV)/.ready-dev ## Run the static checks only
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_packages.py
+
+coverage: $(VENV)/.ready-dev ## Run the tests, print which branches they take, and fail below 90 %
+	@rm -rf .coverage .coverage.*
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 docker-build: ## Build the image snat-race; BASE_IMAGE=... from another base
 	@scripts/docker-server require
@@ -70,7 +76,7 @@ examples: $(VENV)/.ready ## Run the commands of the documentation again, and wri
 	@$(BIN)/python -m scripts.documentation
 
 clean: ## Remove the virtual environment and the caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
