@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, build
 from snat_race.lab.variant_loader import VariantLoader
-from tests.conftest import COMMAND, clean_environment, eventually
+from tests.conftest import COMMAND, SOON_S, clean_environment, eventually
 
 PORT = 8080
 REMOTE = (IPV4.destination_ip, PORT)
@@ -58,16 +59,14 @@ class Stage:
         assert self.server.stdout
         assert b"Ready to accept connections" in self.server.stdout.readline()
 
-    def hold(self, ports: Iterable[int], timeout_ms: int = 500) -> int:
+    def hold(self, ports: Iterable[int], timeout_ms: int = 20_000) -> int:
         """Dial from each port of the container and keep what connects; return how many did not."""
         host.raise_open_file_limit()
-        lost = 0
+        lost, timeval = 0, struct.pack("ll", timeout_ms // 1000, timeout_ms % 1000 * 1000)
         with self.hosts.containers[1].entered():
             for port in ports:
                 sock = socket.socket()
-                sock.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, timeout_ms * 1000)
-                )
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
                 sock.bind((IPV4.container_ip(1), port))
                 if sock.connect_ex(REMOTE):
                     lost += 1
@@ -99,7 +98,7 @@ class Stage:
 
     def finish(self, client: subprocess.Popen[str], out: Path) -> dict[str, Any]:
         """Wait for a client; return its result."""
-        said, complained = client.communicate(timeout=30)
+        said, complained = client.communicate(timeout=SOON_S)
         assert client.returncode == 0, said + complained
         result: dict[str, Any] = json.loads(out.read_text())
         return result
@@ -107,6 +106,15 @@ class Stage:
     def run(self, *options: str, out: Path) -> dict[str, Any]:
         """Run a client in the container."""
         return self.finish(self.start(*options, out=out), out)
+
+    def run_until(self, holds: Callable[[], Any], *options: str, out: Path) -> dict[str, Any]:
+        """Run a client in the container until something holds."""
+        client = self.start(*options, out=out)
+        try:
+            eventually(holds)
+        finally:
+            client.send_signal(signal.SIGINT)
+        return self.finish(client, out)
 
     def add_address(self, ip: str) -> None:
         with self.container.entered(), IPRoute() as netlink:
@@ -142,13 +150,19 @@ def syn(source: str, port: int) -> bytes:
     return struct.pack("!BBHHHBBH", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_TCP, 0) + ends + tcp
 
 
-def flood(stage: Stage, count: int) -> None:
-    """Open half of so many connections, from addresses that nobody has."""
+def flood(stage: Stage, count: int) -> Callable[[], None]:
+    """Open half of so many connections, from addresses that nobody has; return what does it again.
+
+    A full queue forgets them within seconds, so a flood has to go on.
+    """
     with stage.source.entered():
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    for index in range(count):
-        raw.sendto(syn(f"10.18.10.{200 + index % 50}", 1024 + index), (REMOTE[0], 0))
-    raw.close()
+
+    def send() -> None:
+        for index in range(count):
+            raw.sendto(syn(f"10.18.10.{200 + index % 50}", 1024 + index), (REMOTE[0], 0))
+
+    send()
 
     def half_open() -> int:
         with stage.destination.entered():
@@ -156,6 +170,7 @@ def flood(stage: Stage, count: int) -> None:
         return sum(line.split()[3] == "03" for line in table.splitlines()[1:])
 
     eventually(lambda: half_open() == count)
+    return send
 
 
 # linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, fork_cli
+from tests.conftest import ROOT, SOON_S, fork_cli
 from tests.results import small_watch
 
 KUBECTL = """#!{python}
@@ -52,7 +52,9 @@ class Cluster:
 def run(*args: str, path: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / args[0]), *args[1:]]
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, timeout=SOON_S, check=False
+    )
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from snat_race.runs import worker_placement
 from tests.conftest import (
     COMMAND,
     ROOT,
+    SOON_S,
     RunningServer,
     clean_environment,
     fork_cli,
@@ -407,7 +408,7 @@ def test_a_report_survives_any_locale(tmp_path: Path, locale: dict[str, str], fo
     done = subprocess.run(
         [*COMMAND, "report", str(path), "--format", form],
         capture_output=True,
-        timeout=40,
+        timeout=SOON_S,
         check=False,
         env=clean_environment(**locale),
     )
@@ -457,7 +458,7 @@ def test_help_starts_neither_pydantic_nor_rich() -> None:
         "print({'pydantic', 'rich', 'numpy', 'psutil', 'pyroute2'} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=20,
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True, timeout=SOON_S,
         env=clean_environment(),
     )  # fmt: skip
     assert done.stderr == "set()\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.reference import COMPLETIONS
-from tests.conftest import ROOT, clean_environment, fork_cli
+from tests.conftest import ROOT, SOON_S, clean_environment, fork_cli
 
 BASH = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 
@@ -77,7 +77,9 @@ def in_shell(command: list[str], home: Path) -> str:
     program.chmod(0o755)
     there = clean_environment(HOME=str(home))
     there["PATH"] = f"{home}:{there['PATH']}"
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=there).stdout
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=SOON_S, check=True, env=there
+    ).stdout
 
 
 ASK = "COMP_WORDS=(snat-race mit); COMP_CWORD=1; _snat_race_completion snat-race; echo ${COMPREPLY[@]}"
@@ -122,4 +124,4 @@ def test_fish_completes_by_the_file_of_the_package(tmp_path: Path) -> None:
 
 def test_neither_help_nor_a_completion_waits_for_netlink() -> None:
     loaded = "import sys, snat_race.cli.app; sys.exit('pyroute2' in sys.modules or 'numpy' in sys.modules)"
-    subprocess.run([sys.executable, "-c", loaded], check=True, timeout=20, env=clean_environment())
+    subprocess.run([sys.executable, "-c", loaded], check=True, timeout=SOON_S, env=clean_environment())

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from snat_race.cli.parsing import duration_s
-from tests.conftest import ROOT, parsed_cli
+from tests.conftest import ROOT, SOON_S, parsed_cli
 
 FOLDER = ROOT / "docker" / "kubernetes"
 FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
@@ -139,7 +139,9 @@ def test_rendered_it_is_valid_and_has_one_image(form: str) -> None:
     if not tool:
         pytest.skip("there is neither kustomize nor kubectl")
     command = [tool, "build" if tool == "kustomize" else "kustomize", str(FOLDER / form)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=os.environ)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=SOON_S, check=False, env=os.environ
+    )
     if "unknown field" in done.stderr or "unknown command" in done.stderr:
         pytest.skip(f"this {tool} is older than components")
     assert done.returncode == 0, done.stderr

@@ -31,7 +31,7 @@ from snat_race.report.live.panel import REFRESH_S
 from snat_race.results import sample
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 from snat_race.results.schema import Summary
-from tests.conftest import COMMAND, PRIVATE, RunningServer, clean_environment, fork_cli, run_cli
+from tests.conftest import COMMAND, PRIVATE, SOON_S, RunningServer, clean_environment, fork_cli, run_cli
 
 PANEL, LAST = re.compile(r"since start [^:]*worker "), re.compile(r"last round")
 CODE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
@@ -183,7 +183,7 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def read_until(self, pattern: re.Pattern[str], within_s: float = 10) -> None:
+    def read_until(self, pattern: re.Pattern[str], within_s: float = SOON_S) -> None:
         """Read on; ``pattern`` is looked for in what is new."""
         seen, deadline_s = len(self.written), time.monotonic() + within_s
         while not pattern.search(plain(self.written[seen:])):
@@ -196,7 +196,7 @@ class Terminal:
             self.process.send_signal(number)
         while self._read():
             pass
-        assert self.process.wait(timeout=5) == 0, self.written
+        assert self.process.wait(timeout=SOON_S) == 0, self.written
         return self.written
 
     def _read(self) -> bool:
@@ -362,7 +362,7 @@ def test_a_terminal_that_goes_away_takes_no_result_along(
     terminals.append(terminal := Terminal(*dialling(server, *args)))
     terminal.read_until(PANEL)
     os.close(terminal.master)
-    terminal.process.wait(timeout=10)
+    terminal.process.wait(timeout=SOON_S)
     assert json.loads(out.read_text())["summary"]["connected"] > 0
 
 

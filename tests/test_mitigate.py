@@ -21,7 +21,7 @@ from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
 from snat_race.runs import mitigate
-from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, fork_cli, in_sandbox, start_cli
+from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, SOON_S, fork_cli, in_sandbox, start_cli
 
 RULESETS = ROOT / "tests" / "rulesets"
 EXPOSED: dict[str, list[list[str]]] = json.loads((RULESETS / "exposed.json").read_text())
@@ -234,7 +234,7 @@ def test_two_at_once_do_not_get_into_each_others_way(tmp_path: Path) -> None:
         started = [
             start_cli("mitigate", "--apply", "--dump", str(tmp_path / f"{n}.json")) for n in range(2)
         ]
-        said = [each.communicate(timeout=30) for each in started]
+        said = [each.communicate(timeout=SOON_S) for each in started]
         assert sum("nothing to change" in out for out, _ in said) == 1, said
         return [each.returncode for each in started], rules(listing("iptables-nft"))
 

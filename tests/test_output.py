@@ -14,7 +14,7 @@ import pytest
 
 from snat_race.cli.result_writer import require_writable, write_atomically
 from snat_race.errors import EnvironmentLacks, UsageError
-from tests.conftest import COMMAND, clean_environment, eventually, fork_cli
+from tests.conftest import COMMAND, SOON_S, clean_environment, eventually, fork_cli
 
 
 def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_full_disk_behind_stdout_is_one_line(args: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*COMMAND, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-            timeout=20, env=clean_environment(),
+            timeout=SOON_S, env=clean_environment(),
         )  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (4, 1), done.stderr
 

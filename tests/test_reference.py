@@ -17,7 +17,7 @@ from snat_race.cli import lab, parameters
 from snat_race.cli.app import app
 from snat_race.results.conclusions import Outcome
 from snat_race.results.schema import LabResult
-from tests.conftest import ROOT, clean_environment
+from tests.conftest import ROOT, SOON_S, clean_environment
 from tests.results import small_lab
 
 MAN_PAGE = ROOT / "share/man/man1/snat-race.1"
@@ -28,7 +28,7 @@ def test_the_pages_are_current_whatever_the_environment(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "scripts.reference", tmp_path],
         check=True,
-        timeout=20,
+        timeout=SOON_S,
         cwd=ROOT,
         env=clean_environment(**ELSEWHERE),
     )
@@ -50,7 +50,9 @@ def test_the_pages_are_current_whatever_the_environment(tmp_path: Path) -> None:
 def test_no_formatter_complains_of_the_man_page(formatter: list[str]) -> None:
     if not shutil.which(formatter[0]):
         pytest.skip(f"there is no {formatter[0]}")
-    done = subprocess.run([*formatter, MAN_PAGE], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [*formatter, MAN_PAGE], capture_output=True, text=True, timeout=SOON_S, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

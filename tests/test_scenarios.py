@@ -26,6 +26,7 @@ from tests.conftest import (
     assert_all_clashed,
     fork_cli,
     in_sandbox,
+    lab,
     without_a_trace,
 )
 from tests.results import verdict_of
@@ -54,13 +55,14 @@ CAUSES = {
 CONTROLS = {"no nat", "notrack"}
 
 
-def measured(tmp_path: Path, *args: str, code: int = 0) -> dict[str, Any]:
-    """Run a lab; check that it leaves the host as it was, and return its result."""
-    out = tmp_path / "lab.json"
-    done = without_a_trace(lambda: fork_cli("lab", *args, "--output", str(out)))
-    assert done.returncode == code, done.stderr
-    result: dict[str, Any] = json.loads(out.read_text())
-    return result
+PAIRS = 100  # of each rule: without a loss, fewer prove nothing
+DIALS = 300  # where they do not meet: more than any queue or range of ports there
+MORE_PAIRS = 200  # where losses of the race are counted
+
+
+def measured(*args: str, first_s: float = 0.5, fewest: int = PAIRS, code: int = 0) -> dict[str, Any]:
+    """The result of a lab; see lab()."""
+    return lab(*args, first_s=first_s, fewest=fewest, code=code).result
 
 
 def causes(variant: dict[str, Any]) -> set[str]:
@@ -101,8 +103,8 @@ def test_every_variant_has_its_verdict(every_variant: Path) -> None:
 @PRIVATE
 @TWO_CPUS
 @pytest.mark.parametrize("scenario", ["udp-snat", "ipv6"])
-def test_other_protocols_race_alike(tmp_path: Path, scenario: str) -> None:
-    racing, cured = measured(tmp_path, "--scenario", scenario, "--duration", "700ms")["variants"]
+def test_other_protocols_race_alike(scenario: str) -> None:
+    racing, cured = measured("--scenario", scenario, fewest=MORE_PAIRS)["variants"]
     for variant in (racing, cured):
         assert sum(cause["losses"] for cause in variant["diagnosis"]) == variant["summary"]["failed"]
         clashes = sum(variant["kernel"]["source"]["insert_failed"])
@@ -113,8 +115,8 @@ def test_other_protocols_race_alike(tmp_path: Path, scenario: str) -> None:
 
 @PRIVATE
 @TWO_CPUS
-def test_two_queries_of_one_socket_clash_and_both_arrive(tmp_path: Path) -> None:
-    result = measured(tmp_path, "--scenario", "dns", "--duration", "600ms")
+def test_two_queries_of_one_socket_clash_and_both_arrive() -> None:
+    result = measured("--scenario", "dns", fewest=MORE_PAIRS)
     assert [variant["name"] for variant in result["variants"]] == list(SCENARIOS["dns"].variants)
     for variant in result["variants"]:
         assert race_lost(variant) == 0
@@ -125,8 +127,9 @@ def test_two_queries_of_one_socket_clash_and_both_arrive(tmp_path: Path) -> None
 
 @PRIVATE
 @pytest.mark.parametrize("scenario", CAUSES)
-def test_other_causes_are_named_and_never_called_the_race(tmp_path: Path, scenario: str) -> None:
-    result = measured(tmp_path, "--scenario", scenario, "--duration", "800ms", "--expect", "race", code=4)
+def test_other_causes_are_named_and_never_called_the_race(scenario: str) -> None:
+    args = ["--scenario", scenario, "--expect", "race"]
+    result = measured(*args, first_s=0.8, fewest=DIALS, code=4)
     (variant,) = result["variants"]
     summary = variant["summary"]
     named = sum(each["losses"] for each in variant["diagnosis"] if each["cause"] == CAUSES[scenario])
@@ -140,12 +143,12 @@ def test_other_causes_are_named_and_never_called_the_race(tmp_path: Path, scenar
 @PRIVATE
 @TWO_CPUS
 @pytest.mark.parametrize("topology", ["routed", "macvlan", "ipvlan"])
-def test_every_topology_races(tmp_path: Path, topology: str) -> None:
+def test_every_topology_races(topology: str) -> None:
     try:
         in_sandbox(lambda: build(2, Wiring(topology)) and None)
     except EnvironmentLacks as refused:
         pytest.skip(str(refused))
-    racing, cured = measured(tmp_path, "--topology", topology, "--duration", "500ms")["variants"]
+    racing, cured = measured("--topology", topology)["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
     assert_all_clashed(racing["summary"]["failed"], race_lost(racing))
 
@@ -167,10 +170,10 @@ def test_a_topology_that_the_kernel_lacks_is_an_answer_of_its_own(monkeypatch: p
 @PRIVATE
 @TWO_CPUS
 @pytest.mark.parametrize("backend", ["nft", "iptables", "iptables-legacy"])
-def test_a_rule_races_whoever_loads_it(tmp_path: Path, backend: str) -> None:
+def test_a_rule_races_whoever_loads_it(backend: str) -> None:
     if not shutil.which(backend, path="/usr/sbin:/sbin:/usr/bin"):
         pytest.skip(f"there is no {backend}")
-    racing, cured = measured(tmp_path, "--backend", backend, "--duration", "500ms")["variants"]
+    racing, cured = measured("--backend", backend)["variants"]
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
 
 
@@ -185,8 +188,7 @@ def test_rules_of_ones_own_are_measured_beside_ours(tmp_path: Path) -> None:
         ' oifname "eth0" masquerade fully-random\n }\n}\n'
     )
     mine = "iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o eth0 -j MASQUERADE"
-    args = ["--rule", mine, "--nft", str(script), "--duration", "600ms"]
-    racing, cured = measured(tmp_path, *args)["variants"]
+    racing, cured = measured("--rule", mine, "--nft", str(script))["variants"]
     assert (racing["name"], racing["rule"], racing["outcome"]) == (mine, mine, "reproduced")
     assert (cured["name"], cured["rule"]) == (f"nft -f {script}", script.read_text())
     assert cured["outcome"] == "not_seen"
@@ -196,10 +198,9 @@ def test_rules_of_ones_own_are_measured_beside_ours(tmp_path: Path) -> None:
 
 @IPTABLES
 @PRIVATE
-def test_a_rule_that_matches_nothing_is_no_all_clear(tmp_path: Path) -> None:
+def test_a_rule_that_matches_nothing_is_no_all_clear() -> None:
     elsewhere = "iptables -t nat -A POSTROUTING -s 172.17.0.0/16 -o ens3 -j MASQUERADE"
-    args = ["--rule", elsewhere, "--duration", "500ms", "--expect", "no-race"]
-    result = measured(tmp_path, *args, code=4)
+    result = measured("--rule", elsewhere, "--expect", "no-race", code=4)
     assert result["verdict"]["outcome"] == "inconclusive"
     assert result["verdict"]["reason"] == "nothing_translated"
     assert "translated no connection" in verdict_of(result)
@@ -208,10 +209,9 @@ def test_a_rule_that_matches_nothing_is_no_all_clear(tmp_path: Path) -> None:
 
 @PRIVATE
 @TWO_CPUS
-def test_a_range_of_ports_that_holds_the_clients_port_races(tmp_path: Path) -> None:
-    (variant,) = measured(
-        tmp_path, "--variant", "masquerade to-ports 20000-59999", "--duration", "500ms", "--expect", "race"
-    )["variants"]
+def test_a_range_of_ports_that_holds_the_clients_port_races() -> None:
+    args = ["--variant", "masquerade to-ports 20000-59999", "--expect", "race"]
+    (variant,) = measured(*args)["variants"]
     assert variant["drawn_ports"] is None
     assert_all_clashed(variant["summary"]["failed"], race_lost(variant))
 
@@ -230,9 +230,9 @@ def test_a_refused_rule_is_told_in_the_tools_own_words() -> None:
 @IPTABLES
 @PRIVATE
 @TWO_CPUS
-def test_a_variant_that_cannot_be_said_is_unavailable_and_the_others_run(tmp_path: Path) -> None:
+def test_a_variant_that_cannot_be_said_is_unavailable_and_the_others_run() -> None:
     chosen = ["--variant", "masquerade", "--variant", "masquerade persistent"]
-    result = measured(tmp_path, "--backend", "iptables", *chosen, "--duration", "500ms")
+    result = measured("--backend", "iptables", *chosen, first_s=0.1, fewest=0)
     assert [variant["name"] for variant in result["variants"]] == ["masquerade"]
     (missing,) = result["unavailable"]
     assert missing["name"] == "masquerade persistent"
@@ -269,13 +269,11 @@ def test_netlink_loads_what_nft_says(network: Network) -> None:
 @PRIVATE
 @TWO_CPUS
 def test_expectations_are_answered_by_the_exit_code() -> None:
-    contrary = fork_cli(
-        "lab", "--duration", "500ms", "--expect", "race", "--variant", "masquerade fully-random"
-    )
-    assert contrary.returncode == 3
+    args = ["--expect", "race", "--variant", "masquerade fully-random"]
+    contrary = lab(*args, first_s=0.5, fewest=PAIRS, code=3).done
     assert "not so under 'masquerade fully-random'" in contrary.stderr
     cured = ["--variant", "masquerade fully-random", "--variant", "notrack"]
-    assert fork_cli("lab", "--duration", "500ms", "--expect", "no-race", *cured).returncode == 0
+    measured("--expect", "no-race", *cured)
     few = fork_cli(
         "lab",
         "--duration",
@@ -295,20 +293,17 @@ def test_expectations_are_answered_by_the_exit_code() -> None:
 @TWO_CPUS
 def test_ktap_has_a_test_point_for_each_rule() -> None:
     chosen = ["--variant", "masquerade", "--variant", "notrack"]
-    done = fork_cli("lab", "--ktap", *chosen, "--duration", "500ms")
+    done = lab("--ktap", *chosen, first_s=0.5, fewest=PAIRS, code=3).done
     lines = [line for line in done.stdout.splitlines() if not line.startswith("#")]
     assert lines == ["KTAP version 1", "1..2", "not ok 1 masquerade", "ok 2 notrack"]
-    assert done.returncode == 3
 
 
 @PRIVATE
 @TWO_CPUS
-def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded(tmp_path: Path) -> None:
-    out = tmp_path / "lab.json"
-    args = ["--containers", "16", "--workers", "1", "--duration", "1s", "--variant", "masquerade"]
-    done = fork_cli("lab", *args, "--output", str(out))
-    assert done.returncode == 0, done.stderr
-    (variant,) = json.loads(out.read_text())["variants"]
+def test_sixteen_containers_on_few_cpus_are_told_to_be_crowded() -> None:
+    args = ["--containers", "16", "--workers", "1", "--variant", "masquerade"]
+    done, result = lab(*args, first_s=1, fewest=PAIRS)
+    (variant,) = result["variants"]
     assert variant["outcome"] == "reproduced"
     assert (
         race_lost(variant)
@@ -333,8 +328,8 @@ def test_a_seed_repeats_ports_and_offsets() -> None:
 
 
 @PRIVATE
-def test_cpus_are_those_asked_for(tmp_path: Path) -> None:
-    result = measured(tmp_path, "--cpus", "0", "--duration", "300ms", "--variant", "notrack")
+def test_cpus_are_those_asked_for() -> None:
+    result = measured("--cpus", "0", "--variant", "notrack", first_s=0.1, fewest=0)
     assert result["spec"]["cpus"] == [0]
     assert result["verdict"]["outcome"] == "inconclusive"
     refused = fork_cli("lab", "--cpus", "0,4095")
@@ -380,9 +375,9 @@ def test_a_window_needs_two_dialers_that_meet(scenario: str) -> None:
 
 
 @PRIVATE
-def test_a_service_address_cannot_go_untracked(tmp_path: Path) -> None:
-    chosen = ["--variant", "no nat", "--variant", "notrack", "--duration", "300ms"]
-    result = measured(tmp_path, "--scenario", "dns", *chosen)
+def test_a_service_address_cannot_go_untracked() -> None:
+    chosen = ["--variant", "no nat", "--variant", "notrack"]
+    result = measured("--scenario", "dns", *chosen, first_s=0.1, fewest=0)
     assert [missing["name"] for missing in result["unavailable"]] == ["notrack"]
 
 

@@ -4,11 +4,11 @@ import socket
 import psutil
 import pytest
 
-from tests.conftest import RunningServer, eventually, gone, run_cli
+from tests.conftest import SOON_S, RunningServer, eventually, gone, run_cli
 
 
 def connect(host: str, port: int) -> None:
-    with socket.create_connection((host, port), timeout=2) as sock:
+    with socket.create_connection((host, port), timeout=SOON_S) as sock:
         assert sock.recv(1) == b"", "the server closes at once"
 
 
@@ -48,12 +48,12 @@ def test_it_survives_want_of_files(port: int) -> None:
     (acceptor,) = psutil.Process(server.process.pid).children()
     soft, hard = acceptor.rlimit(psutil.RLIMIT_NOFILE)
     acceptor.rlimit(psutil.RLIMIT_NOFILE, (3, hard))
-    with socket.create_connection(("127.0.0.1", port), timeout=2) as waiting:
+    with socket.create_connection(("127.0.0.1", port), timeout=SOON_S) as waiting:
         waiting.settimeout(0.3)
         with pytest.raises(TimeoutError):
             waiting.recv(1)
         acceptor.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
-        waiting.settimeout(2)
+        waiting.settimeout(SOON_S)
         assert waiting.recv(1) == b""
     connect("127.0.0.1", port)
     assert server.stop() == 2
@@ -62,7 +62,7 @@ def test_it_survives_want_of_files(port: int) -> None:
 def test_a_dead_acceptor_is_reported(port: int) -> None:
     server = RunningServer(f"127.0.0.1:{port}", "-c", "2")
     psutil.Process(server.process.pid).children()[0].kill()
-    _, err = server.process.communicate(timeout=5)
+    _, err = server.process.communicate(timeout=SOON_S)
     assert server.process.returncode == 1
     assert "killed by SIGKILL" in err
 

@@ -17,7 +17,7 @@ from snat_race.report.wording.findings import unchanged
 from snat_race.results.findings import Undo, Unreadable, UnreadableReason
 from snat_race.rules import reader
 from snat_race.runs import mitigate
-from tests.conftest import IPTABLES, NFT, PRIVATE, eventually, fork_cli, in_sandbox
+from tests.conftest import IPTABLES, NFT, PRIVATE, SOON_S, eventually, fork_cli, in_sandbox
 from tests.test_mitigate import DOCKER, TOOLS, listing, load, rules
 
 PLAIN = """table ip a {
@@ -227,7 +227,7 @@ def owned_table() -> Iterator[None]:
         yield
     finally:
         owner.stdin.close()
-        owner.wait(5)
+        owner.wait(SOON_S)
 
 
 @PRIVATE
