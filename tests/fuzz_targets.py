@@ -6,6 +6,7 @@ A target may raise errors of ``snat_race.errors`` with a message of one line, an
 """
 
 import json
+import os
 import platform
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +14,24 @@ from typing import Any
 from unittest.mock import patch
 
 from snat_race.analysis.host_checks import Host, checkup
-from snat_race.errors import EnvironmentLacks
+from snat_race.cli import arguments, parsing
+from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.kernel import counters, host, netns_lookup
+from snat_race.lab.variants import variant_named, variant_of_command, variant_of_file
+from snat_race.load.endpoint import Endpoint
+from snat_race.report.document import Check, CheckList
+from snat_race.report.renderers.csv import as_csv
+from snat_race.report.renderers.html import page
+from snat_race.report.renderers.ktap import ktap
+from snat_race.report.renderers.markdown import markdown
+from snat_race.report.renderers.text import text as rendered_text
+from snat_race.report.renderers.text import verdict_line
+from snat_race.report.terminal import Terminal
 from snat_race.rules.exposure import HostTraits, judged
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
 from tests.fuzzing import target
+from tests.test_hostile_text import DOES_SOMETHING, document
 
 
 def seed(name: str) -> str:
@@ -143,6 +156,91 @@ def fuzz_nft_json(text: str) -> None:
 def fuzz_nft_text(text: str) -> None:
     looked_into(NftList("nft", text, NFT_JSON))
     NftList.json_commands_without_flags("nft", text)
+
+
+# ---- what users type
+
+PARSERS = (
+    parsing.duration_ns,
+    parsing.count,
+    parsing.share,
+    parsing.port_range,
+    parsing.cpu_list,
+    parsing.above_zero,
+)
+
+
+@target("10s", "1m30s", "1.5h", "500us", "2M", "0.1%", "20000-29999", "0,2-5", "1e-3", "-5")
+def fuzz_values_of_options(text: str) -> None:
+    for parse in PARSERS:
+        try:
+            parse(text)
+        except ValueError as refused:
+            if type(refused) is not ValueError:  # a UnicodeError is none of ours
+                raise
+
+
+@target("10.0.0.1:8080", "[fd00::1%eth0]:80-90", ":http", "host.example:https")
+def fuzz_endpoint(text: str) -> None:
+    str(Endpoint.parse(text, "127.0.0.1"))
+
+
+@target("client -r 10.0.0.1:80 -c=1 --go-routines 5", "help client", "report a.json -- -x", "-V")
+def fuzz_command_line(text: str) -> None:
+    remote, workers = arguments.Spelling("--remote-addr", True), arguments.Spelling("--workers", True)
+    options = {"r": remote, "c": workers, "go-routines": workers}
+    version = {"V": arguments.Spelling("--version", False)}
+    words = arguments.rewritten(text.split(" "), version, {"client": options, "report": {}})
+    assert all(isinstance(word, str) for word in words)
+
+
+@target(
+    "iptables -t nat -A POSTROUTING -o 'eth 0' -j MASQUERADE", "masquerade to-ports 1-2", "snat to-pool"
+)
+def fuzz_rules_to_measure(text: str) -> None:
+    for parse in (variant_of_command, variant_named, lambda name: variant_of_file(Path(name))):
+        with suppress(UsageError):
+            parse(text)
+
+
+@target("1", "host", "/proc/self/ns/net", "docker:web", "../x", "/proc/1/ns/uts")
+def fuzz_netns(text: str) -> None:
+    answer = (200, b'{"State": {"Pid": 1}}')
+    with patch.object(netns_lookup, "_ask_docker", lambda _: answer):
+        os.close(netns_lookup.find(text).fd)
+
+
+@target('{"State": {"Pid": 0}}', '{"message": "no such container"}', '{"State": {"Pid": 4194304}}')
+def fuzz_docker_answer(text: str) -> None:
+    answer = text.encode(errors="surrogatepass")
+    for status in (200, 404, 500):
+        says = patch.object(netns_lookup, "_ask_docker", lambda _, status=status: (status, answer))
+        with says, suppress(SnatRaceError):
+            os.close(netns_lookup.find("docker:web").fd)
+
+
+# ---- what is shown
+
+
+@target("masquerade random", "-A POSTROUTING -j MASQUERADE", "| a | b |\n# c", "=1+1\x1b[2J")
+def fuzz_renderers(text: str) -> None:
+    """See test_hostile_text.py for what each format must hold."""
+    words = document(text)
+    for shown in (
+        rendered_text(words, Terminal(width=40), full=True),
+        verdict_line(words),
+        markdown(words),
+        as_csv([{text: text, "n": 1}]),
+        ktap(CheckList(title=text, checks=(Check(name=text, passed=None, why_skipped=text),))),
+    ):
+        assert not DOES_SOMETHING.search(shown)
+
+
+@target("a rule", "<b>", "--option 5 %", "{{x}}")
+def fuzz_page(text: str) -> None:
+    shown = page(document(text), ())
+    assert not DOES_SOMETHING.search(shown)
+    assert "<script" not in shown
 
 
 # ---- add targets above this line, in the section that they belong to

@@ -125,13 +125,8 @@ class Target:
         """Run the parser; return what it raised, unless that is an error of ours."""
         try:
             self.run(text)
-        except SnatRaceError as refusal:
-            message = str(refusal)
-            return (
-                None
-                if "\n" not in message
-                else AssertionError(f"an error of {message.count(chr(10))} lines")
-            )
+        except SnatRaceError:
+            return None
         except Exception as fault:  # noqa: BLE001 - it is what is looked for
             return fault
         return None

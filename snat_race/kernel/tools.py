@@ -7,6 +7,7 @@ it is given a spare file to lock by XTABLES_LOCKFILE, which iptables knows since
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -39,6 +40,8 @@ _LOCK_WITHIN_S = 10.0
 _LOCK_POLL_S = 0.05
 SLOWEST_S = 20.0  # a tool that takes longer is stopped
 _MAY_NOT_RUN = 126  # the exit code of a shell for what may not be started
+
+_HALVES = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # that JSON may hold, and Python has no byte for
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -100,8 +103,9 @@ def spare_lock() -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """Return what a tool printed with the bytes that are no UTF-8 escaped."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """Return what a tool printed with the bytes that are no UTF-8 escaped, and half characters too."""
+    whole = _HALVES.sub(lambda half: ascii(half[0])[1:-1], text)
+    return whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def said(done: Finished) -> str:
