@@ -1,4 +1,4 @@
-"""What happens to a process without its doing: it is stopped, frozen by a cgroup, or traced."""
+"""What happens to a process without its doing: it is stopped, frozen, or traced; its clock is set."""
 
 import ctypes
 import os
@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -38,15 +38,16 @@ def frozen(pid: int) -> Iterator[None]:
     own = mount / _own_group(mount)
     try:
         group = Path(tempfile.mkdtemp(dir=own, prefix="snat-race-"))
-        (group / "cgroup.procs").write_text(str(pid))
     except OSError as refused:
         pytest.skip(f"no cgroup to freeze a process in: {refused}")
     try:
+        (group / "cgroup.procs").write_text(str(pid))
         (group / name).write_text(on)
         yield
     finally:
         (group / name).write_text(off)
-        (own / "cgroup.procs").write_text(str(pid))
+        with suppress(ProcessLookupError):
+            (own / "cgroup.procs").write_text(str(pid))
         group.rmdir()
 
 
