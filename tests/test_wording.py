@@ -131,6 +131,8 @@ VALUES = {
     "run_id": "0123456789abcdef",
     "hosts": 2,
     "late_s": 1.0,
+    "ahead_s": 7.0,
+    "apart_s": 7.0,
     "early_s": 0.5,
     "setting": "lanes",
     "own": "2",

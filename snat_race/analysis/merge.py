@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from snat_race.analysis.candidate_causes import exhausted_over
+from snat_race.analysis.clock_skew import SLACK_S, Counted, clock_ahead_s
 from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.loss_rates import loss_counts
@@ -24,8 +25,6 @@ _LATENCIES = {
     "histogram_all": "latency_all_ns",
     "histogram_from_slot": "latency_from_slot_ns",
 }
-# A watch reads at its own times, so what it counted that close to the clients' run belongs to it.
-_SLACK_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +44,8 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
     first = min(clients, key=lambda client: client.started_at)
     run_ids = [client.run_id for client in clients] + [watch.run_id for watch in watches]
     summary = merged_summary([client.summary for client in clients])
-    deltas = _deltas(clients, watches)
+    ahead_s = [_ahead_s(clients, watch) for watch in watches]
+    deltas = _deltas(clients, watches, ahead_s)
     nats = [watch.nat for watch in watches] or [client.nat for client in clients if client.nat]
     nat = min(nats, key=lambda known: known.ports, default=DEFAULT_NAT)
     kernel = _kernel(clients, watches, deltas, nat)
@@ -56,7 +56,7 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
         elapsed_s=summary.elapsed_s,
         environment=first.environment,
         spec=first.spec,
-        merged_from=[*map(part_of_client, clients), *map(part_of_watch, watches)],
+        merged_from=[*map(part_of_client, clients), *map(part_of_watch, watches, ahead_s)],
         summary=summary,
         periods=_periods(clients, deltas),
         kernel=kernel,
@@ -98,13 +98,17 @@ def part_of_client(client: ClientResult) -> MergedPart:
     )
 
 
-def part_of_watch(watch: WatchResult) -> MergedPart:
-    """Return what identifies a watch's result among those that were merged."""
+def part_of_watch(watch: WatchResult, ahead_s: float = 0.0) -> MergedPart:
+    """Return what identifies a watch's result among those that were merged.
+
+    ``ahead_s``: how far its clock is ahead of the clients'.
+    """
     return MergedPart(
         kind=watch.kind,
         run_id=watch.run_id,
         boot_id=_boot_id(watch.environment),
         started_at=watch.started_at,
+        clock_ahead_s=ahead_s,
         elapsed_s=watch.elapsed_s,
         spec=watch.spec,
         attempted=None,
@@ -153,6 +157,11 @@ def seconds(instant: str) -> float:
     return datetime.fromisoformat(instant).replace(tzinfo=UTC).timestamp()
 
 
+def instant(epoch_s: float) -> str:
+    """Return seconds since the epoch as an instant of a result."""
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _boot_id(environment: dict[str, Any]) -> str:
     return str(environment.get("boot_id", ""))
 
@@ -178,11 +187,35 @@ def _elapsed_s(parts: Sequence[Summary]) -> float:
     return ended_s - min(began_s for began_s, _ in spans)
 
 
-def _deltas(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> list[CounterDelta]:
-    """Return what was counted while the clients ran, each namespace by whoever read it longest."""
-    began_s = min(seconds(client.started_at) for client in clients) - _SLACK_S
-    ended_s = max(seconds(client.started_at) + client.elapsed_s for client in clients) + _SLACK_S
-    readers = [_watch_as_reader(watch) for watch in watches]
+def _ahead_s(clients: Sequence[ClientResult], watch: WatchResult) -> float:
+    """Return how far a watch's clock is ahead of the clients', in seconds; 0.0 on the same host."""
+    boot_id = _boot_id(watch.environment)
+    if not boot_id or boot_id in {_boot_id(client.environment) for client in clients}:
+        return 0.0
+    losses = [
+        Counted(seconds(period.began_at), period.elapsed_s, period.failed_or_late)
+        for client in clients
+        for period in client.periods
+        if period.began_at
+    ]
+    clashes = [
+        Counted(seconds(delta.began_at), delta.elapsed_s, sum(delta.conntrack.insert_failed))
+        for delta in _watch_as_reader(watch, 0.0).deltas
+        if delta.conntrack
+    ]
+    return round(clock_ahead_s(losses, clashes), 3)
+
+
+def _deltas(
+    clients: Sequence[ClientResult], watches: Sequence[WatchResult], ahead_s: Sequence[float]
+) -> list[CounterDelta]:
+    """Return what was counted while the clients ran, each namespace by whoever read it longest.
+
+    ``ahead_s``: how far each watch's clock is ahead of the clients'.
+    """
+    began_s = min(seconds(client.started_at) for client in clients) - SLACK_S
+    ended_s = max(seconds(client.started_at) + client.elapsed_s for client in clients) + SLACK_S
+    readers = list(map(_watch_as_reader, watches, ahead_s))
     readers += [_client_as_reader(client) for client in clients]
     longest: dict[tuple[str, int, str], list[CounterDelta]] = {}
     for reader in readers:
@@ -197,8 +230,13 @@ def _deltas(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> 
     ]
 
 
-def _watch_as_reader(watch: WatchResult) -> _Reader:
+def _watch_as_reader(watch: WatchResult, ahead_s: float) -> _Reader:
     deltas = watch.periods or ([watch.total] if watch.total else [])
+    if ahead_s:
+        deltas = [
+            CounterDelta(**dict(delta) | {"began_at": instant(seconds(delta.began_at) - ahead_s)})
+            for delta in deltas
+        ]
     return _Reader(boot_id=_boot_id(watch.environment), deltas=deltas)
 
 

@@ -142,9 +142,22 @@ def _of_parts(parts: Sequence[MergedPart]) -> Iterator[MeasurementWarning]:
     began_s = min(seconds(client.started_at) for client in clients)
     ended_s = max(seconds(client.started_at) + client.elapsed_s for client in clients)
     for watch in watches:
-        late_s = seconds(watch.started_at) - began_s
-        early_s = ended_s - seconds(watch.started_at) - watch.elapsed_s
-        if late_s > 0 or early_s > 0:
+        watch_began_s = seconds(watch.started_at) - watch.clock_ahead_s
+        late_s = watch_began_s - began_s
+        early_s = ended_s - watch_began_s - watch.elapsed_s
+        # Either is longer than the clients ran: it missed all of them.
+        apart_s = max(late_s, early_s) - (ended_s - began_s)
+        if watch.clock_ahead_s:
+            yield MeasurementWarning(
+                kind=WarningKind.clocks_differ,
+                values={"run_id": watch.run_id, "ahead_s": watch.clock_ahead_s},
+            )
+        elif apart_s > 0 and watch.boot_id not in {client.boot_id for client in clients}:
+            yield MeasurementWarning(
+                kind=WarningKind.watch_at_other_time,
+                values={"run_id": watch.run_id, "apart_s": apart_s},
+            )
+        elif late_s > 0 or early_s > 0:
             yield MeasurementWarning(
                 kind=WarningKind.watch_missed_some,
                 values={"late_s": max(0.0, late_s), "early_s": max(0.0, early_s)},

@@ -192,6 +192,8 @@ class WarningKind(StrEnum):
     part_cut_off = "part_cut_off"  # kind, run_id
     hosts_unwatched = "hosts_unwatched"  # hosts: how many of the clients' were not watched
     watch_missed_some = "watch_missed_some"  # late_s after the first client, early_s before the last's end
+    clocks_differ = "clocks_differ"  # run_id of a watch, ahead_s: its clock is that far ahead
+    watch_at_other_time = "watch_at_other_time"  # run_id, apart_s: by two clocks, it ran that far away
     met_nobody = "met_nobody"  # run_id: it is the only client
     met_nobody_setting = "met_nobody_setting"  # run_id, setting, own, other
     met_nobody_time = "met_nobody_time"  # run_id

@@ -270,6 +270,8 @@ class MergedPart(Model):
     """Identifies the boot of the host that it ran on; empty: not known."""
     started_at: str
     """When it began: UTC, ISO 8601."""
+    clock_ahead_s: float = 0.0
+    """How far the clock of a watch's host is ahead of the clients', in seconds; 0: not known to be."""
     elapsed_s: float
     """Its length in seconds."""
     spec: dict[str, Any]

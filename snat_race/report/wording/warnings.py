@@ -65,6 +65,14 @@ _SENTENCES = {
         "A watch began {late_s:.1f} s after the first client and ended {early_s:.1f} s before the last, "
         "and missed some. Start it first, stop it last."
     ),
+    WarningKind.clocks_differ: (
+        "The host of watch {run_id:.8} has another clock than the clients, by {ahead_s:+,.1f} s: that far "
+        "away it counted as many clashes as they lost SYNs. It was moved by that. Set both clocks by NTP."
+    ),
+    WarningKind.watch_at_other_time: (
+        "Watch {run_id:.8} and the clients ran {apart_s:,.1f} s apart, by the clocks of two hosts, so it "
+        "says nothing of them. If they ran side by side, the clocks differ by that at least: set both."
+    ),
     WarningKind.met_nobody: (
         f"{_UNMET}there is none among these results. Run two at a time, and give both."
     ),
