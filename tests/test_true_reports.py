@@ -42,6 +42,7 @@ from snat_race.results.conclusions import (
     WarningKind,
 )
 from snat_race.results.counters import KernelCounters
+from snat_race.results.findings import Check, Level
 from snat_race.results.model import Result
 from snat_race.results.nat import Nat
 from snat_race.results.schema import ClientResult, LabResult, Started
@@ -406,6 +407,14 @@ def test_the_latency_figure_says_how_many_dials_never_connected() -> None:
     client = small_client("x", failed=700)
     pages = html.unescape(page(registry.document(client), registry.kind_of(client).figures(client)))
     assert "7.0% never connected" in pages
+    nothing = small_client("x", failed=50, attempted=50)
+    summary = changed(nothing.summary, histogram_from_slot=nothing.summary.histogram_all)
+    (figure,) = (
+        each
+        for each in registry.kind_of(nothing).figures(changed(nothing, summary=summary))
+        if "latency" in each.title
+    )
+    assert "because no dial connected: all." in figure.caption
     calm = small_client("x")
     assert "never connected" not in page(registry.document(calm), registry.kind_of(calm).figures(calm))
 
@@ -541,6 +550,31 @@ def test_a_cause_without_its_evidence_is_still_reported(cause: CauseName) -> Non
 @pytest.mark.parametrize("kind", WarningKind)
 def test_a_warning_without_its_values_is_still_reported(kind: WarningKind) -> None:
     assert warnings.sentence(MeasurementWarning(kind=kind)) is not None
+
+
+def test_a_finding_without_its_values_is_still_reported() -> None:
+    doctor = small_doctor()
+    for check in Check:
+        for level in (Level.warning, Level.ok):
+            finding = {"check": check, "level": level, "values": {"some": 3}}
+            assert text(registry.document(changed(doctor, findings=[finding])), WIDE)
+
+
+@pytest.mark.parametrize("points", [0, 1, 2, 3, 40])
+def test_a_window_has_a_curve_of_any_length(points: int) -> None:
+    lab = small_lab()
+    window = changed(lab.window, curve=[point.model_dump() for point in lab.window.curve[:points]])
+    lab = changed(lab, window=window.model_dump())
+    assert "Race window of 'masquerade'" in text(registry.document(lab), WIDE)
+    assert page(registry.document(lab), registry.kind_of(lab).figures(lab))
+
+
+def test_a_lab_without_a_rule_is_no_result(tmp_path: Path) -> None:
+    path = tmp_path / "empty.json"
+    path.write_text(json.dumps(json.loads(small_lab().model_dump_json()) | {"variants": []}))
+    done = fork_cli("report", str(path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "variants" in done.stderr
 
 
 def test_the_other_documents_still_have_every_form() -> None:

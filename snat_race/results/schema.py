@@ -1,8 +1,8 @@
 """The results of runs: the JSON contract. Files of version 1 are upgraded by ``schema_v1``."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from snat_race.results.conclusions import (
     CandidateCause,
@@ -200,7 +200,7 @@ class LabResult(Result):
     """Kind of result."""
     interrupted: bool
     """Whether it ended before its time: by a signal, or because a worker died."""
-    variants: list[VariantResult]
+    variants: Annotated[list[VariantResult], Field(min_length=1)]
     """The variants measured, the baseline first."""
     unavailable: list[UnavailableVariant] = []
     """Variants asked for that could not be measured."""

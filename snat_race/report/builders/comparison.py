@@ -53,6 +53,8 @@ def _outcome(comparison: Comparison) -> str:
         (comparison.other, comparison.more_dials_of_other),
     )
     needed = [f"{plural(count, f'more {rate.unit}')} of {rate.name}" for rate, count in lacking if count]
+    if comparison.more_dials and comparison.more_dials_of_base == comparison.more_dials_of_other:
+        needed = [f"{plural(comparison.more_dials, f'more {comparison.other.unit}')} of each"]
     if needed:
         return f"inconclusive (needs {' and '.join(needed)})"
     if comparison.other.unit is Unit.pair:

@@ -99,7 +99,12 @@ def latency_figure(
         return None
     caption = "How long the slowest dials took: from one line to the next, a tenth as many are left."
     if any(curve.end for curve in curves):
-        caption += " A curve that ends in a cross leaves out the dials that never connected."
+        caption += " Where a curve turns into a dotted line, the other dials never connected."
+    without = [histogram.name for histogram in histograms if histogram.failed and not _curve(histogram)]
+    if any(without):
+        caption += f" Without a curve, because no dial connected: {', '.join(filter(None, without))}."
+    if of_client and any(histogram.failed for histogram in histograms):
+        caption += " Those from slot count dials that failed as well, until they were given up."
     return LatencyCurves(
         title="Connect latency by percentile",
         caption=caption,

@@ -27,19 +27,20 @@ class _Bin(NamedTuple):
 
 
 def _bins(window: Window) -> Iterator[_Bin]:
-    for first, second in zip(window.curve[::2], window.curve[1::2], strict=True):
+    for number in range(0, len(window.curve), 2):
+        neighbours = window.curve[number : number + 2]
         yield _Bin(
-            low_ns=first.low_ns,
-            high_ns=second.high_ns,
-            paired=first.paired + second.paired,
-            collisions=first.collisions + second.collisions,
+            low_ns=neighbours[0].low_ns,
+            high_ns=neighbours[-1].high_ns,
+            paired=sum(point.paired for point in neighbours),
+            collisions=sum(point.collisions for point in neighbours),
         )
 
 
 def window_section(window: Window) -> Section:
     """Return the window with its interval, and the curve as a chart."""
     bins = list(_bins(window))
-    highest = max(bin_.share for bin_ in bins) or 1.0
+    highest = max((bin_.share for bin_ in bins), default=0.0) or 1.0
     columns = (
         Column(heading="offset, us", number=True, importance=Importance.key),
         Column(heading="pairs", number=True),
@@ -79,8 +80,8 @@ def _row(bin_: _Bin) -> tuple[str, ...]:
     return (*counts, percent(bin_.share), percent_interval(interval))
 
 
-def window_figure(window: Window) -> OffsetCurve:
-    """Return the share of pairs that collided against the offset of their SYNs."""
+def window_figure(window: Window) -> OffsetCurve | None:
+    """Return the share of pairs that collided against the offset of their SYNs; None without pairs."""
     low, high = window.window_ns_ci95
     points = tuple(
         OffsetPoint(
@@ -91,6 +92,8 @@ def window_figure(window: Window) -> OffsetCurve:
         for bin_ in _bins(window)
         if bin_.paired
     )
+    if not points:
+        return None
     return OffsetCurve(
         title=f"Race window of '{window.variant}'",
         caption=(

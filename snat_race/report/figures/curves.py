@@ -39,14 +39,14 @@ _OF_CLIENT: tuple[Style, ...] = (
     (SERIES[4], _DOTTED),
 )
 MOST_NAMED = len(_OF_RULES)
-_MIDDLE = 0.5  # of the axes: a label goes to the side that has room for it
+_ABOVE = 1.6  # times the longest latency: the top of the axes
 _RETRANSMITTED_NS = {1e9: "1 s: a lost SYN is sent again", 2e9: "2 s"}
 
 
 def latency_picture(figure: LatencyCurves) -> Picture:
     """Draw a line for each latency, and where a lost SYN is sent again."""
     styles = iter(_OF_CLIENT if figure.of_client else _OF_RULES)
-    drawn = [(curve, Key(curve.name, *next(styles)) if curve.name else None) for curve in figure.curves]
+    drawn = [(curve, Key(_label(curve), *next(styles)) if curve.name else None) for curve in figure.curves]
 
     def paint(axes: "Axes") -> None:
         _paint_latency(axes, drawn)
@@ -59,6 +59,10 @@ def latency_picture(figure: LatencyCurves) -> Picture:
     return Picture(figure.title, figure.caption, (wide, narrow), tuple(keys))
 
 
+def _label(curve: LatencyCurve) -> str:
+    return f"{curve.name}; {curve.end}" if curve.end else curve.name
+
+
 def _paint_latency(axes: "Axes", drawn: Sequence[tuple[LatencyCurve, Key | None]]) -> None:
     top = max(curve.values_ns[-1] for curve, _ in drawn)
     low = min(curve.values_ns[0] for curve, _ in drawn)
@@ -67,42 +71,28 @@ def _paint_latency(axes: "Axes", drawn: Sequence[tuple[LatencyCurve, Key | None]
     axes.set_yscale("log")
     axes.minorticks_off()
     axes.set_xlim(1, most_odds)
-    axes.set_ylim(low / 1.15, top * 1.6)
+    axes.set_ylim(low / 1.15, top * _ABOVE)
     _ticks(axes, most_odds, low, top)
     grid(axes, "both")
     units(axes, "percentile")
     for curve, key in sorted(drawn, key=lambda pair: pair[1] is not None):
+        colour = key.colour if key else MUTED
         axes.step(
             curve.odds,
             curve.values_ns,
             where="pre",
-            color=key.colour if key else MUTED,
+            color=colour,
             linestyle=(0, key.dashes) if key and key.dashes else "solid",
             linewidth=2 if key else 1,
             alpha=1 if key else 0.45,
         )
         if curve.end:
-            _mark_end(axes, curve, key.colour if key else MUTED, named=key is not None)
+            odds, value_ns = curve.odds[-1], curve.values_ns[-1]
+            axes.plot([odds, odds], [value_ns, top * _ABOVE], color=colour, linestyle=(0, _DOTTED))
     for instant_ns, label in _RETRANSMITTED_NS.items():
         if top >= 0.98 * instant_ns:
             axes.axhline(instant_ns, color=INK, linewidth=1, zorder=1)
             axes.annotate(label, (1, instant_ns), (4, 5), textcoords="offset points", color=MUTED)
-
-
-def _mark_end(axes: "Axes", curve: LatencyCurve, colour: str, *, named: bool) -> None:
-    """Draw a cross where a curve ends because the other dials never connected, and say how many."""
-    end = (curve.odds[-1], curve.values_ns[-1])
-    axes.plot(*end, marker="x", markersize=8, markeredgewidth=2, color=colour, linestyle="none")
-    if named:
-        left_half = axes.transAxes.inverted().transform(axes.transData.transform(end))[0] < _MIDDLE
-        axes.annotate(
-            curve.end,
-            end,
-            (8, 6) if left_half else (-8, 6),
-            textcoords="offset points",
-            color=colour,
-            ha="left" if left_half else "right",
-        )
 
 
 def _ticks(axes: "Axes", most_odds: float, low: float, top: float) -> None:
@@ -110,7 +100,7 @@ def _ticks(axes: "Axes", most_odds: float, low: float, top: float) -> None:
     axes.set_xticks(odds, [f"{100 * (1 - 1 / value):.9g}%" for value in odds])
     steps = (1,) if top / low > 300 else (1, 2, 5)
     values = [step * 10.0**power for power in range(1, 13) for step in steps]
-    shown = [value for value in values if low / 1.15 <= value <= top * 1.6]
+    shown = [value for value in values if low / 1.15 <= value <= top * _ABOVE]
     axes.set_yticks(shown, [duration(value) for value in shown])
 
 

@@ -61,7 +61,7 @@ class LatencyCurve:
     # 1 / (1 - percentile), from 1 on, as HdrHistogram's own plots have it.
     odds: tuple[float, ...]
     values_ns: tuple[float, ...]
-    # What is said at its end, of the dials that are beyond it; empty: there are none.
+    # What is said of the dials beyond its end; empty: there are none.
     end: str = ""
 
 

@@ -22,6 +22,9 @@ from snat_race.results.findings import (
     UnreadableReason,
 )
 
+_NOT_AS_EXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+"""What a sentence raises whose values are missing, or of another kind."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Words:
@@ -59,8 +62,12 @@ def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingW
     if finding.rule:
         title = str(finding.rule.address)
         return FindingWords(title=title, evidence=_rule_evidence(finding.rule), advice=advice)
-    words = _WORDS[finding.check]
-    return FindingWords(title=words.title, evidence=words.evidence(finding), advice=advice)
+    words = _WORDS.get(finding.check, _Words(title=finding.check, evidence=_listed))
+    try:
+        evidence = words.evidence(finding)
+    except _NOT_AS_EXPECTED:
+        evidence = _listed(finding)
+    return FindingWords(title=words.title, evidence=evidence, advice=advice)
 
 
 def _advice(result: DoctorResult, finding: Finding, program: Program) -> str:
@@ -71,7 +78,15 @@ def _advice(result: DoctorResult, finding: Finding, program: Program) -> str:
     if finding.check == Check.namespace:
         command = program.command("doctor")
         return f"run '{command}' on the host, or with --netns 1 in a container with --pid host"
-    return _WORDS[finding.check].advice.format(**finding.values)
+    try:
+        return _WORDS[finding.check].advice.format(**finding.values)
+    except _NOT_AS_EXPECTED:
+        return ""
+
+
+def _listed(finding: Finding) -> str:
+    """Return the values that a finding has: those of a file may be edited, or of another version."""
+    return ", ".join(f"{name} {value}" for name, value in finding.values.items())
 
 
 def of_container(netns: str, device: str) -> str:
