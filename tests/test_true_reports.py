@@ -196,7 +196,7 @@ def intervals_in(said: str) -> set[str]:
 def test_a_client_has_one_interval_on_every_page() -> None:
     client, calm = drifting_client("drifting"), small_client("calm", failed=3)
     own = {
-        row[-1].partition("interval ")[2]
+        row[-1].partition("interval of this run ")[2]
         for section in registry.document(client).sections
         if section.table
         for row in section.table.rows
@@ -259,6 +259,18 @@ def run_of_a_rule(rng: np.random.Generator) -> LossCounts:
     rate = 1 / (1 + np.exp(-rng.normal(0, BETWEEN_RUNS)))
     rounds = tuple((int(rng.binomial(60, rate)), 60) for _ in range(8))
     return LossCounts(name="x", rounds=rounds, unit=Unit.pair)
+
+
+def test_clients_in_rendezvous_are_warned_that_runs_differ() -> None:
+    def kinds(mode: str, failed: int) -> set[str]:
+        clients = (small_client(name, failed=failed) for name in ("a", "b"))
+        one, two = (changed(client, spec=client.spec | {"mode": mode}) for client in clients)
+        warned = compared(comparable_client("a", one), [comparable_client("b", two)]).warnings
+        return {warning.kind for warning in warned}
+
+    assert WarningKind.rendezvous_runs_differ in kinds("rendezvous", 9)
+    assert WarningKind.rendezvous_runs_differ not in kinds("rendezvous", 0)
+    assert WarningKind.rendezvous_runs_differ not in kinds("independent", 9)
 
 
 # Labs, compared

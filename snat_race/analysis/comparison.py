@@ -154,6 +154,8 @@ def compared(base: Comparable, others: Sequence[Comparable]) -> Compared:
     """
     pairs = [pair for other in others for pair in _pairs(base, other)]
     warnings = list(_uneven(base, pairs))
+    if any(counts.unit is Unit.dial and counts.lost for pair in pairs for counts in pair):
+        warnings += _of_skew([base, *others])
     for other in others:
         warnings += _unlike(base, other)
     unique = [warning for at, warning in enumerate(warnings) if warning not in warnings[:at]]
@@ -203,6 +205,12 @@ def _uneven(
                 kind=WarningKind.unequal_work_of_labs if of_labs else WarningKind.unequal_work,
                 values={"name": other.name, "dials": other.due, "baseline": base.due},
             )
+
+
+def _of_skew(compared_results: Iterable[Comparable]) -> Iterator[MeasurementWarning]:
+    """Warn of clients in rendezvous: how far their runs differ was not measured, as that of labs was."""
+    if any(comparable.result.spec.get("mode") == "rendezvous" for comparable in compared_results):
+        yield MeasurementWarning(kind=WarningKind.rendezvous_runs_differ)
 
 
 def _unlike(base: Comparable, other: Comparable) -> Iterator[MeasurementWarning]:

@@ -204,6 +204,7 @@ class WarningKind(StrEnum):
     unequal_work_of_labs = "unequal_work_of_labs"  # name, dials, baseline: the same of a lab's rule
     unlike_setting = "unlike_setting"  # name, key, value, baseline
     unlike_environment = "unlike_environment"  # name, key, value, baseline
+    rendezvous_runs_differ = "rendezvous_runs_differ"  # of clients whose dials were timed to meet
     single_period = "single_period"  # name: drift of the machine does not show
 
 

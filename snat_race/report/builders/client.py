@@ -103,7 +103,7 @@ def _verdict(result: ClientResult | MergedResult) -> str:
 def _dials(summary: Summary, periods: Sequence[Summary]) -> Section:
     """Return what became of the dials."""
     counts = loss_counts("", summary, periods)
-    of_all = f"{percent(counts.loss_rate)}, 95 % interval {percent_interval(counts.interval)}"
+    of_all = f"{percent(counts.loss_rate)}, 95 % interval of this run {percent_interval(counts.interval)}"
     late = summary.late_by_retransmit
     rows = [
         ("attempted", summary.attempted, f"{summary.rate_per_s:,.0f} a second"),

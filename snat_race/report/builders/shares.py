@@ -91,7 +91,7 @@ def _failures(bars: list[ShareBar]) -> ShareBars:
     axis = "share of dials that failed, or were late by a retransmit"
     return ShareBars(
         title="Loss rate",
-        caption=f"The {axis}; the line across the end of a bar is its 95 % interval.",
+        caption=f"The {axis}; the line across the end of a bar is its 95 % interval, of this run.",
         axis=axis,
         bars=tuple(bars),
         tone_names={},

@@ -96,6 +96,10 @@ _SENTENCES = {
     ),
     WarningKind.unlike_setting: "{name}: {key} is {value}, of the baseline {baseline}.",
     WarningKind.unlike_environment: "{name}: {key} is {value}, of the baseline {baseline}.",
+    WarningKind.rendezvous_runs_differ: (
+        "Clients in rendezvous lose more in one run and less in another, because the skew between them "
+        "changes. These intervals are of these runs. Repeat both before you trust a small difference."
+    ),
     WarningKind.single_period: "{name}: of a single period, so drift of the machine does not show.",
 }
 
