@@ -145,7 +145,7 @@ def test_the_commands_in_sentences_are_taken(page: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=ident)
 def test_the_scripts_are_taken(block: Block) -> None:
     subprocess.run(["bash", "-n"], input=block.text, text=True, check=True)
-    ours = re.findall(rf"^\s*(?:sudo )?{OURS} (.*)$", block.text, re.MULTILINE)
+    ours = re.findall(rf"^\s*(?:sudo \$\(which )?{OURS}\)? (.*)$", block.text, re.MULTILINE)
     assert ours
     for arguments in ours:
         check_ours(shlex.split(arguments))

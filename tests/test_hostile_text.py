@@ -28,7 +28,7 @@ from snat_race.report.renderers.html import page
 from snat_race.report.renderers.ktap import ktap
 from snat_race.report.renderers.markdown import markdown
 from snat_race.report.renderers.text import text, verdict_line
-from snat_race.report.terminal import Terminal, printable
+from snat_race.report.terminal import PIPED_WIDTH, Terminal, printable, terminal_of
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 from tests.conftest import run_cli
 
@@ -243,3 +243,17 @@ def test_a_message_is_one_line_whatever_was_typed(argument: str, said: str) -> N
     assert len(done.stderr.splitlines()) == 1
     assert len(done.stderr) < 400
     assert not DOES_SOMETHING.search(done.stderr)
+
+
+@pytest.mark.parametrize("columns", ["9" * 5000, "\u0663", "-1", "x", "", "0"])
+def test_a_width_that_is_none_is_passed_over(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert terminal_of(io.StringIO()).width == PIPED_WIDTH
+
+
+@pytest.mark.parametrize("number", ["", "x", "1" * 5000])
+def test_a_shell_that_asks_in_another_way_gets_one_line(number: str) -> None:
+    asked = {"_SNAT_RACE_COMPLETE": "complete_bash", "COMP_WORDS": "snat-race l", "COMP_CWORD": number}
+    done = run_cli(**asked)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("snat_race: no shell that is known here asks like this: .*\n", done.stderr)

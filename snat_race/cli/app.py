@@ -25,7 +25,7 @@ from snat_race.cli import (
     watch,
 )
 from snat_race.cli.program import adding, this_program
-from snat_race.errors import EnvironmentLacks, ExtraMissing, SnatRaceError
+from snat_race.errors import EnvironmentLacks, ExtraMissing, SnatRaceError, UsageError
 from snat_race.runs.signals import StopSignals
 
 NAME = "snat-race"  # the shell's name of us, whoever started us how
@@ -106,7 +106,10 @@ def _run_to_code() -> int:
     try:
         if os.environ.get("_SNAT_RACE_COMPLETE"):  # a shell asks; only this main() answers, and it exits
             parameters.know_shells()
-            command.main(prog_name=NAME)
+            try:
+                command.main(prog_name=NAME)
+            except ValueError as failed:  # of COMP_CWORD, for example
+                raise UsageError(f"no shell that is known here asks like this: {failed}") from failed
         with command.make_context(NAME, understood(command, sys.argv[1:])) as context:
             command.invoke(context)
     except typer.Exit as ended:

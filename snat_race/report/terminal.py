@@ -1,6 +1,7 @@
 """What a text is written for: its width, its characters, its colours."""
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -54,7 +55,7 @@ def terminal_of(stream: TextIO) -> Terminal:
 
 def _columns(stream: TextIO, *, on_terminal: bool) -> int:
     given = os.environ.get("COLUMNS", "")
-    if given.isdecimal() and int(given):
+    if re.fullmatch(r"[0-9]{1,5}", given) and int(given):
         return int(given)
     if not on_terminal:
         return PIPED_WIDTH
