@@ -88,7 +88,7 @@ def pages() -> list[Path]:
     """Return every page of documentation that shows commands."""
     folders = (ROOT / "docs", ROOT / "docker")
     found = [path for folder in folders for path in sorted(folder.rglob("*.md"))]
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *found]
+    return [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *found]
 
 
 def blocks(page: Path) -> list[Block]:

@@ -43,17 +43,21 @@ class EnvironmentLacks(SnatRaceError):
 
 
 class ExtraMissing(EnvironmentLacks):
-    """Libraries are missing that only an installation with an extra has.
+    """Libraries are missing that only an installation with an extra has."""
 
-    Args:
-        needing: what needs them, as a sentence without a full stop.
-        extra: the extra, as pyproject.toml calls it.
+    extra: str  # as pyproject.toml calls it
 
-    """
 
-    def __init__(self, needing: str, extra: str) -> None:
-        super().__init__(needing)
-        self.extra = extra
+class ReportExtraMissing(ExtraMissing):
+    """What draws pages is missing."""
+
+    extra = "report"
+
+
+class PrometheusExtraMissing(ExtraMissing):
+    """What serves Prometheus is missing."""
+
+    extra = "prometheus"
 
 
 class Unavailable(EnvironmentLacks):

@@ -16,7 +16,7 @@ from snat_race.report.document import Column, Document, Section, Table
 from snat_race.report.wording import causes, warnings
 from snat_race.report.wording.program import Program
 from snat_race.results.conclusions import Advice
-from tests.conftest import fork_cli
+from tests.conftest import fork_cli, run_cli
 from tests.results import small_lab
 
 HERE = Program(words=("/opt/a/snat-race",))
@@ -94,6 +94,13 @@ def test_an_extra_is_added_without_asking_an_index_for_us(
     (home / "pipx_metadata.json").touch()
     monkeypatch.setattr(sys, "prefix", str(home))
     assert shlex.split(adding(extra)) == ["pipx", "inject", "snat-race", *libraries]
+
+
+def test_without_what_serves_prometheus_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError\n")
+    done = run_cli("watch", "--prometheus", ":9127", PYTHONPATH=str(tmp_path))
+    complaint = f"snat_race: --prometheus: needs prometheus-client: {adding('prometheus')}"
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (4, complaint)
 
 
 def test_a_folder_that_was_never_installed_is_named_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
-from snat_race.errors import ExtraMissing
+from snat_race.errors import ReportExtraMissing
 from snat_race.report.document import Tone
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _NAMES = ("ink", "muted", "grid", "page", "bad", "good", "unsure", "c1", "c2", "
 _SENTINELS = {f"#0a0b{number:02x}": name for number, name in enumerate(_NAMES, 0x10)}
 INK, MUTED, GRID, PAGE, BAD, GOOD, UNSURE, *SERIES = _SENTINELS
 
-NEEDED = ("an HTML report needs matplotlib and jinja2", "report")  # and the extra that has them
+NEEDED = "an HTML report needs matplotlib and jinja2"
 TONES = {Tone.bad: BAD, Tone.good: GOOD, Tone.unsure: UNSURE}
 
 Side = Literal["left", "right"]
@@ -94,7 +94,7 @@ def draw(frame: Frame, title: str, paint: "Callable[[Axes], None]") -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure as Canvas
     except ImportError as missing:
-        raise ExtraMissing(*NEEDED) from missing
+        raise ReportExtraMissing(NEEDED) from missing
     out = io.StringIO()
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the browser has the glyphs that matplotlib's font has not

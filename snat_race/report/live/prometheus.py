@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from snat_race.errors import ExtraMissing, UsageError
+from snat_race.errors import PrometheusExtraMissing, UsageError
 from snat_race.results.counters import TCP_COUNTERS
 
 # What node_exporter's conntrack collector exports: sums over CPUs, as gauges.
@@ -33,14 +33,14 @@ class Exporter:
         """Listen, in a thread.
 
         Raises:
-            ExtraMissing: prometheus-client is not installed.
+            PrometheusExtraMissing: prometheus-client is not installed.
             UsageError: the address cannot be listened on.
 
         """
         try:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError as missing:
-            raise ExtraMissing("needs prometheus-client", "prometheus") from missing
+            raise PrometheusExtraMissing("needs prometheus-client") from missing
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         try:

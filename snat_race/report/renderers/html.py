@@ -6,7 +6,7 @@ from importlib.resources import files
 from re import sub
 from typing import TYPE_CHECKING, Any
 
-from snat_race.errors import ExtraMissing
+from snat_race.errors import ReportExtraMissing
 from snat_race.report.document import Column, Document, Tone
 from snat_race.report.figures.data import Figure
 from snat_race.report.figures.drawing import NEEDED, css
@@ -23,7 +23,7 @@ def page(document: Document, figures: Sequence[Figure]) -> str:
     """Return the whole page, with the document's detail sections.
 
     Raises:
-        ExtraMissing: jinja2 or matplotlib is not installed.
+        ReportExtraMissing: jinja2 or matplotlib is not installed.
 
     """
     template = _template()
@@ -36,7 +36,7 @@ def _template() -> Any:  # noqa: ANN401 - jinja2's, which may not be installed
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError as missing:
-        raise ExtraMissing(*NEEDED) from missing
+        raise ReportExtraMissing(NEEDED) from missing
     from markupsafe import Markup
 
     environment = Environment(
