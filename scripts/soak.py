@@ -295,11 +295,33 @@ def main() -> int:
     """Run for some minutes, then say what grew, what drifted, what is not accounted for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    minutes: float = parser.parse_args().minutes
+    parser.add_argument("--trials", type=int, help="of faults, meanwhile; by default 34 a minute")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the first trial")
+    options = parser.parse_args()
+    minutes: float = options.minutes
     if minutes < 1:
         parser.error("--minutes: at least 1")
-    duration_s = 60 * minutes
-    with tempfile.TemporaryDirectory() as folder, Soak(duration_s, Path(folder)) as soak:
+    number = int(34 * minutes) if options.trials is None else options.trials
+    with tempfile.TemporaryDirectory() as folder:
+        trials = start_trials(number, options.seed)  # before this process leaves the host's loopback
+        wrong = soaked(60 * minutes, Path(folder))
+        printed, _ = trials.communicate()
+    print(printed.strip())
+    if trials.returncode:
+        wrong.append("the trials of faults found something")
+    print("\n".join(f"WRONG: {what}" for what in wrong) or f"nothing is wrong after {minutes:g} minutes")
+    return 1 if wrong else 0
+
+
+def start_trials(number: int, first_seed: int) -> subprocess.Popen[str]:
+    """Start seeded trials, which print those that went wrong, and how many there were."""
+    command = [sys.executable, "-m", "tests.fault_trials", str(number), str(first_seed)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def soaked(duration_s: float, folder: Path) -> list[str]:
+    """Run everything side by side, print what came of it; return what is wrong."""
+    with Soak(duration_s, folder) as soak:
         soak.start()
         grown = list(soak.watch_over(min(SETTLE_S, duration_s / 3)))
         accepted = soak.accepted()
@@ -308,9 +330,8 @@ def main() -> int:
             clients = {run.name: run.summary() for run in soak.runs if run.name not in ("server", "watch")}
             print_clients(clients)
             wrong += dial_problems(clients, soak.kernel_counted(), accepted)
-        print_growth(grown)
-    print("\n".join(f"WRONG: {what}" for what in wrong) or f"nothing is wrong after {minutes:g} minutes")
-    return 1 if wrong else 0
+    print_growth(grown)
+    return wrong
 
 
 def dial_problems(
