@@ -45,7 +45,7 @@ MB = 1 << 20
 TIMEOUT_MS = 900  # less than a SYN waits until it is sent again, and more than a busy machine takes
 INTERVAL_US = 1000
 MEETING, FLAT_OUT, LIVE = (f"{IPV4.destination_ip}:{port}" for port in (8080, 8081, 8082))
-GRACE_S = 60.0  # for a run to end by itself, on a busy machine
+GRACE_S = 300.0  # for a run to start and to end by itself, on a busy machine
 
 
 class Sample(NamedTuple):
@@ -88,8 +88,7 @@ class Growth:
     """What became of one process from the end of the first minute to the end."""
 
     name: str
-    began_mb: float  # RSS
-    ended_mb: float  # RSS
+    rss_mb: tuple[float, ...]  # at the begin, after each quarter, at the end
     grown_pss_mb: float  # PSS, which also grows when others end that had the same pages
     descriptors: tuple[int, int]  # at the begin and at the end, when fewest were open
     most_descriptors: int  # at any time: a dial, or a reading of counters, has some for a moment
@@ -97,7 +96,7 @@ class Growth:
     @property
     def grown_mb(self) -> float:
         """How much RSS grew."""
-        return self.ended_mb - self.began_mb
+        return self.rss_mb[-1] - self.rss_mb[0]
 
     @property
     def wrong(self) -> str:
@@ -114,11 +113,11 @@ def growth(name: str, samples: Sequence[Sample], settle_s: float) -> Growth | No
     if len(settled) < 2 * WINDOW:
         return None
     rss, pss = ([getattr(sample, kind) / MB for sample in settled] for kind in ("rss", "pss"))
+    quarters = [(len(settled) - WINDOW) * quarter // 4 for quarter in range(5)]
     descriptors = [sample.descriptors for sample in settled]
     return Growth(
         name=name,
-        began_mb=statistics.median(rss[:WINDOW]),
-        ended_mb=statistics.median(rss[-WINDOW:]),
+        rss_mb=tuple(statistics.median(rss[at : at + WINDOW]) for at in quarters),
         grown_pss_mb=statistics.median(pss[-WINDOW:]) - statistics.median(pss[:WINDOW]),
         descriptors=(min(descriptors[:WINDOW]), min(descriptors[-WINDOW:])),
         most_descriptors=max(descriptors),
@@ -363,15 +362,14 @@ def print_clients(clients: dict[str, dict[str, Any]]) -> None:
 
 
 def print_growth(grown: Sequence[Growth]) -> None:
-    """Print what each process held."""
-    heads = ("RSS, MB", "at end", "growth", "of PSS", "descriptors", "at end", "most")
-    print(f"{'process':<26}" + "".join(f"{head:>12}" for head in heads))
+    """Print what each process held: RSS over time, and descriptors at the begin and at the end."""
+    heads = ("RSS, MB", "1/4", "1/2", "3/4", "at end", "growth", "of PSS", "files", "at end", "most")
+    print(f"{'process':<26}" + "".join(f"{head:>9}" for head in heads))
     for one in grown:
-        memory = (
-            f"{one.began_mb:>12.1f}{one.ended_mb:>12.1f}{one.grown_mb:>+12.2f}{one.grown_pss_mb:>+12.2f}"
-        )
-        descriptors = "".join(f"{count:>12}" for count in (*one.descriptors, one.most_descriptors))
-        print(f"{one.name:<26}{memory}{descriptors}")
+        memory = "".join(f"{rss:>9.1f}" for rss in one.rss_mb)
+        growths = f"{one.grown_mb:>+9.2f}{one.grown_pss_mb:>+9.2f}"
+        descriptors = "".join(f"{count:>9}" for count in (*one.descriptors, one.most_descriptors))
+        print(f"{one.name:<26}{memory}{growths}{descriptors}")
 
 
 if __name__ == "__main__":
