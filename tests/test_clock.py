@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snat_race.analysis import warnings
+from snat_race.kernel import netns_lookup
+from snat_race.kernel.counters import CounterReader
+from snat_race.lab import testbed
+from snat_race.lab.scenarios import SCENARIOS
+from snat_race.lab.settings import Backend, Caches, LabSettings, Wiring
+from snat_race.lab.variants import variant_named
 from snat_race.load.clock import ClockOffset, OffsetReading, read_offset
 from snat_race.load.dialer_config import UNPREPARED
+from snat_race.load.dialer_pool import DialerPool
 from snat_race.load.pacers import RendezvousPacer
 from snat_race.load.round_control import RoundControl
 from snat_race.load.schedule import Schedule
@@ -20,12 +29,12 @@ from snat_race.report.registry import document
 from snat_race.report.renderers.text import text
 from snat_race.report.wording import warnings as wording
 from snat_race.results.conclusions import WarningKind
-from snat_race.results.schema import ClientResult
-from snat_race.runs import client
-from snat_race.runs.settings import ClientSettings, Close, Mode
+from snat_race.results.schema import ClientResult, LabResult, WatchResult
+from snat_race.runs import client, lab, watch
+from snat_race.runs.settings import ClientSettings, Close, Mode, WatchSettings
 from snat_race.runs.worker_placement import find_remote, find_target
-from tests.conftest import SOON_S, in_fork
-from tests.faults import stepping_clock
+from tests.conftest import PRIVATE, SOON_S, TWO_CPUS, in_fork, in_sandbox
+from tests.interruptions import stepping_clock
 
 MS = 1_000_000
 HOUR_NS = 3600 * 1000 * MS
@@ -103,10 +112,11 @@ def test_a_worker_joins_the_slots_of_the_new_time(step_ns: int) -> None:
 
 
 class Silent:
-    """An observer that only keeps the failures."""
+    """An observer that only keeps the failures, and counts rounds."""
 
     def __init__(self) -> None:
         self.failures: list[Any] = []
+        self.rounds = 0
 
     def started(self, *_: Any) -> None: ...
 
@@ -116,6 +126,11 @@ class Silent:
     def period(self, *_: Any) -> None: ...
 
     def drained(self, *_: Any) -> None: ...
+
+    def round_starts(self, *_: Any) -> None: ...
+
+    def round_ended(self, *_: Any) -> None:
+        self.rounds += 1
 
 
 def settings(port: int, mode: Mode, interval_us: int) -> ClientSettings:
@@ -185,3 +200,54 @@ def test_a_run_takes_its_time_however_the_clock_is_set(
     else:
         assert summary.late == 0
     assert summary.attempted >= 20
+
+
+@PRIVATE
+def test_a_watch_says_that_the_clock_was_set() -> None:
+    def watched() -> WatchResult:
+        periods: list[Any] = []
+        chosen = WatchSettings(netns=None, interval_s=0.1, duration_s=0.4)
+        reader = CounterReader(netns_lookup.here())
+        result: WatchResult
+        result, _ = watch.run(
+            chosen, reader, periods.append, realtime_ns=lambda: time.time_ns() - HOUR_NS * bool(periods)
+        )
+        return result
+
+    result = in_sandbox(watched)
+    (warning,) = [one for one in warnings.of_watch(result) if one.kind is WarningKind.clock_stepped]
+    assert warning.values["step_s"] == pytest.approx(-3600.0, abs=0.001)
+
+
+@PRIVATE
+@TWO_CPUS
+def test_a_lab_says_that_the_clock_was_set() -> None:
+    def measured() -> LabResult:
+        observer = Silent()
+        vars(testbed)["DialerPool"] = partial(
+            DialerPool, realtime_ns=lambda: time.time_ns() + 5000 * MS * bool(observer.rounds)
+        )
+        chosen = LabSettings(
+            scenario="tcp-snat",
+            variants=("masquerade",),
+            containers=2,
+            workers=1,
+            topology=Wiring.bridge,
+            backend=Backend.netlink,
+            cpus=(),
+            duration_s=2.0,
+            interval_us=1000,
+            timeout_ms=4,
+            window_s=0,
+            caches=Caches.warm,
+            seed=1,
+        )
+        rules = [variant_named("masquerade")]
+        result: LabResult
+        result, _ = lab.run(chosen, SCENARIOS["tcp-snat"], rules, observer)
+        return result
+
+    result = in_fork(measured)
+    (warning,) = [one for one in warnings.of_lab(result) if one.kind is WarningKind.clock_stepped]
+    assert warning.values["step_s"] == pytest.approx(5.0, abs=0.001)
+    assert sum(variant.summary.connected for variant in result.variants) > 100

@@ -5,10 +5,12 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from errno import ECONNREFUSED, EMFILE
+from errno import ECONNREFUSED, EINTR, EMFILE
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snat_race.analysis.summary import error_name
 from snat_race.load import dialer, pacers
@@ -97,6 +99,33 @@ def test_an_errno_of_connect_never_touches_the_port(
     samples, _, _ = dialled(monkeypatch, lambda _port: FakeSocket(lambda: error))
     assert sample.errors(samples["packed"]).tolist() == [recorded]
     assert sample.ports(samples["packed"]).tolist() == [40000]
+
+
+@given(
+    errors=st.lists(st.one_of(st.none(), st.integers(-1000, 1 << 40)), max_size=30),
+    refused=st.sets(st.integers(0, 29)),
+)
+def test_whatever_a_dial_comes_to_it_is_one_sample(errors: list[int | None], refused: set[int]) -> None:
+    """An outcome is 0, an errno that fits, or unknown; only 0 is a connection."""
+    outcomes = enumerate(errors)
+
+    def make_socket(_port: int) -> FakeSocket:
+        number, error = next(outcomes)
+        if number in refused:
+            raise OSError(error, "refused") if error is not None else OSError("refused")
+        return FakeSocket(lambda: error or 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        samples, state, ring = dialled(patch, make_socket, dials=len(errors))
+    assert state.attempted == ring.head == len(errors)
+    for number, (packed, error) in enumerate(zip(samples["packed"].tolist(), errors, strict=True)):
+        if number in refused and not error:
+            error = sample.UNKNOWN_ERROR  # noqa: PLW2901
+        fits = 0 <= (error or 0) <= sample.UNKNOWN_ERROR
+        expected = (error or 0) if fits else sample.UNKNOWN_ERROR
+        if expected not in (EINTR, sample.TIMED_OUT) or number in refused:
+            assert sample.errors(packed) == expected
+        assert sample.ports(packed) in (0, 40000)
 
 
 def test_a_close_that_takes_long_is_no_lost_syn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.fault_trials import Fault, chosen, run_trial, run_trials
+from tests.faults import Fault, chosen, run_trial, run_trials
 
 TRIALS = 65  # each fault five times
 SEEDS = range(TRIALS)

@@ -17,7 +17,7 @@ from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.sockets import settled, socket_factory
 from snat_race.results import sample
 from tests.conftest import PRIVATE, eventually, in_sandbox
-from tests.faults import PAUSES, stopped
+from tests.interruptions import PAUSES, stopped
 from tests.slow_path import REMOTE, SlowPath, busy_loops, slow_path
 
 MS = 1_000_000

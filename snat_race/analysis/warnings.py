@@ -74,14 +74,24 @@ def of_watch(result: WatchResult) -> list[MeasurementWarning]:
     return [*cut_off, *result.warnings]
 
 
+def of_clock(step_ns: int) -> list[MeasurementWarning]:
+    """Return the warning that the clock was set during a run, by so many ns; [] if that is 0."""
+    if not step_ns:
+        return []
+    return [MeasurementWarning(kind=WarningKind.clock_stepped, values={"step_s": step_ns / 1e9})]
+
+
 def of_lab(result: LabResult) -> list[MeasurementWarning]:
     """Return what makes a lab's result doubtful, the gravest first; see also :func:`of_window`."""
     workers = _number(result.spec, "containers") * _number(result.spec, "workers")
     cpus = usable_cpus(result)
     if not cpus or workers <= cpus:
-        return []
+        return result.warnings
     values: dict[str, int | float | str] = {"workers": workers, "cpus": cpus}
-    return [MeasurementWarning(kind=WarningKind.lab_workers_share_cpus, values=values)]
+    return [
+        *result.warnings,
+        MeasurementWarning(kind=WarningKind.lab_workers_share_cpus, values=values),
+    ]
 
 
 def of_window(window: Window) -> list[MeasurementWarning]:

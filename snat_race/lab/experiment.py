@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from snat_race.analysis.summary import PairedSlots, paired_slots
 from snat_race.analysis.verdict import between_rounds, verdict_on
+from snat_race.analysis.warnings import of_clock
 from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError, Unavailable
 from snat_race.kernel import counters, host
 from snat_race.kernel.host import utc_now
@@ -18,7 +19,7 @@ from snat_race.lab.scenarios import Scenario, Serving
 from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.testbed import Testbed
 from snat_race.lab.variants import Variant
-from snat_race.results.conclusions import Verdict
+from snat_race.results.conclusions import MeasurementWarning, Verdict
 from snat_race.results.schema import Summary, UnavailableVariant, VariantResult, Window
 
 _LONGEST_ROUND_S = 0.5
@@ -63,6 +64,8 @@ class Measurements:
     verdict: Verdict
     # The race window of the baseline; None if it was not wanted, or no dials met.
     window: Window | None
+    # What was noticed on the way: that the clock was set.
+    warnings: list[MeasurementWarning]
 
 
 class RoundRunner:
@@ -191,6 +194,7 @@ def run(
         unavailable=unavailable,
         verdict=verdict_on(results),
         window=sweep.window(settings.caches.value) if sweep else None,
+        warnings=of_clock(testbed.pool.clock.largest_step_ns),
     )
 
 

@@ -208,6 +208,8 @@ class LabResult(Result):
     """What the run proves of its first variant."""
     window: Window | None = None
     """The race window; null: not measured."""
+    warnings: list[MeasurementWarning] = []
+    """What was noticed during the run that makes it doubtful."""
 
 
 class Forecast(Model):

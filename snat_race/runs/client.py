@@ -12,11 +12,10 @@ import numpy as np
 from snat_race.analysis.diagnosis import diagnose
 from snat_race.analysis.kept_periods import KeptPeriods, periods_of_client
 from snat_race.analysis.summary import Circumstances, Failure, Samples, Total, failures
-from snat_race.analysis.warnings import workers_share_cpus
+from snat_race.analysis.warnings import of_clock, workers_share_cpus
 from snat_race.errors import SnatRaceError
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.host import utc_now
-from snat_race.load.clock import ClockOffset
 from snat_race.load.dialer_pool import DialCounts, DialerPool
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CounterDelta
@@ -236,7 +235,7 @@ def run(
         kernel=kernel,
         nat=nat,
         diagnosis=diagnose(summary, kernel, nat=nat),
-        warnings=warnings + _clock_warnings(pool.clock),
+        warnings=warnings + of_clock(pool.clock.largest_step_ns),
     )
     return result, fault or _unreadable(monitor)
 
@@ -264,11 +263,3 @@ def _warnings_at_start(settings: ClientSettings, target: Target) -> list[Measure
     if settings.mode is Mode.rendezvous and remote.family == socket.AF_INET and not remote.routed:
         warnings.append(MeasurementWarning(kind=WarningKind.no_router, values={"remote": remote.text}))
     return warnings
-
-
-def _clock_warnings(clock: ClockOffset) -> list[MeasurementWarning]:
-    """Return the warning that the clock was set during the run, if it was."""
-    if not clock.largest_step_ns:
-        return []
-    step_s = clock.largest_step_ns / 1e9
-    return [MeasurementWarning(kind=WarningKind.clock_stepped, values={"step_s": step_s})]

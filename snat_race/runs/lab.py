@@ -31,5 +31,6 @@ def run(
         unavailable=measurements.unavailable,
         verdict=measurements.verdict,
         window=measurements.window,
+        warnings=measurements.warnings,
     )
     return result, measurements.fault

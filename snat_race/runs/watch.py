@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from snat_race.analysis.candidate_causes import of_node
 from snat_race.analysis.kept_periods import periods_of_watch
+from snat_race.analysis.warnings import of_clock
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns_lookup
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.netns import Namespace
+from snat_race.load.clock import ClockOffset
 from snat_race.results.counters import CounterDelta
 from snat_race.results.schema import Started, WatchResult
 from snat_race.runs.counter_monitor import READING_INTERVAL_S, CounterMonitor, warnings_about
@@ -27,6 +29,7 @@ def run(
     on_period: PeriodObserver,
     *,
     on_start: StartObserver = lambda _: None,
+    realtime_ns: Callable[[], int] = time.time_ns,
 ) -> tuple[WatchResult, EnvironmentLacks | None]:
     """Watch until the duration is over, a signal comes, or nothing is left to watch.
 
@@ -35,6 +38,7 @@ def run(
         reader: reads the counters.
         on_period: is called with each period as it ends, also with the last, cut short by a signal.
         on_start: is called once, before the first period.
+        realtime_ns: reads CLOCK_REALTIME.
 
     Returns:
         The result, and the error that ended the watch before its time; None if nothing did.
@@ -45,7 +49,7 @@ def run(
     translation = rules_for([reader.namespace])
     nat = nat_of(translation, 0)
     warnings = [*warnings_about([reader]), *translation.warnings()]
-    periods = periods_of_watch()
+    periods, clock = periods_of_watch(), ClockOffset(realtime_ns)
     with StopSignals() as stop:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
         on_start(
@@ -68,6 +72,7 @@ def run(
             for period in monitor.end_period():
                 periods.add(period)
                 on_period(period)
+            clock.update()
             ended = _nothing_left(monitor, reader.namespace)
     result = WatchResult(
         **metadata.fields(),
@@ -78,7 +83,7 @@ def run(
         nat=nat,
         exhausted=monitor.exhausted_at_most,
         candidate_causes=of_node(monitor.kernel_counters(), nat),
-        warnings=warnings,
+        warnings=warnings + of_clock(clock.largest_step_ns),
     )
     return result, ended
 
