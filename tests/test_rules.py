@@ -20,7 +20,7 @@ from snat_race.rules.owners import owner_of
     ],
 )
 def test_a_rule_is_judged_by_its_own_words(line: str, source: str, exposed: bool) -> None:
-    text = f"*nat\n:POSTROUTING ACCEPT [0:0]\n{line}\nCOMMIT\n"
+    text = f"*nat\n:POSTROUTING ACCEPT [0:0]\n[0:0] {line}\nCOMMIT\n"
     rules = IptablesSave("iptables", text).snat_rules
     (rule,) = judged(rules, HostTraits())
     assert (rule.source_network, rule.exposed) == (source, exposed)

@@ -74,15 +74,15 @@ def test_planning_verifying_and_undoing_parse_a_text_once(
     parsed_texts: list[str], chain: ChainAddress, old: str, before: str, after: str
 ) -> None:
     strategy = reader.strategy_of(chain.tool)
-    now, then = strategy(chain.tool, before), strategy(chain.tool, after)
+    now = strategy(chain.tool, before)
     new = now.cured(old)
     edit = Edit(chain=chain, index=0, old=old, new=new)
     plan = Rewrite(now, (edit,))
     assert new.removeprefix("-A POSTROUTING") in plan.script
     assert f"\n+{new}" in plan.diff.replace("\t", "")
-    assert plan.still_fits(now)
-    assert not plan.still_fits(then)
-    assert not plan.undone(then)
+    assert plan.onto(strategy(chain.tool, before.replace("[7:420]", "[8:480]"))) is not None
+    then = strategy(chain.tool, after)
+    assert plan.onto(then) is None
     assert now.settled(plan.edits, now) is None
     assert now.settled(plan.edits, then) == [edit]
     (change,) = undo.settled(Rewrite(then, (edit,)))
@@ -90,7 +90,7 @@ def test_planning_verifying_and_undoing_parse_a_text_once(
     back, lost = undo.back(then, [change])
     assert (lost, [(edit.old, edit.new) for edit in back.edits]) == ([], [(new, old)])
     assert old.removeprefix("-A POSTROUTING") in back.script
-    assert parsed_texts == [before, after]
+    assert parsed_texts == [before, before.replace("[7:420]", "[8:480]"), after]
 
 
 @PRIVATE

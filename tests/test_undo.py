@@ -10,12 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
-from snat_race.kernel import netns_lookup, tools
+from snat_race.kernel import netns_lookup, nftables, tools
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import build
 from snat_race.report.wording.findings import unchanged
 from snat_race.results.findings import Undo, Unreadable, UnreadableReason
-from snat_race.rules import reader
+from snat_race.rules import loader, reader
 from snat_race.runs import mitigate
 from tests.conftest import IPTABLES, NFT, PRIVATE, SOON_S, eventually, fork_cli, in_sandbox
 from tests.test_mitigate import DOCKER, TOOLS, listing, load, rules
@@ -26,6 +26,8 @@ PLAIN = """table ip a {
  }
 }
 """
+# The kernel lets no second rule have this rule's set, so nft has to replace it.
+WITH_SET = PLAIN.replace('"eth9"', '{ "eth8", "eth9" }')
 MERGED = """table ip a {
  chain post { type nat hook postrouting priority srcnat;
   ip saddr { 10.0.0.0/24, 10.0.1.0/24 } counter masquerade
@@ -33,7 +35,7 @@ MERGED = """table ip a {
  }
 }
 """
-REAL_RESTORE, REAL_NFT = where("iptables-nft-restore"), where("nft")
+REAL_NFT = where("nft")
 TRIES = '*--test*|*--check*|*list*) exec {} "$@";; esac'
 
 
@@ -89,7 +91,7 @@ def test_half_an_apply_can_be_reverted(replaced: Callable[[str, str], None]) -> 
 
     def halfway() -> tuple[list[str], list[str], list[str], str]:
         load("docker.rules", "nft")
-        nft(PLAIN)
+        nft(WITH_SET)
         before, saved = listing(*TOOLS), list[Undo | None]()
         with pytest.raises(EnvironmentLacks) as caught:
             mitigate.apply(netns_lookup.here(), saved.append)
@@ -113,7 +115,7 @@ def test_half_an_apply_says_how_to_revert_it(replaced: Callable[[str, str], None
 
     def halfway() -> tuple[list[str], list[subprocess.CompletedProcess[str]], list[str]]:
         load("docker.rules", "nft")
-        nft(PLAIN)
+        nft(WITH_SET)
         before = listing(*TOOLS)
         applied = fork_cli("mitigate", "--apply", "--dump", str(undo))
         reverted = fork_cli("mitigate", "--revert", str(undo))
@@ -137,7 +139,7 @@ def test_what_one_tool_refuses_does_not_keep_the_others_from_it(
 
     def cured() -> tuple[tuple[str, ...], list[str]]:
         load("docker.rules", "nft")
-        nft(PLAIN)
+        nft(WITH_SET)
         monkeypatch.setattr(tools, "_PATH", f"{tmp_path}:/usr/sbin:/usr/bin")
         return mitigate.apply(netns_lookup.here(), lambda _: None).refusals, rules(listing("iptables-nft"))
 
@@ -148,43 +150,71 @@ def test_what_one_tool_refuses_does_not_keep_the_others_from_it(
 
 @PRIVATE
 @IPTABLES
-def test_rules_that_others_push_aside_are_put_back(replaced: Callable[[str, str], None]) -> None:
-    """Another's rule, inserted on the way into our transaction, makes our places wrong."""
+def test_rules_that_others_push_aside_are_not_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's rule, put before ours between reading and writing, makes every number wrong."""
     theirs = "-s 10.66.0.0/16 -j ACCEPT"
-    first = "-s 10.77.0.0/16 -j RETURN"
-    replaced(
-        "iptables-nft-restore",
-        f'[ -e "$0.done" ] || iptables-nft -t nat -D POSTROUTING {first}\ntouch "$0.done"\n'
-        f'exec {REAL_RESTORE} "$@"',
-    )
+    read = nftables.rules
+    calls: list[str] = []
 
-    def interfered() -> tuple[list[str], list[str], str, Any]:
+    def interfered(*of: Any) -> Any:
+        found = read(*of)
+        if len(calls) < 2:
+            subprocess.run(["iptables-nft", "-t", "nat", "-I", "POSTROUTING", *theirs.split()], check=True)
+        calls.append("")
+        return found
+
+    def cured() -> tuple[list[str], list[str]]:
         load("docker.rules", "nft")
-        for rule in (theirs, first):
-            subprocess.run(["iptables-nft", "-t", "nat", "-I", "POSTROUTING", *rule.split()], check=True)
-        before, saved = rules(listing("iptables-nft")), list[Undo | None]()
-        with pytest.raises(SnatRaceError) as caught:
-            mitigate.apply(netns_lookup.here(), saved.append)
-        return before, rules(listing("iptables-nft")), str(caught.value), saved[-1]
+        before = rules(listing("iptables-nft"))
+        monkeypatch.setattr(nftables, "rules", interfered)
+        mitigate.apply(netns_lookup.here(), lambda _: None)
+        return before, rules(listing("iptables-nft"))
 
-    before, after, said, last = in_sandbox(interfered)
-    assert "at the same time" in said
-    assert "nothing is changed" in said
+    before, after = in_sandbox(cured)
+    assert len([rule for rule in after if theirs in rule]) == 2
+    assert after[after.index(f"-A POSTROUTING {theirs}") :][:2] == [f"-A POSTROUTING {theirs}"] * 2
+    assert [rule.removesuffix(" --random-fully") for rule in after if theirs not in rule] == before
+    assert f"{DOCKER} --random-fully" in after
+
+
+@PRIVATE
+@IPTABLES
+def test_a_change_that_others_never_let_through_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = nftables.rules
+
+    def interfered(*of: Any) -> Any:
+        found = read(*of)
+        subprocess.run(["iptables-nft", "-t", "nat", "-I", "OUTPUT", "-j", "ACCEPT"], check=True)
+        return found
+
+    def refused() -> tuple[str, list[str], list[str], Undo | None]:
+        load("docker.rules", "nft")
+        before, saved = rules(listing("iptables-nft")), list[Undo | None]()
+        monkeypatch.setattr(nftables, "rules", interfered)
+        monkeypatch.setattr(loader, "_KEEP_TRYING_S", 0.0)
+        try:
+            mitigate.apply(netns_lookup.here(), saved.append)
+        except SnatRaceError as failed:
+            said = str(failed)
+        return said, before, rules(listing("iptables-nft")), (saved or [None])[-1]
+
+    said, before, after, last = in_sandbox(refused)
+    assert "keep changing" in said
     assert last is None
-    assert after == [rule for rule in before if "10.77" not in rule]
+    assert [rule for rule in after if rule != "-A OUTPUT -j ACCEPT"] == before
 
 
 @PRIVATE
 @IPTABLES
 def test_ctrl_c_does_not_cut_it_in_half(replaced: Callable[[str, str], None]) -> None:
-    replaced("iptables-nft-restore", f'kill -INT $PPID\nexec {REAL_RESTORE} "$@"')
+    replaced("nft", f'kill -INT $PPID\nexec {REAL_NFT} "$@"')
 
     def interrupted() -> list[str]:
-        load("docker.rules", "nft")
+        nft(WITH_SET)
         mitigate.apply(netns_lookup.here(), lambda _: None)
-        return rules(listing("iptables-nft"))
+        return rules(listing("nft"))
 
-    assert f"{DOCKER} --random-fully" in in_sandbox(interrupted)
+    assert 'oifname { "eth8", "eth9" } masquerade fully-random' in in_sandbox(interrupted)
 
 
 @PRIVATE
@@ -306,17 +336,21 @@ def test_another_s_rule_is_never_taken_for_ours(tmp_path: Path, monkeypatch: pyt
     )
     (tmp_path / "nft").chmod(0o755)
 
-    def interfered() -> tuple[list[str], list[str], Any]:
-        nft(PLAIN)
+    def interfered() -> tuple[list[str], list[str], list[str]]:
+        nft(WITH_SET)
         before, saved = listing("nft"), list[Undo | None]()
         monkeypatch.setattr(tools, "_PATH", f"{tmp_path}:/usr/sbin:/usr/bin")
-        with pytest.raises(SnatRaceError, match="nothing is changed"):
-            mitigate.apply(netns_lookup.here(), saved.append)
-        return before, listing("nft"), saved[-1]
+        mitigate.apply(netns_lookup.here(), saved.append)
+        cured = listing("nft")
+        assert saved[-1]
+        mitigate.revert(netns_lookup.here(), saved[-1])
+        return before, cured, listing("nft")
 
-    before, after, last = in_sandbox(interfered)
-    assert last is None
-    assert [line.strip() for line in after if line not in before] == [theirs]
+    before, cured, after = in_sandbox(interfered)
+    assert [line.strip() for line in cured if line not in before] == [
+        'oifname { "eth8", "eth9" } masquerade fully-random',
+        theirs,
+    ]
     assert [line for line in after if theirs not in line] == before
 
 

@@ -6,19 +6,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snat_race.cli import help_text, parameters, parsing
+from snat_race.cli import help_text, parameters, parsing, undo_file
 from snat_race.cli.parsing import naming
-from snat_race.cli.program import this_program
-from snat_race.cli.result_writer import create_private, json_text, require_writable, write_atomically
+from snat_race.cli.program import ends_with_container, in_container, this_program
 from snat_race.cli.terminal import warn
+from snat_race.cli.undo_file import UndoFile
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 
 if TYPE_CHECKING:
     from snat_race.kernel.netns import Namespace
-    from snat_race.results.findings import Undo
     from snat_race.runs.mitigate import Mitigation
-
-_IN_CONTAINER = ("/.dockerenv", "/run/.containerenv")  # Docker, Podman
 
 EXAMPLES = help_text.examples(
     ("Show what would change", "sudo $(which snat-race) mitigate"),
@@ -51,34 +48,47 @@ def mitigate(
 def _show(namespace: "Namespace", *, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
-    command = f"{_this_command(namespace)} --apply"
+    command = this_program().mitigation(*_namespace_option(namespace))
     then = f"# Nothing was changed. To do it: {command}"
-    _print_report(mitigate.look(namespace), namespace, then, quiet=quiet)
+    mitigation = mitigate.look(namespace)
+    _print_report(mitigation, namespace, then, quiet=quiet)
 
 
 def _apply(namespace: "Namespace", dump: Path | None, *, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
-    if not dump and any(map(os.path.exists, _IN_CONTAINER)):
-        raise UsageError("--apply: the undo file would end with this container; add --dump FILE on a mount")
-    path = dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
-    undo_file = _UndoFile(path)
-    command = f"{_this_command(namespace)} --revert {shlex.quote(str(path.absolute()))}"
+    undo = UndoFile(_path_of_undo(dump))
+    command = f"{_this_command(namespace)} --revert {shlex.quote(str(undo.path))}"
     try:
-        mitigation = mitigate.apply(namespace, undo_file.save)
+        mitigation = mitigate.apply(namespace, undo.save)
     except SnatRaceError as failed:
-        if not undo_file.kept:
+        if not undo.kept:
             raise
         raise type(failed)(f"{failed}: {command}") from failed
-    _print_report(mitigation, namespace, f"# Applied, and read back. To undo: {command}", quiet=quiet)
+    done = "Applied, and read back." if mitigation.complete else "Applied where it could be, and read back."
+    _print_report(mitigation, namespace, f"# {done} To undo: {command}", quiet=quiet)
     _require_complete(mitigation, "changed")
+
+
+def _path_of_undo(dump: Path | None) -> Path:
+    """Return where the undo is kept: not among the files of a container's own, which end with it.
+
+    Raises:
+        UsageError: it would be there.
+
+    """
+    if dump and ends_with_container(dump):
+        raise UsageError(f"--dump: {dump} would end with this container; name a file on a mount")
+    if not dump and in_container():
+        raise UsageError("--apply: the undo file would end with this container; add --dump FILE on a mount")
+    return dump or Path(time.strftime(f"snat_race-undo-%Y%m%dT%H%M%S-{os.getpid()}.json"))
 
 
 def _revert(namespace: "Namespace", path: Path, *, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
     with naming("--revert"):
-        mitigation = mitigate.revert(namespace, _undo_in(path))
+        mitigation = mitigate.revert(namespace, undo_file.read(path))
     _print_diffs(mitigation, quiet=quiet)
     _require_complete(mitigation, "reverted")
     done = "reverted, and read back"
@@ -95,33 +105,6 @@ def _namespace_option(namespace: "Namespace") -> list[str]:
     from snat_race.kernel import netns_lookup
 
     return [] if namespace.name == netns_lookup.HERE else ["--netns", namespace.name]
-
-
-class _UndoFile:
-    """The file that an undo is kept in: made only when there is one, and by us."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.kept = False
-        if path.exists():
-            create_private(path, "--dump")  # refuses
-        require_writable(path, "--dump")
-
-    def save(self, undo: "Undo | None") -> None:
-        """Keep an undo in place of the one before; None if there is nothing to undo after all."""
-        if undo is None:
-            self._path.unlink()
-            self.kept = False
-            return
-        if not self.kept:
-            create_private(self._path, "--dump")
-        try:
-            write_atomically(self._path, json_text(undo) + "\n", "--dump")
-        except SnatRaceError:
-            if not self.kept:  # the rules are as they were: an empty file would only be in the way
-                self._path.unlink()
-            raise
-        self.kept = True
 
 
 def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *, quiet: bool) -> None:
@@ -160,6 +143,8 @@ def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
         print(rewrite.diff)
     for unreadable in mitigation.unreadable:
         warn(f"not looked into: {why_unreadable(unreadable)}")
+    for rule in mitigation.still_exposed:
+        warn(f"written by another program meanwhile, and exposed: {rule.address}: {rule.text}")
     for left in (*map(unchanged, mitigation.unchangeable), *mitigation.refusals):
         warn(f"not changed: {left}")
 
@@ -167,16 +152,3 @@ def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
 def _require_complete(mitigation: "Mitigation", done: str) -> None:
     if not mitigation.complete:
         raise EnvironmentLacks(f"not everything could be {done}; see the warnings")
-
-
-def _undo_in(path: Path) -> "Undo":
-    from pydantic import ValidationError
-
-    from snat_race.results.findings import Undo
-
-    try:
-        return Undo.model_validate_json(path.read_bytes())
-    except OSError as failed:
-        raise UsageError(f"cannot read {path}: {failed.strerror}") from failed
-    except ValidationError as failed:
-        raise UsageError(f"{path} is no file of 'mitigate --apply'") from failed

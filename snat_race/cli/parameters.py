@@ -578,7 +578,10 @@ Apply = Annotated[bool, Option("--apply", help="Change the rules, and read them 
 Dump = Annotated[
     Path | None,
     Option(
-        "--dump", metavar="FILE", help="Where --apply saves what --revert needs; by default in this folder."
+        "--dump",
+        metavar="FILE",
+        help="Where --apply saves what --revert needs; by default in this folder. In a container, name a "
+        "file on a mount.",
     ),
 ]
 Revert = Annotated[

@@ -8,6 +8,7 @@ from pathlib import Path
 from snat_race.report.wording.program import Program
 
 _SCRIPT = "snat-race"
+_IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))  # Docker, Podman
 
 
 def this_program() -> Program:
@@ -24,7 +25,8 @@ def this_program() -> Program:
         by_name = shutil.which(_SCRIPT)  # the name that pipx gave it is shorter
         on_path = by_name is not None and script.samefile(by_name)
         words = (str(Path(by_name).absolute()) if by_name and on_path else str(script),)
-    return Program(words=words, sudo=shutil.which("sudo") is not None, on_path=on_path)
+    sudo = shutil.which("sudo") is not None
+    return Program(words=words, sudo=sudo, on_path=on_path, in_container=in_container())
 
 
 def adding(extra: str) -> str:
@@ -43,3 +45,28 @@ def adding(extra: str) -> str:
     if (environment / "pipx_metadata.json").exists():
         return shlex.join(["pipx", "inject", environment.name, *libraries])
     return shlex.join([sys.executable, "-m", "pip", "install", *libraries])
+
+
+def in_container() -> bool:
+    """Whether this runs in a container, whose own files end with it."""
+    return any(map(Path.exists, _IN_CONTAINER)) or _is_overlay(Path("/"))
+
+
+def ends_with_container(path: Path) -> bool:
+    """Whether a file would be among the files of a container's own: on no mount."""
+    folder = path.absolute().parent.resolve()
+    mounts = _mounts()
+    return _is_overlay(
+        next((parent for parent in (folder, *folder.parents) if parent in mounts), Path("/"))
+    )
+
+
+def _is_overlay(mount: Path) -> bool:
+    return "overlay" in _mounts().get(mount, "")
+
+
+def _mounts() -> dict[Path, str]:
+    """Return the file system of each mount."""
+    from psutil import disk_partitions
+
+    return {Path(mount.mountpoint): mount.fstype for mount in disk_partitions(all=True)}

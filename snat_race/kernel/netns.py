@@ -3,7 +3,9 @@ them, even after ``kill -9``.
 """
 
 import ctypes
+import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ _USER_NAMESPACE_SETTINGS = {
     "kernel/apparmor_restrict_unprivileged_userns": ("1", "0"),
     "user/max_user_namespaces": ("0", "10000"),
 }
+_LOCK_WITHIN_S = 30.0
+_LOCK_POLL_S = 0.02
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -71,6 +75,34 @@ class Namespace:
         finally:
             previous.enter()
             os.close(previous.fd)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process that asks for this work in the namespace meanwhile.
+
+        The lock is one on the namespace itself: whoever sees the namespace sees the lock, in whichever
+        container and as whichever user, and it is gone with the process.
+
+        Raises:
+            EnvironmentLacks: another process keeps it.
+
+        """
+        deadline = time.monotonic() + _LOCK_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise EnvironmentLacks(
+                        f"another snat_race has been changing the rules of {self.name} for "
+                        f"{_LOCK_WITHIN_S:.0f} s; try again when it is done"
+                    ) from None
+                time.sleep(_LOCK_POLL_S)
+        try:
+            yield
+        finally:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
 
     def sysctl(self, key: str, value: int | str) -> None:
         """Set ``/proc/sys/net/<key>``, ``ipv4/ip_forward`` for example, in this namespace.

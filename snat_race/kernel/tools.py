@@ -42,6 +42,12 @@ SLOWEST_S = 20.0  # a tool that takes longer is stopped
 _MAY_NOT_RUN = 126  # the exit code of a shell for what may not be started
 
 _HALVES = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")  # that JSON may hold, and Python has no byte for
+# What is to be done if the lock cannot be opened.
+NO_LOCK = (
+    "the lock of xtables cannot be opened; use sudo (in a container: --user 0 -v /run:/run, so that it is "
+    "the host's), or name another file with XTABLES_LOCKFILE, as for iptables, if these rules are of a "
+    "namespace of your own"
+)
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -124,12 +130,14 @@ class Lock:
     def __init__(self, path: Path, fd: int) -> None:
         self._path = path
         self._fd = fd
+        self.was_kept = True  # all the time
         self._take()
 
     @contextmanager
     def released(self) -> Iterator[None]:
         """Let go of it for a while."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self.was_kept = False
         try:
             yield
         finally:
@@ -147,26 +155,20 @@ class Lock:
 
 
 @contextmanager
-def xtables_lock(*, needed: bool = True) -> Iterator[Lock | None]:
-    """Hold the lock that iptables and iptables-restore take (iptables(8), --wait); if it is not
-    ``needed`` and cannot be opened, hold none.
+def xtables_lock() -> Iterator[Lock | None]:
+    """Hold the lock that iptables and iptables-restore take (iptables(8), --wait); None if it cannot be
+    opened: see ``NO_LOCK``.
 
     Raises:
-        EnvironmentLacks: it cannot be opened, or another program keeps it.
+        EnvironmentLacks: another program keeps it.
 
     """
     path = Path(os.environ.get("XTABLES_LOCKFILE", _XTABLES_LOCK))
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as failed:
-        if not needed:
-            yield None
-            return
-        raise EnvironmentLacks(
-            f"cannot open the xtables lock {path} ({failed.strerror}); use sudo (in a container: --user 0 "
-            "-v /run:/run, so that it is the host's), or name another file with XTABLES_LOCKFILE, as "
-            "for iptables, if these rules are of a namespace of your own"
-        ) from failed
+    except OSError:
+        yield None
+        return
     try:
         yield Lock(path, fd)
     finally:

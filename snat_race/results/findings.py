@@ -4,9 +4,9 @@ Everything here is data. The sentences that people read are made of it in ``repo
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from snat_race.results.model import Model, Result
 
@@ -94,6 +94,7 @@ class Unchangeable(StrEnum):
 
     table_has_owner = "table_has_owner"
     comment_not_utf8 = "comment_not_utf8"
+    ruleset_not_understood = "ruleset_not_understood"
 
 
 class UnreadableReason(StrEnum):
@@ -219,10 +220,16 @@ class Change(Model):
     """The rule as it was."""
     new: OneLine
     """The rule as it is now, without what its counters have counted."""
-    nth: int
+    nth: int = Field(ge=0)
     """Which of the ``copies`` it is, counted from 0."""
-    copies: int
+    copies: int = Field(ge=1)
     """How many rules of its chain read like ``new``."""
+
+    @model_validator(mode="after")
+    def _nth_is_one_of_the_copies(self) -> Self:
+        if self.nth >= self.copies:
+            raise ValueError("'nth' is not one of the 'copies'")
+        return self
 
     @property
     def address(self) -> ChainAddress:
@@ -243,7 +250,7 @@ class Undo(Model):
     """The machine and its software."""
     netns: int
     """The inode of the network namespace that the rules are in."""
-    changes: list[Change] = Field(min_length=1)
+    changes: list[Change] = Field(min_length=1, max_length=100_000)
     """What to undo."""
     dumps: dict[str, str]
     """What each tool printed before, by its name; for people, in need."""

@@ -1,124 +1,274 @@
-"""Has a tool load a rewrite, all or nothing, and makes sure of what is there then."""
+"""Has a rewrite made in the way of its tool: see ``ruleset.Way``."""
 
 import subprocess
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError
-from snat_race.kernel import tools
+from snat_race.kernel import nftables, tools
 from snat_race.kernel.netns import Namespace
+from snat_race.kernel.nftables import GenerationPassed, Replacement
 from snat_race.kernel.tools import printable
-from snat_race.results.findings import ToolName
-from snat_race.rules import reader
+from snat_race.results.findings import ChainAddress, Change
+from snat_race.rules import reader, undo
 from snat_race.rules.rewrite import Rewrite
-from snat_race.rules.ruleset import Edit, LockNeed, Ruleset
+from snat_race.rules.ruleset import Edit, Ruleset, Way
 
-_LOCK_WAIT_S = 1  # for a lock file of our own, which nobody else takes
+_LOCK_WAIT_S = 1  # for a lock of our own, which nobody else takes
 _REAL_LOCK_WAIT_S = 10
+_KEEP_TRYING_S = 5.0  # while others change other rules
+_MOST_TRIALS = 200  # of parts of a rewrite, to find those that a tool refuses
+
+
+class Interfered(SnatRaceError):
+    """Another program has changed the rules since they were read; nothing was changed by us."""
+
+
+class ReadsOtherwise(SnatRaceError):
+    """What is there is not what was meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Exchange:
+    """A rewrite of the rules of one generation, and how netlink makes it."""
+
+    made: Rewrite
+    made_for: int  # the generation
+    replacements: list[Replacement]  # of the edits that netlink can make, in order
 
 
 class Loader:
-    """Loads rewrites into a namespace, under the lock of xtables, if that is needed."""
+    """Makes rewrites in a namespace; ``lock`` is the lock of xtables, if that is held."""
 
     def __init__(self, namespace: Namespace, lock: tools.Lock | None) -> None:
         self.namespace = namespace
-        self._lock = lock
+        self.lock = lock
+        self._generation = self._generation_now()
+        self._transactions = 0  # of nftables, made here
+        self._by_script: set[tuple[ChainAddress, int]] = set()  # chain and handle of what netlink refuses
+        self._tried: dict[tuple[Edit, ...], _Exchange] = {}
 
-    def tried(self, rewrites: Sequence[Rewrite]) -> tuple[list[Rewrite], list[str]]:
-        """Return what their tools would load of the rewrites, and what they say to the rest."""
+    @property
+    def alone(self) -> bool:
+        """Whether certainly nobody else has changed rules since this began."""
+        if _legacy_is_here() and not (self.lock and self.lock.was_kept):
+            return False
+        before, now = self._generation, self._generation_now()
+        return before is not None and now is not None and now == before + self._transactions
+
+    def _generation_now(self) -> int | None:
+        """Return None if the kernel has no nftables, or does not say."""
+        try:
+            return nftables.generation(self.namespace)
+        except EnvironmentLacks:
+            return None
+
+    def tried(self, rewrites: Iterable[Rewrite]) -> tuple[list[Rewrite], list[str]]:
+        """Return what could be made of the rewrites, and what is said to the rest; nothing is changed."""
         loadable = []
         refusals = []
         for rewrite in rewrites:
-            edits, refused = self._loadable(rewrite)
+            try:
+                if rewrite.ruleset.way is Way.by_number:
+                    edits, refused = self._tried_by_number(rewrite)
+                else:
+                    edits, refused = self._tried_by_netlink(rewrite)
+            except EnvironmentLacks as failed:
+                edits, refused = [], [f"the rules of {rewrite.tool}: {failed}"]
             refusals += refused
             if edits:
                 loadable.append(rewrite.of(edits))
         return loadable, refusals
 
-    def _loadable(self, rewrite: Rewrite) -> tuple[tuple[Edit, ...], list[str]]:
-        """Return the edits that a tool would load. If it refuses them together, each is tried alone."""
-        refusal = self._refusal(rewrite)
-        if not refusal:
-            return rewrite.edits, []
-        if len(rewrite.edits) == 1:
-            return (), [_refusal_of(rewrite.edits[0], refusal)]
-        alone = {edit: self._refusal(rewrite.of([edit])) for edit in rewrite.edits}
-        loadable = tuple(edit for edit, said in alone.items() if not said)
-        refused = [_refusal_of(edit, said) for edit, said in alone.items() if said]
-        if not refused or (loadable and self._refusal(rewrite.of(loadable))):
-            return (), [refusal]
+    def load(self, rewrite: Rewrite) -> list[Change]:
+        """Make a rewrite that was tried, and read back; return what undoes it.
+
+        Raises:
+            EnvironmentLacks: it is refused, or the tool does not end.
+            Interfered: the rules that it replaces are not there any more as they were.
+            SnatRaceError: what is there then is not what was meant.
+
+        """
+        if rewrite.ruleset.way is Way.by_number:
+            made = self._onto_now(rewrite)
+            self._run(made.ruleset, made.script, trial=False)
+            return self._read_back(made)
+        exchange, refused = self._exchanged(rewrite, self._tried.pop(rewrite.edits, None), trial=False)
+        if refused:
+            raise EnvironmentLacks(f"the kernel refused the new rules: {'; '.join(refused.values())}")
+        self._transactions += bool(exchange.replacements)
+        scripted = exchange.made.of(
+            edit for edit in exchange.made.edits if self._is_scripted(exchange, edit)
+        )
+        if scripted.edits:
+            self._run(scripted.ruleset, scripted.script, trial=False)
+            self._transactions += 1
+        try:
+            return self._read_back(exchange.made)
+        except ReadsOtherwise:
+            if scripted.edits or nftables.generation(self.namespace) == exchange.made_for + 1:
+                raise
+            # The kernel has made exactly what was meant. What others do since then is theirs.
+            return undo.planned(exchange.made)
+
+    def _read_back(self, made: Rewrite) -> list[Change]:
+        after = reader.reread(self.namespace, made.tool)
+        edits = made.ruleset.settled(made.edits, after)
+        if edits is None:
+            raise ReadsOtherwise(
+                f"the new rules of {made.tool} read back otherwise than they were meant, or another "
+                "program changes them at the same time"
+            )
+        return undo.settled(Rewrite(after, tuple(edits)))
+
+    def _onto_now(self, rewrite: Rewrite) -> Rewrite:
+        made = rewrite.onto(reader.reread(self.namespace, rewrite.tool))
+        if made is None or made.ruleset.broken or undo.marks(made) != undo.marks(rewrite):
+            raise Interfered(
+                f"another program changes the rules of {rewrite.tool} at the same time: try again"
+            )
+        return made
+
+    # by netlink
+
+    def _tried_by_netlink(self, rewrite: Rewrite) -> tuple[list[Edit], list[str]]:
+        """Return the edits that could be made, and what is said to the others."""
+        exchange, refused = self._exchanged(rewrite, None, trial=True)
+        left = {rewrite.edits[index]: said for index, said in refused.items()}
+        if left and rewrite.ruleset.way is Way.by_netlink_or_handle:
+            by_script, refusals = self._tried_by_script(rewrite.of(left))
+        else:
+            by_script, refusals = [], [_refusal_of(edit, said) for edit, said in left.items()]
+        self._by_script |= {_mark(rewrite, edit) for edit in by_script}
+        chosen = set(by_script)
+        kept = [index for index, edit in enumerate(rewrite.edits) if index not in refused or edit in chosen]
+        edits = [rewrite.edits[index] for index in kept]
+        self._tried[tuple(edits)] = _Exchange(
+            made=exchange.made.of(exchange.made.edits[index] for index in kept),
+            made_for=exchange.made_for,
+            replacements=[one for index, one in enumerate(exchange.replacements) if index not in refused],
+        )
+        return edits, refusals
+
+    def _exchanged(
+        self, rewrite: Rewrite, ready: _Exchange | None, *, trial: bool
+    ) -> tuple[_Exchange, dict[int, str]]:
+        """Have the kernel replace rules, if they are those that were read; or only try it.
+
+        ``ready``: what was tried before. Return also what the kernel says to edits that it refuses, by
+        their index; if there are any, nothing is changed.
+        """
+        deadline = time.monotonic() + _KEEP_TRYING_S
+        while True:
+            try:
+                exchange = ready or self._exchange_of(rewrite)
+                if not exchange.replacements:
+                    return exchange, {}
+                return exchange, nftables.replace(
+                    self.namespace, exchange.made_for, exchange.replacements, trial=trial
+                )
+            except GenerationPassed:
+                ready = None
+                if time.monotonic() > deadline:
+                    raise Interfered("other programs keep changing rules: try again") from None
+
+    def _exchange_of(self, rewrite: Rewrite) -> _Exchange:
+        made_for = nftables.generation(self.namespace)
+        made = self._onto_now(rewrite)
+        tables = dict.fromkeys(edit.chain.key[:2] for edit in made.edits)
+        present = {table: nftables.rules(self.namespace, *table) for table in tables}
+        direct = [edit for edit in made.edits if _mark(made, edit) not in self._by_script]
+        return _Exchange(
+            made=made, made_for=made_for, replacements=made.ruleset.replacements(direct, present)
+        )
+
+    def _is_scripted(self, exchange: _Exchange, edit: Edit) -> bool:
+        return _mark(exchange.made, edit) in self._by_script
+
+    # by a tool and its script
+
+    def _tried_by_number(self, rewrite: Rewrite) -> tuple[list[Edit], list[str]]:
+        if self.lock is None:
+            raise EnvironmentLacks(tools.NO_LOCK)
+        return self._tried_by_script(rewrite)
+
+    def _tried_by_script(self, rewrite: Rewrite) -> tuple[list[Edit], list[str]]:
+        """Return the edits that a tool would load, and what it says to the others, found by halving."""
+        loadable: list[Edit] = []
+        refused: list[str] = []
+        waiting = [rewrite.edits]
+        trials = 0
+        while waiting:
+            edits = waiting.pop()
+            trials += 1
+            said = self._refusal(rewrite.of(edits)) if trials <= _MOST_TRIALS else "too many are refused"
+            if not said:
+                loadable += edits
+            elif len(edits) == 1 or trials > _MOST_TRIALS:
+                refused += [_refusal_of(edit, said) for edit in edits]
+            else:
+                middle = len(edits) // 2
+                waiting += [edits[middle:], edits[:middle]]
+        if refused and loadable and (said := self._refusal(rewrite.of(loadable))):
+            raise EnvironmentLacks(said)
         return loadable, refused
 
     def _refusal(self, rewrite: Rewrite) -> str:
         """Return what a tool says to a rewrite that it would not load; "" if it would."""
         try:
-            self._load(rewrite.ruleset, rewrite.script, trial=True)
+            self._run(rewrite.ruleset, rewrite.ruleset.trial(rewrite.edits), trial=True)
         except EnvironmentLacks as refusal:
             return str(refusal)
         return ""
 
-    def load(self, rewrite: Rewrite) -> Rewrite:
-        """Load a rewrite; return it as it reads back: the ruleset of then, and the edits in that.
-
-        Raises:
-            EnvironmentLacks: the tool refuses, or does not end.
-            SnatRaceError: others interfered, before or after it was loaded. What iptables then has in
-                a wrong place is put back; what nft has changed is the caller's to put back.
-
-        """
-        tool = rewrite.tool
-        interfered = f"another program changes the rules of {tool} at the same time"
-        if not rewrite.still_fits(reader.reread(self.namespace, tool)):
-            raise SnatRaceError(f"{interfered}: try again")
-        self._load(rewrite.ruleset, rewrite.script, trial=False)
-        after = reader.reread(self.namespace, tool)
-        edits = rewrite.ruleset.settled(rewrite.edits, after)
-        if edits is not None:
-            return replace(rewrite, ruleset=after, edits=tuple(edits))
-        if repair := rewrite.ruleset.unmade(rewrite.edits, after):
-            self._load(rewrite.ruleset, repair, trial=False)
-            after = reader.reread(self.namespace, tool)
-        order = "" if rewrite.undone(after) else ", and the rules are not as before"
-        raise SnatRaceError(
-            f"{interfered}: the new rules are not where they belong{order}; look at them, then try again"
-        )
-
-    def put_back(self, rewrite: Rewrite) -> None:
-        """Load a rewrite that takes back another, wherever its rules are now."""
-        if rewrite.edits:
-            self._load(rewrite.ruleset, rewrite.script, trial=False)
-
-    def _load(self, ruleset: Ruleset, script: str, *, trial: bool) -> None:
+    def _run(self, ruleset: Ruleset, script: str, *, trial: bool) -> None:
         """Have a ruleset's tool load a script in one transaction, or only try it."""
         command = ruleset.load_command(ruleset.tool, trial=trial, wait_s=_LOCK_WAIT_S)
-        # The real lock is ours already, so the tool would wait for us. It locks a spare file instead.
+        # The real lock is ours already, so the tool would wait for us. It locks a file of memory instead.
         with tools.spare_lock() as spare:
-            ended = self._run(command, script, spare)
-        if ended.returncode and self._lock and "xtables lock" in tools.said(ended):
+            ended = self._ended(command, script, spare)
+        if ended.returncode and self.lock and "xtables lock" in tools.said(ended):
             # Before 1.8.5, iptables does not know XTABLES_LOCKFILE: it has to take the real lock itself.
             patient = ruleset.load_command(ruleset.tool, trial=trial, wait_s=_REAL_LOCK_WAIT_S)
-            with self._lock.released():
-                ended = self._run(patient, script, None)
+            with self.lock.released():
+                ended = self._ended(patient, script, None)
         if ended.returncode:
             raise EnvironmentLacks(f"{command[0]} refused the new rules: {tools.said(ended)}")
 
-    def _run(self, command: list[str], script: str, lock: str | None) -> tools.Finished:
+    def _ended(self, command: list[str], script: str, lock: str | None) -> tools.Finished:
         try:
             return tools.run(self.namespace, command, script, lock=lock)
         except subprocess.TimeoutExpired:
             raise EnvironmentLacks(f"{command[0]} did not end within {tools.SLOWEST_S:.0f} s") from None
 
 
+def _mark(rewrite: Rewrite, edit: Edit) -> tuple[ChainAddress, int]:
+    return edit.chain, rewrite.ruleset.rules_of(edit.chain)[edit.index].handle
+
+
 def _refusal_of(edit: Edit, said: str) -> str:
     return f"{printable(edit.old)}: {said}"
 
 
-def lock_for(tool_names: Iterable[ToolName]) -> AbstractContextManager[tools.Lock | None]:
-    """Return the lock of xtables if one of these tools has to do with it, else a context that does
-    nothing.
+@contextmanager
+def locked(namespace: Namespace) -> Iterator[Loader]:
+    """Return what makes rewrites in a namespace, while no other process of ours does, and no legacy
+    iptables.
+
+    Raises:
+        EnvironmentLacks: another process keeps a lock.
+
     """
-    needs = {reader.strategy_of(tool).lock_need(tool) for tool in tool_names}
-    if needs <= {LockNeed.unknown_to_it}:
-        return nullcontext()
-    return tools.xtables_lock(needed=LockNeed.required in needs)
+    with namespace.locked():
+        if _legacy_is_here():
+            with tools.xtables_lock() as lock:
+                yield Loader(namespace, lock)
+        else:
+            yield Loader(namespace, None)
+
+
+def _legacy_is_here() -> bool:
+    """Whether there is an iptables that may be legacy."""
+    return not all(tool.endswith("-nft") for tool in reader.iptables_tools())

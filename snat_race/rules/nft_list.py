@@ -14,21 +14,24 @@ have no flags.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.kernel.nftables import Replacement
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
-from snat_race.rules.exposure import RANDOM, SnatRule
+from snat_race.rules.exposure import SnatRule
+from snat_race.rules.merged_sets import merged
 from snat_race.rules.nft_json import JsonRule, Translation, listing
 from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
-    LockNeed,
+    KernelRules,
     RuleLine,
     Ruleset,
+    Way,
     edits_by_chain,
     positions,
 )
@@ -42,8 +45,10 @@ _COUNTED = re.compile(
     r"|\b(last)( used \S+)"
 )
 _SET_OF_ONE = re.compile(r'"[^"]*"|\{ ([^\s{}",]+) \}')
+_ANY_SET = re.compile(r'"[^"]*"|\{ ([^{}"]+) \}')
 _COMMENT = re.compile(r' comment "[^"]*"$')
 _HANDLE = re.compile(r" # handle \d+$")
+_FLAG_WORDS = ("random", "fully-random", "persistent")
 _FLAGS = re.compile(r"^\tflags (\S+)$")
 _NAME = re.compile(r"[\w./\\-]+", re.ASCII)  # what nft takes for a name, and for nothing else
 _ABOUT_SNAT = re.compile(r"\b(masquerade|snat)\b")
@@ -60,6 +65,7 @@ class NftList(Ruleset):
 
         """
         super().__init__(tool, text, _parsed(text))
+        self._has_json = bool(documents)
         self._listing = listing(documents)
 
     @staticmethod
@@ -100,10 +106,10 @@ class NftList(Ruleset):
         check = ["--check"] if trial else []
         return [tool, *check, "-f", "-"]
 
-    @staticmethod
-    def lock_need(tool: ToolName) -> LockNeed:  # noqa: ARG004 - of iptables
-        """Nft knows no lock."""
-        return LockNeed.unknown_to_it
+    @property
+    def way(self) -> Way:
+        """By netlink, where the kernel lets a rule be replaced so."""
+        return Way.by_netlink_or_handle
 
     @property
     def title(self) -> str:
@@ -144,7 +150,9 @@ class NftList(Ruleset):
 
     @property
     def broken(self) -> list[str]:
-        """What text and JSON do not say alike, and what is not in one line of the text: where it is."""
+        """What text and JSON, if that was given, do not say alike, and what is not in one line of the text:
+        where it is.
+        """
         of_json: dict[ChainKey, list[int]] = {}
         for rule in self._listing.rules:
             of_json.setdefault(rule.chain, []).append(rule.handle)
@@ -155,7 +163,7 @@ class NftList(Ruleset):
         unlike = [
             f"chain {' '.join(key)}"
             for key in sorted(about_snat)
-            if of_text.get(key, []) != of_json.get(key, [])
+            if self._has_json and of_text.get(key, []) != of_json.get(key, [])
         ]
         # No rule, but the first part of one.
         torn = [
@@ -193,20 +201,16 @@ class NftList(Ruleset):
         }
 
     @staticmethod
-    def cured(rule: str) -> str:
-        """Return a SNAT rule with ``fully-random``, in the order in which nft lists flags.
+    def flags_of(rule: str) -> frozenset[str]:
+        """Return the flags that a SNAT rule ends with."""
+        return frozenset(_parted(rule)[1])
 
-        The statement that translates ends a rule; only a comment may follow.
-        """
-        shape = _COMMENT.search(rule)
-        comment = shape[0] if shape else ""
-        body = rule.removesuffix(comment)
-        head, _, last = body.rpartition(" ")
-        flags = set(last.split(","))
-        if not flags <= {*RANDOM, "persistent"}:
-            return f"{body} fully-random{comment}"
-        persistent = ",persistent" if "persistent" in flags else ""
-        return f"{head} fully-random{persistent}{comment}"
+    @staticmethod
+    def with_flags(rule: str, flags: frozenset[str]) -> str:
+        """Return a SNAT rule that ends with these flags, in the order in which nft lists them."""
+        body, _, comment = _parted(rule)
+        words = ",".join(flag for flag in _FLAG_WORDS if flag in flags)
+        return f"{body} {words}{comment}" if words else f"{body}{comment}"
 
     @staticmethod
     def without_marks(line: str) -> str:
@@ -220,16 +224,10 @@ class NftList(Ruleset):
         # A set of one is printed as a set until it is loaded again; then as its only element.
         return _SET_OF_ONE.sub(lambda shape: shape[1] or shape[0], bare)
 
-    @staticmethod
-    def with_counts_of(rule: str, present: str) -> str:
-        """Return a rule with the counts inside ``present``, if both count the same things."""
-        now = _counters(present)
-        if [NftList.uncounted(counter) for counter in now] != [
-            NftList.uncounted(counter) for counter in _counters(rule)
-        ]:
-            return rule
-        counts = iter(now)
-        return _COUNTED.sub(lambda shape: shape[0] if _quoted(shape[0]) else next(counts), rule)
+    @classmethod
+    def comparable(cls, rule: str) -> str:
+        """Return a rule without counts, and with sets of addresses or ports as the kernel merges them."""
+        return _ANY_SET.sub(lambda shape: merged(shape[1]) if shape[1] else shape[0], cls.uncounted(rule))
 
     def script(self, edits: Sequence[Edit]) -> str:
         """Insert each new rule before the old one, then delete that: both by the old one's handle.
@@ -244,34 +242,96 @@ class NftList(Ruleset):
             commands.append(f"delete rule {chain} handle {handle}\n")
         return "".join(commands)
 
-    def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
-        """Return the edits with the rules that are new, known by their handles.
+    def replacements(self, edits: Sequence[Edit], present: KernelRules) -> list[Replacement]:
+        """Return the edits as netlink wants them: the rules are known by their handles."""
+        by_handle = {
+            (table, rule.handle): rule
+            for table in {edit.chain.key[:2] for edit in edits}
+            for rules in present[table].values()
+            for rule in rules
+        }
+        replacements = []
+        for edit in edits:
+            handle = self.rules_of(edit.chain)[edit.index].handle
+            rule = by_handle.get((edit.chain.key[:2], handle))
+            if rule is None:
+                raise EnvironmentLacks(f"{edit.chain}: the kernel has no rule with handle {handle}")
+            replacements.append(Replacement(rule=rule, flags=self.flags_of(edit.new)))
+        return replacements
 
-        Not by their text: nft may list a rule in other words than it was told, a set of networks
-        merged, say. If there are more new rules than edits, some are of others, and none can be told
-        from ours.
+    def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
+        """Return the edits with the rules that are new between those where the old ones were.
+
+        nft may list a rule in other words than it was given, a set of networks merged, say. Then the old
+        rule is put in such words too, so that both differ in their flags only.
         """
         settled = []
         for chain, edits_here in edits_by_chain(edits).items():
-            before = [line.handle for line in self.rules_of(chain)]
             lines = after.rules_of(chain)
-            now = [line.handle for line in lines]
-            new = sorted(set(now) - set(before))
-            if len(new) != len(edits_here):
+            pairs = _new_rules(self.rules_of(chain), edits_here, lines)
+            if pairs is None:
                 return None
-            new_handles = dict(zip(edits_here, new, strict=True))
-            meant = [new_handles.get(index, handle) for index, handle in enumerate(before)]
-            indexes = positions(meant, now)
-            if indexes is None:
-                return None
-            for index, edit in edits_here.items():
-                line = lines[indexes[index]]
-                settled.append(replace(edit, index=indexes[index], new=line.uncounted))
+            for edit, index in pairs:
+                new = lines[index].uncounted
+                if self.comparable(edit.new) != self.comparable(new):
+                    return None
+                same_words = new == self.uncounted(edit.new)
+                old = edit.old if same_words else self.with_flags(new, self.flags_of(edit.old))
+                settled.append(replace(edit, index=index, old=old, new=new))
         return settled
 
-    def unmade(self, edits: Sequence[Edit], after: Self) -> str:  # noqa: ARG002 - iptables needs them
-        """Return nothing: each rule went where its handle is, so none is in a wrong place."""
-        return ""
+
+def _new_rules(
+    before: Sequence[RuleLine], edits: Mapping[int, Edit], now: Sequence[RuleLine]
+) -> list[tuple[Edit, int]] | None:
+    """Return which rule of now has come in place of which; None if that cannot be told.
+
+    Rules of before that are still there part both lists in the same way. What is new between two of them
+    is ours, unless others have put rules there too: then ours are known by their text.
+    """
+    at = {line.handle: index for index, line in enumerate(now)}
+    pairs: list[tuple[Edit, int]] = []
+    wanted: dict[int, list[Edit]] = {}  # by the handle of the rule that they follow, 0 at the beginning
+    last = 0
+    for index, line in enumerate(before):
+        edit = edits.get(index)
+        if line.handle in at:  # a kernel may keep the handle of a rule that is replaced
+            last = line.handle
+            if edit:
+                pairs.append((edit, at[line.handle]))
+        elif edit:
+            wanted.setdefault(last, []).append(edit)
+    present: dict[int, list[int]] = {}
+    known = {line.handle for line in before}
+    last = 0
+    for index, line in enumerate(now):
+        if line.handle in known:
+            last = line.handle
+        else:
+            present.setdefault(last, []).append(index)
+    for handle, edits_here in wanted.items():
+        indexes = present.get(handle, [])
+        if len(indexes) != len(edits_here):
+            texts = [NftList.comparable(now[index].text) for index in indexes]
+            chosen = positions([NftList.comparable(edit.new) for edit in edits_here], texts)
+            if chosen is None:
+                return None
+            indexes = [indexes[position] for position in chosen]
+        pairs += zip(edits_here, indexes, strict=True)
+    return pairs
+
+
+def _parted(rule: str) -> tuple[str, list[str], str]:
+    """Return a SNAT rule without its flags, these, and its comment.
+
+    The statement that translates ends a rule; only a comment may follow.
+    """
+    shape = _COMMENT.search(rule)
+    comment = shape[0] if shape else ""
+    body = rule.removesuffix(comment)
+    head, _, last = body.rpartition(" ")
+    flags = last.split(",")
+    return (head, flags, comment) if set(flags) <= set(_FLAG_WORDS) else (body, [], comment)
 
 
 def _parsed(text: str) -> dict[ChainKey, list[RuleLine]]:
@@ -304,12 +364,3 @@ def _table_flags(text: str) -> dict[tuple[str, str], set[str]]:
         elif shape := _FLAGS.match(line):
             flags[table] = set(shape[1].split(","))
     return flags
-
-
-def _counters(rule: str) -> list[str]:
-    """Return what counts in a rule, with its counts."""
-    return [shape[0] for shape in _COUNTED.finditer(rule) if not _quoted(shape[0])]
-
-
-def _quoted(words: str) -> bool:
-    return words.startswith('"')

@@ -46,6 +46,10 @@ class HostRules:
         """The rules whose clients can lose SYNs to the race."""
         return [rule for rule in self.snat_rules if rule.exposed]
 
+    def ruleset_of(self, tool: ToolName) -> Ruleset | None:
+        """Return what a tool has printed; None if it is not here, or could not."""
+        return next((ruleset for ruleset in self.rulesets if ruleset.tool == tool), None)
+
     def examined(self, rule: SnatRule) -> ExaminedRule:
         """Return what is known of one of these rules, as data for people."""
         return ExaminedRule(
@@ -70,10 +74,10 @@ def read(namespace: Namespace) -> HostRules:
         traits = HostTraits(
             random_is_full=host.kernel_version() >= _RANDOM_IS_FULL_SINCE, client_ports=_client_ports()
         )
-    iptables_tools = _iptables_tools()
-    legacy_tools = {tool for tool in iptables_tools if _legacy(namespace, tool)}
+    present = iptables_tools()
+    legacy_tools = {tool for tool in present if _legacy(namespace, tool)}
     unreadable: list[Unreadable] = []
-    iptables = _read_iptables(namespace, iptables_tools, unreadable)
+    iptables = _read_iptables(namespace, present, unreadable)
     rulesets: list[Ruleset] = [*iptables]
     snat_rules = [rule for ruleset in iptables for rule in ruleset.snat_rules]
     # What iptables-nft has written is in tables that nft lists too, but only iptables can print it whole.
@@ -82,13 +86,14 @@ def read(namespace: Namespace) -> HostRules:
     if nft := _read_nft(namespace, read_already, unreadable):
         rulesets.append(nft)
         snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
-    if not iptables_tools and not tools.where(_NFT):
+    if not present and not tools.where(_NFT):
         unreadable.append(Unreadable(reason=UnreadableReason.no_tool))
     unreadable += _unseen(namespace, iptables, legacy_tools)
+    not_understood = {ruleset.tool for ruleset in rulesets if ruleset.broken}
     # Two clients may come by rules of different tools, so all are judged together.
     return HostRules(
         rulesets=tuple(rulesets),
-        snat_rules=tuple(_printable(rule) for rule in judged(snat_rules, traits)),
+        snat_rules=tuple(_marked(rule, not_understood) for rule in judged(snat_rules, traits)),
         unreadable=tuple(unreadable),
         traits=traits,
     )
@@ -190,7 +195,7 @@ def _run(namespace: Namespace, command: list[str]) -> tools.Finished:
         raise EnvironmentLacks(f"did not end within {tools.SLOWEST_S:.0f} s") from None
 
 
-def _iptables_tools() -> list[ToolName]:
+def iptables_tools() -> list[ToolName]:
     """Return the back ends that are here; on old hosts there is but one, without a suffix."""
     present: list[str] = []
     for base in _BASES:
@@ -219,12 +224,16 @@ def _client_ports() -> tuple[int, int]:
     return min(low, _DEFAULT_PORTS[0]), max(high, _DEFAULT_PORTS[1])
 
 
-def _printable(rule: SnatRule) -> SnatRule:
-    """Mark what would not come back as it was: bytes that are no UTF-8, in a comment say."""
+def _marked(rule: SnatRule, not_understood: set[ToolName]) -> SnatRule:
+    """Mark what would not come back as it was: bytes that are no UTF-8, in a comment say, and rules that
+    may not be where they seem to be.
+    """
+    reason = rule.unchangeable
+    if rule.chain.tool in not_understood:
+        reason = reason or Unchangeable.ruleset_not_understood
     text = printable(rule.text)
-    if text == rule.text:
-        return rule
-    reason = rule.unchangeable or Unchangeable.comment_not_utf8
+    if text != rule.text:
+        reason = reason or Unchangeable.comment_not_utf8
     return replace(rule, text=text, unchangeable=reason)
 
 
@@ -232,7 +241,7 @@ def _failure(tool: ToolName, failed: EnvironmentLacks) -> Unreadable:
     return Unreadable(reason=UnreadableReason.tool_failed, tool=tool, details=(str(failed),))
 
 
-def _broken(ruleset: IptablesSave | NftList) -> Iterator[Unreadable]:
+def _broken(ruleset: Ruleset) -> Iterator[Unreadable]:
     """Yield the rules that a tool prints in several lines, or that changed while it was asked twice."""
     if broken := ruleset.broken:
         rules = tuple(printable(rule) for rule in broken)

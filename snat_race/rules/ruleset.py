@@ -5,16 +5,19 @@ counts and locks is decided there, and nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self, TypeVar
 
+from snat_race.kernel.nftables import KernelRule, Replacement
 from snat_race.results.findings import ChainAddress, ToolName
-from snat_race.rules.exposure import SnatRule
+from snat_race.rules.exposure import RANDOM, SnatRule
 
 ChainKey = tuple[str, str, str]
 """Family, table and name of a chain."""
+KernelRules = Mapping[tuple[str, str], Mapping[str, Sequence[KernelRule]]]
+"""The rules of tables, these by family and name, by chain."""
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -39,14 +42,17 @@ class Edit:
     new: str  # what shall be there in its place
 
 
-class LockNeed(Enum):
-    """What the lock of all xtables, /run/xtables.lock, is to a tool."""
+class Way(Enum):
+    """How the rules of a tool are replaced, so that no rule of another program is hit by mistake."""
 
-    unknown_to_it = auto()  # nft takes no lock, and heeds none
-    helpful = auto()  # iptables-nft takes none either (xtables-nft(8)), but two of us do
-    # Legacy iptables reads a whole table and writes it back (IPT_SO_SET_REPLACE). Without the lock, what
-    # others change in between is lost.
-    required = auto()
+    # Legacy iptables-restore replaces rules by their numbers. It writes whole tables back
+    # (IPT_SO_SET_REPLACE), under the lock of all xtables: while we hold that, numbers stay true.
+    by_number = auto()
+    # iptables-nft heeds no lock (xtables-nft(8)), and knows no handles: see ``kernel/nftables.py``.
+    by_netlink = auto()
+    # The same; and nft itself replaces, by their handles, rules that hold sets of their own, because the
+    # kernel lets no second rule have those.
+    by_netlink_or_handle = auto()
 
 
 class Ruleset(ABC):
@@ -63,6 +69,11 @@ class Ruleset(ABC):
         """Return the rules of a chain, in order; none if there is no such chain."""
         return self._chains.get(chain.key, [])
 
+    @property
+    def texts(self) -> dict[ChainKey, list[str]]:
+        """All rules by chain, without counts and handles."""
+        return {key: [line.uncounted for line in lines] for key, lines in self._chains.items()}
+
     @staticmethod
     @abstractmethod
     def print_command(tool: ToolName) -> list[str]:
@@ -76,10 +87,10 @@ class Ruleset(ABC):
         ``wait_s``: how long it is to wait for the lock of xtables, if it takes that.
         """
 
-    @staticmethod
+    @property
     @abstractmethod
-    def lock_need(tool: ToolName) -> LockNeed:
-        """Return what the lock of xtables is to a tool."""
+    def way(self) -> Way:
+        """How these rules are replaced."""
 
     @property
     @abstractmethod
@@ -91,10 +102,25 @@ class Ruleset(ABC):
     def snat_rules(self) -> tuple[SnatRule, ...]:
         """The rules that translate sources, in order, not judged yet."""
 
+    @property
+    @abstractmethod
+    def broken(self) -> list[str]:
+        """What is not one rule in one line; if there is any, no line is certain, and none is rewritten."""
+
     @staticmethod
     @abstractmethod
-    def cured(rule: str) -> str:
-        """Return a SNAT rule with the flag that makes it draw ports, where the tool prints that."""
+    def flags_of(rule: str) -> frozenset[str]:
+        """Return the flags of a SNAT rule's translation: random, fully-random, persistent."""
+
+    @staticmethod
+    @abstractmethod
+    def with_flags(rule: str, flags: frozenset[str]) -> str:
+        """Return a SNAT rule with these flags in place of its own, where the tool prints them."""
+
+    @classmethod
+    def cured(cls, rule: str) -> str:
+        """Return a SNAT rule with the flag that makes it draw ports."""
+        return cls.with_flags(rule, cls.flags_of(rule) - RANDOM | {"fully-random"})
 
     @staticmethod
     @abstractmethod
@@ -106,27 +132,32 @@ class Ruleset(ABC):
     def uncounted(rule: str) -> str:
         """Return a rule without what its counters have counted."""
 
-    @staticmethod
-    @abstractmethod
-    def with_counts_of(rule: str, present: str) -> str:
-        """Return a rule with the counts inside ``present``, which is the same rule but for its flags."""
+    @classmethod
+    def comparable(cls, rule: str) -> str:
+        """Return a rule in the words that all its wordings have in common, to compare it with another."""
+        return cls.uncounted(rule)
 
     @abstractmethod
     def script(self, edits: Sequence[Edit]) -> str:
         """Return what the tool is to load to make all edits, or none: in one transaction."""
 
+    def trial(self, edits: Sequence[Edit]) -> str:
+        """Return what the tool is to try before that; it refuses it if there are fewer rules than lines."""
+        return self.script(edits)
+
     @abstractmethod
-    def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
-        """Return the edits as ``after``, read when they were made, has them: in the tool's words, at
-        the indexes where they are now. None if others changed these chains in between, so that our
-        rules may be in the wrong place.
+    def replacements(self, edits: Sequence[Edit], present: KernelRules) -> list[Replacement]:
+        """Return the edits as netlink wants them; ``present`` has the rules that the kernel holds.
+
+        Raises:
+            EnvironmentLacks: it holds others than the tool has printed.
+
         """
 
     @abstractmethod
-    def unmade(self, edits: Sequence[Edit], after: Self) -> str:
-        """Return what the tool is to load at once if edits are not settled; "" if nothing.
-
-        It puts each old rule in the place of the new one, right behind the rule that was before it.
+    def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
+        """Return the edits as ``after``, read when they were made, has them: in the tool's words, at
+        the indexes where they are now. None if a new rule is not where the old one was.
         """
 
 

@@ -2,10 +2,15 @@
 
 Handles and numbers do not outlive a reboot or a restart of the program that owns the rules. So a
 change is kept as text: the rule before and after, and which of the rules that read alike it is.
+
+What is kept is in a file, and a file may say anything. So nothing of its text is ever loaded: it says
+which of the rules that are here is meant, and which flags that had.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
+from snat_race.errors import UsageError
 from snat_race.results.findings import ChainAddress, Change
 from snat_race.rules.rewrite import Rewrite
 from snat_race.rules.ruleset import Edit, Ruleset
@@ -19,15 +24,26 @@ def planned(rewrite: Rewrite) -> list[Change]:
 
 
 def settled(rewrite: Rewrite) -> list[Change]:
-    """Return the changes of a rewrite that is loaded, in the tool's words: see ``Loader.load``."""
+    """Return the changes of a rewrite that is loaded, in the tool's words: see ``Ruleset.settled``."""
     return _changes(rewrite, rewrite.texts())
 
 
+def marks(rewrite: Rewrite) -> list[tuple[ChainAddress, str, int, int]]:
+    """Return what its undo finds the rules of a rewrite by: see ``Change``."""
+    return [(change.address, change.new, change.nth, change.copies) for change in planned(rewrite)]
+
+
 def _changes(rewrite: Rewrite, after: dict[ChainAddress, list[str]]) -> list[Change]:
+    alike = {chain: _indexes(texts) for chain, texts in after.items()}
+    nth = {
+        (chain, index): position
+        for chain, by_text in alike.items()
+        for indexes in by_text.values()
+        for position, index in enumerate(indexes)
+    }
     changes = []
     for edit in rewrite.edits:
         new = rewrite.ruleset.uncounted(edit.new)
-        alike = [index for index, rule in enumerate(after[edit.chain]) if rule == new]
         change = Change(
             tool=edit.chain.tool,
             family=edit.chain.family,
@@ -35,35 +51,65 @@ def _changes(rewrite: Rewrite, after: dict[ChainAddress, list[str]]) -> list[Cha
             chain=edit.chain.chain,
             old=edit.old,
             new=new,
-            nth=alike.index(edit.index),
-            copies=len(alike),
+            nth=nth[edit.chain, edit.index],
+            copies=len(alike[edit.chain][new]),
         )
         changes.append(change)
     return changes
 
 
-def back(ruleset: Ruleset, changes: Iterable[Change]) -> tuple[Rewrite, list[Change]]:
+def back(ruleset: Ruleset, changes: Sequence[Change]) -> tuple[Rewrite, list[Change]]:
     """Return the rewrite that undoes the changes of one tool, and the changes that fit nothing here.
 
     What reads as it did before the change needs neither: its owner has written it again.
+
+    Raises:
+        UsageError: a change is more than one of flags, or there twice.
+
     """
-    all_changes = list(changes)
-    edits = []
+    made = Counter((change.address, change.new) for change in changes)
+    indexes_by_chain = {
+        address: _indexes([line.uncounted for line in ruleset.rules_of(address)])
+        for address in {change.address for change in changes}
+    }
+    edits: dict[tuple[ChainAddress, int], Edit] = {}
     lost = []
-    for change in all_changes:
-        lines = ruleset.rules_of(change.address)
-        indexes = [index for index, line in enumerate(lines) if line.uncounted == change.new]
+    for change in changes:
+        _require_flags_only(ruleset, change)
+        alike = indexes_by_chain[change.address]
+        indexes = alike.get(change.new, [])
         if len(indexes) == change.copies:
             index = indexes[change.nth]
-            present = lines[index].text
-            old = ruleset.with_counts_of(change.old, present)
-            edits.append(Edit(chain=change.address, index=index, old=present, new=old))
+            present = ruleset.rules_of(change.address)[index].text
+            old = ruleset.with_flags(present, ruleset.flags_of(change.old))
+            if (change.address, index) in edits:
+                raise UsageError(f"the file has a rule of {change.address} twice: '{change.new}'")
+            edits[change.address, index] = Edit(chain=change.address, index=index, old=present, new=old)
             continue
-        made_here = sum(
-            other.new == change.new and other.address == change.address for other in all_changes
-        )
-        none_of_ours_left = len(indexes) == change.copies - made_here
-        old_is_back = ruleset.uncounted(change.old) in [line.uncounted for line in lines]
+        none_of_ours_left = len(indexes) == change.copies - made[change.address, change.new]
+        old_is_back = ruleset.uncounted(change.old) in alike
         if not (none_of_ours_left and old_is_back):
             lost.append(change)
-    return Rewrite(ruleset, tuple(edits)), lost
+    return Rewrite(ruleset, tuple(edits.values())), lost
+
+
+def _require_flags_only(ruleset: Ruleset, change: Change) -> None:
+    """Check that a change is one that a cure makes.
+
+    Raises:
+        UsageError: it is another.
+
+    """
+    if ruleset.comparable(ruleset.cured(change.old)) != ruleset.comparable(change.new):
+        raise UsageError(
+            f"the file does not undo what an apply does: its rules '{change.old}' and '{change.new}' "
+            "differ in more than random ports"
+        )
+
+
+def _indexes(texts: Iterable[str]) -> dict[str, list[int]]:
+    """Return where each text is."""
+    indexes: dict[str, list[int]] = {}
+    for index, text in enumerate(texts):
+        indexes.setdefault(text, []).append(index)
+    return indexes

@@ -1,7 +1,8 @@
 """Changes the SNAT rules of a host so that they draw ports, and changes them back."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Never
 
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
@@ -17,10 +18,16 @@ from snat_race.results.findings import (
     Undo,
     Unreadable,
 )
-from snat_race.rules import loader, reader, rewrite, undo
-from snat_race.rules.loader import Loader
-from snat_race.rules.rewrite import Rewrite
+from snat_race.rules import loader, reader, undo
+from snat_race.rules.loader import Interfered, Loader
+from snat_race.rules.reader import HostRules
+from snat_race.rules.rewrite import Rewrite, cure
+from snat_race.rules.ruleset import ChainKey
 from snat_race.runs.signals import StopSignals
+
+_ATTEMPTS = 10  # while others change the same rules
+_MOST_SHOWN = 10  # rules that differ, in a message
+_NOTHING = "nothing is changed"
 
 Save = Callable[[Undo | None], None]
 """Keeps an undo in place of the one before; None if there is nothing to undo after all."""
@@ -35,19 +42,23 @@ class Mitigation:
     unchangeable: tuple[ExaminedRule, ...] = ()  # exposed rules that no program of ours can change
     refusals: tuple[str, ...] = ()  # rules that their tool does not load, with what it says
     unreadable: tuple[Unreadable, ...] = ()  # rules that could not be looked into
+    still_exposed: tuple[ExaminedRule, ...] = ()  # rules that others have written meanwhile
 
     @property
     def complete(self) -> bool:
         """Whether nothing that may be exposed is left as it is."""
-        return not (self.unchangeable or self.refusals or self.unreadable)
+        return not (self.unchangeable or self.refusals or self.unreadable or self.still_exposed)
 
 
 def look(namespace: Namespace) -> Mitigation:
     """Plan the cure of every exposed rule."""
-    rules = reader.read(namespace)
+    return _planned(reader.read(namespace))
+
+
+def _planned(rules: HostRules) -> Mitigation:
     curable = [rule for rule in rules.exposed if not rule.unchangeable]
     rewrites = [
-        rewrite.cure(ruleset, [rule for rule in curable if rule.chain.tool == ruleset.tool])
+        cure(ruleset, [rule for rule in curable if rule.chain.tool == ruleset.tool])
         for ruleset in rules.rulesets
     ]
     exposed = [rules.examined(rule) for rule in rules.exposed]
@@ -66,31 +77,105 @@ def apply(namespace: Namespace, save: Save) -> Mitigation:
     None if nothing was changed after all.
 
     Raises:
-        EnvironmentLacks: every tool refuses, or the lock is not to be had; nothing was changed.
+        EnvironmentLacks: every tool refuses, or a lock is not to be had; nothing was changed.
         SnatRaceError: something went wrong on the way; what is changed by then can be reverted.
 
     """
-    # Which lock is needed depends on the rules, and they may change until it is held: look twice.
-    tools_used = {rewrite.tool for rewrite in look(namespace).rewrites}
-    with loader.lock_for(tools_used) as lock, StopSignals():
-        wanted = look(namespace)
-        loading = Loader(namespace, lock)
-        rewrites, refusals = _loadable(loading, wanted.rewrites)
-        changes = {rewrite.tool: undo.planned(rewrite) for rewrite in rewrites}
-        for rewrite in rewrites:
-            save(_undo_of(namespace, rewrites, changes))
+    with loader.locked(namespace) as loading, StopSignals():
+        return _again(lambda: _applied(loading, save))
+
+
+def _applied(loading: Loader, save: Save) -> Mitigation:
+    before = reader.read(loading.namespace)
+    wanted = _planned(before)
+    rewrites, refusals = _loadable(loading, wanted.rewrites)
+    attempt = _Attempt(loading, before, rewrites, save)
+    if rewrites:
+        attempt.make()
+    still_exposed: tuple[ExaminedRule, ...] = ()
+    if not loading.alone:
+        still_exposed = _still_exposed(reader.read(loading.namespace), wanted.rewrites, rewrites)
+    return replace(wanted, rewrites=tuple(rewrites), refusals=tuple(refusals), still_exposed=still_exposed)
+
+
+class _Attempt:
+    """To make rewrites, one tool after the other, and to put back what fails on the way."""
+
+    def __init__(self, loading: Loader, before: HostRules, rewrites: Sequence[Rewrite], save: Save) -> None:
+        self._loading = loading
+        self._before = before
+        self._rewrites = rewrites
+        self._save = save
+        self._changes = {rewrite.tool: undo.planned(rewrite) for rewrite in rewrites}
+
+    def make(self) -> None:
+        """Make them all."""
+        saved = self._undo()
+        self._save(saved)
+        for rewrite in self._rewrites:
             try:
-                changes[rewrite.tool] = undo.settled(loading.load(rewrite))
+                self._changes[rewrite.tool] = self._loading.load(rewrite)
             except SnatRaceError as failed:
-                _give_up(failed, loading, rewrite.tool, changes, save)
-        if rewrites:
-            save(_undo_of(namespace, rewrites, changes))
-    return Mitigation(
-        rewrites=tuple(rewrites),
-        owners=wanted.owners,
-        unchangeable=wanted.unchangeable,
-        refusals=tuple(refusals),
-        unreadable=wanted.unreadable,
+                self._give_up(failed, rewrite.tool)
+        if (settled := self._undo()).changes != saved.changes:
+            self._save(settled)
+
+    def _give_up(self, failed: SnatRaceError, tool: ToolName) -> Never:
+        """Put back what was half done with one tool, and say what is still changed."""
+        try:
+            half_done, _ = self._back(tool)
+            for part in self._loading.tried([half_done] if half_done.edits else [])[0]:
+                self._loading.load(part)
+            changed = [tool for tool in self._changes if self._is_changed(tool)]
+        except SnatRaceError as again:
+            differences = _differences(self._loading, self._before, self._changes)
+            raise _kind_of(failed)(
+                f"{failed}; putting the rules back failed too ({again}); {differences}"
+            ) from failed
+        if not changed:
+            self._save(None)
+            if isinstance(failed, Interfered):
+                raise failed
+        touched = {change.address.key for name in changed for change in self._changes[name]}
+        differences = _differences(self._loading, self._before, self._changes, touched)
+        if changed:
+            kept = f"the rules of {', '.join(changed)} are changed, and can be reverted"
+            differences = f"{differences}; {kept}" if differences != _NOTHING else kept
+        raise _kind_of(failed)(f"{failed}; {differences}") from failed
+
+    def _back(self, tool: ToolName) -> tuple[Rewrite, list[Change]]:
+        return undo.back(reader.reread(self._loading.namespace, tool), self._changes[tool])
+
+    def _is_changed(self, tool: ToolName) -> bool:
+        rewrite, lost = self._back(tool)
+        return bool(rewrite.edits or lost)
+
+    def _undo(self) -> Undo:
+        return Undo(
+            written_at=utc_now(),
+            environment=host.environment(),
+            netns=self._loading.namespace.inode,
+            changes=[change for changes in self._changes.values() for change in changes],
+            dumps={rewrite.tool: printable(rewrite.ruleset.text) for rewrite in self._rewrites},
+        )
+
+
+def _still_exposed(
+    after: HostRules, wanted: Iterable[Rewrite], made: Iterable[Rewrite]
+) -> tuple[ExaminedRule, ...]:
+    """Return the exposed rules that are neither unchangeable nor refused."""
+    done = {edit for rewrite in made for edit in rewrite.edits}
+    refused = {
+        (edit.chain, rewrite.ruleset.uncounted(edit.old))
+        for rewrite in wanted
+        for edit in rewrite.edits
+        if edit not in done
+    }
+    return tuple(
+        after.examined(rule)
+        for rule in after.exposed
+        if not rule.unchangeable
+        and (rule.chain, reader.strategy_of(rule.chain.tool).uncounted(rule.text)) not in refused
     )
 
 
@@ -108,16 +193,37 @@ def revert(namespace: Namespace, saved: Undo) -> Mitigation:
             f"the file does not fit: it is of another network namespace than {namespace.name}; name the "
             "one that was changed"
         )
+    with loader.locked(namespace) as loading, StopSignals():
+        return _again(lambda: _reverted(loading, saved))
+
+
+def _reverted(loading: Loader, saved: Undo) -> Mitigation:
     by_tool: dict[ToolName, list[Change]] = {}
     for change in saved.changes:
         by_tool.setdefault(change.tool, []).append(change)
-    with loader.lock_for(by_tool) as lock, StopSignals():
-        wanted = [_back(namespace, tool, changes) for tool, changes in by_tool.items()]
-        loading = Loader(namespace, lock)
-        rewrites, refusals = _loadable(loading, [rewrite for rewrite in wanted if rewrite.edits])
-        for rewrite in rewrites:
+    before = reader.read(loading.namespace)
+    wanted = [_back(before, tool, changes) for tool, changes in by_tool.items()]
+    rewrites, refusals = _loadable(loading, [rewrite for rewrite in wanted if rewrite.edits])
+    done: list[ToolName] = []
+    for rewrite in rewrites:
+        try:
             loading.load(rewrite)
+        except SnatRaceError as failed:
+            if isinstance(failed, Interfered) and not done:
+                raise
+            raise _kind_of(failed)(f"{failed}; {_differences(loading, before, by_tool)}") from failed
+        done.append(rewrite.tool)
     return Mitigation(rewrites=tuple(rewrites), refusals=tuple(refusals))
+
+
+def _again(work: Callable[[], Mitigation]) -> Mitigation:
+    """Do something again if others have changed rules before anything was changed."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return work()
+        except Interfered:
+            continue
+    return work()
 
 
 def _loadable(loading: Loader, rewrites: Iterable[Rewrite]) -> tuple[list[Rewrite], list[str]]:
@@ -133,46 +239,56 @@ def _loadable(loading: Loader, rewrites: Iterable[Rewrite]) -> tuple[list[Rewrit
     return loadable, refusals
 
 
-def _give_up(
-    failed: SnatRaceError,
-    loading: Loader,
-    tool: ToolName,
-    changes: dict[ToolName, list[Change]],
-    save: Save,
-) -> Never:
-    """Put back what was half done with one tool, and say what is still changed with others."""
-
-    def back(tool: ToolName) -> tuple[Rewrite, list[Change]]:
-        return undo.back(reader.reread(loading.namespace, tool), changes[tool])
-
-    rewrite, _ = back(tool)
-    loading.put_back(rewrite)
-    still_changed = []
-    for tool_changed in changes:
-        rewrite, lost = back(tool_changed)
-        if rewrite.edits or lost:
-            still_changed.append(tool_changed)
-    if not still_changed:
-        save(None)
-        raise type(failed)(f"{failed}; nothing is changed") from failed
-    names = ", ".join(still_changed)
-    raise type(failed)(f"{failed}; the rules of {names} are changed, and can be reverted") from failed
+def _kind_of(failed: SnatRaceError) -> type[SnatRaceError]:
+    """Return the class of an error that is not to be tried again."""
+    return EnvironmentLacks if isinstance(failed, EnvironmentLacks) else SnatRaceError
 
 
-def _undo_of(
-    namespace: Namespace, rewrites: Iterable[Rewrite], changes: dict[ToolName, list[Change]]
-) -> Undo:
-    return Undo(
-        written_at=utc_now(),
-        environment=host.environment(),
-        netns=namespace.inode,
-        changes=[change for changes_of_tool in changes.values() for change in changes_of_tool],
-        dumps={rewrite.tool: printable(rewrite.ruleset.text) for rewrite in rewrites},
-    )
+def _differences(
+    loading: Loader, before: HostRules, names: Iterable[ToolName], apart_from: Container[ChainKey] = ()
+) -> str:
+    """Return how the rules of these tools are other than before, in words."""
+    gone: list[str] = []
+    new: list[str] = []
+    reordered: list[str] = []
+    for tool in names:
+        ruleset = before.ruleset_of(tool)
+        try:
+            now = reader.reread(loading.namespace, tool).texts
+        except SnatRaceError as failed:
+            return f"what the rules are now cannot be read ({failed}): look at them"
+        was = ruleset.texts if ruleset else {}
+        for key in {**was, **now}:
+            if key in apart_from:
+                continue
+            old_rules, rules = was.get(key, []), now.get(key, [])
+            gone += (Counter(old_rules) - Counter(rules)).elements()
+            new += (Counter(rules) - Counter(old_rules)).elements()
+            if old_rules != rules and Counter(old_rules) == Counter(rules):
+                reordered.append(f"the order of chain {' '.join(key)}")
+    if not (gone or new or reordered):
+        return _NOTHING
+    lines = [*(f"-'{rule}'" for rule in gone), *(f"+'{rule}'" for rule in new), *reordered]
+    more = f" and {len(lines) - _MOST_SHOWN} more" if len(lines) > _MOST_SHOWN else ""
+    shown = printable(", ".join(lines[:_MOST_SHOWN]))
+    return f"these rules differ now from before: {shown}{more}"
 
 
-def _back(namespace: Namespace, tool: ToolName, changes: list[Change]) -> Rewrite:
-    rewrite, lost = undo.back(reader.reread(namespace, tool), changes)
+def _back(here: HostRules, tool: ToolName, changes: list[Change]) -> Rewrite:
+    ruleset = here.ruleset_of(tool)
+    if ruleset is None:
+        raise EnvironmentLacks(f"there is no {tool} here that prints its rules; nothing was changed")
+    if ruleset.broken:
+        raise EnvironmentLacks(
+            f"not every line that {tool} prints is one rule, so none is certain: "
+            f"{printable(ruleset.broken[0])!r}; nothing was changed"
+        )
+    rewrite, lost = undo.back(ruleset, changes)
+    snat_rules = {(rule.chain, rule.index) for rule in here.snat_rules if not rule.unchangeable}
+    if strange := [edit for edit in rewrite.edits if (edit.chain, edit.index) not in snat_rules]:
+        raise UsageError(
+            f"{strange[0].chain}: '{printable(strange[0].old)}' is not a rule that apply changes"
+        )
     if lost:
         change = lost[0]
         raise UsageError(

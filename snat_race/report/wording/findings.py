@@ -128,7 +128,7 @@ def _rule_evidence(rule: ExaminedRule) -> str:
 def _rule_advice(rule: ExaminedRule, result: DoctorResult, program: Program) -> str:
     if rule.unchangeable:
         return f"{why_unchangeable(rule.unchangeable)}: {setting(rule.owner)}"
-    command = program.command("mitigate", *_namespace_option(result), "--apply")
+    command = program.mitigation(*_namespace_option(result))
     return f"{command}; for good: {setting(rule.owner)}"
 
 
@@ -159,6 +159,8 @@ _UNCHANGEABLE = {
     Unchangeable.table_has_owner: "only the program that owns its table can change it",
     Unchangeable.comment_not_utf8: "its comment is no UTF-8, so it would not come back as it is; change "
     "it by hand",
+    Unchangeable.ruleset_not_understood: "not every line that its tool prints is one rule, so none is "
+    "certain",
 }
 _UNREADABLE = {
     UnreadableReason.no_tool: "no tool that reads rules is here: 'sudo apt-get install nftables iptables'",

@@ -20,10 +20,16 @@ class Program:
     words: tuple[str, ...] = ("snat-race",)  # all before the arguments, the program with its full path
     sudo: bool = True  # whether there is a sudo, which containers lack
     on_path: bool = True  # whether this user's shell finds it by its bare name
+    in_container: bool = False  # whose files end with it
 
     def command(self, *arguments: str) -> str:
         """Return a command line, quoted for a shell."""
         return shlex.join([*self.words, *arguments])
+
+    def mitigation(self, *arguments: str) -> str:
+        """Return the command line that changes exposed rules."""
+        dump = ["--dump", "FILE"] if self.in_container else []
+        return self.command("mitigate", *arguments, "--apply", *dump)
 
     def try_as_root(self, *arguments: str) -> str:
         """Return what a user who is not root can do to have a command see more."""
