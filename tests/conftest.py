@@ -85,32 +85,44 @@ def run_cli(*args: str, timeout: float = MOST_S, **extra: str) -> subprocess.Com
     )
 
 
-def fork_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """As run_cli, but in a fork of this process: without an interpreter's start, of which hundreds
-    take minutes.
+class ForkedCli:
+    """As run_cli, but in a fork of this process: without an interpreter's start, of which hundreds take
+    minutes.
     """
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = os.fork()
-        if not child:
+
+    def __init__(self, *args: str, **extra: str) -> None:
+        self._args = args
+        self._out, self._err = (os.fdopen(os.memfd_create(name), "w+") for name in ("out", "err"))
+        self.pid = os.fork()
+        if not self.pid:
             signal.alarm(MOST_S)
             environment = clean_environment(**extra)
             os.environ.clear()
             os.environ.update(environment)
-            sys.stdout, sys.stderr, sys.argv = out, err, ["snat_race", *args]
+            sys.stdout, sys.stderr, sys.argv = self._out, self._err, ["snat_race", *args]
             code: Any = 1
             try:
                 app.main()
             except SystemExit as ended:
                 code = ended.code
             finally:
-                out.flush()
-                err.flush()
+                self._out.flush()
+                self._err.flush()
                 os._exit(code)
-        _, status = os.waitpid(child, 0)
-        out.seek(0)
-        err.seek(0)
-        code = os.waitstatus_to_exitcode(status)
-        return subprocess.CompletedProcess(args, code, out.read(), err.read())
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        """Return what it printed, and its exit code."""
+        with self._out as out, self._err as err:
+            _, status = os.waitpid(self.pid, 0)
+            out.seek(0)
+            err.seek(0)
+            code = os.waitstatus_to_exitcode(status)
+            return subprocess.CompletedProcess(self._args, code, out.read(), err.read())
+
+
+def fork_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run our command line in a fork of this process, to its end."""
+    return ForkedCli(*args, **extra).wait()
 
 
 def start_cli(*args: str, **extra: str) -> subprocess.Popen[str]:

@@ -76,10 +76,10 @@ def run(
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment |= {"PATH": _PATH, "LC_ALL": "C"} | ({"XTABLES_LOCKFILE": lock} if lock else {})
     try:
-        with namespace.entered():
+        with namespace.entered(), _whole(script) as stdin:
             return subprocess.run(  # noqa: S603 - tools of the system, by their whole paths
                 [path, *command[1:]],
-                input=script,
+                stdin=stdin,
                 capture_output=True,
                 encoding="utf-8",
                 # A comment may hold any bytes. They have to come out again as they came in.
@@ -94,6 +94,21 @@ def run(
     except PermissionError as refused:
         complaint = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
         return Finished(command, _MAY_NOT_RUN, "", complaint)
+
+
+@contextmanager
+def _whole(script: str) -> Iterator[int]:
+    """Yield a file that has all of a script before a tool begins to read. If we were killed while we write
+    to a pipe, the tool might load what it has by then.
+    """
+    descriptor = os.memfd_create("script")
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(script.encode("utf-8", "surrogateescape"))
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

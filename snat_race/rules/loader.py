@@ -179,6 +179,8 @@ class Loader:
         made = self._onto_now(rewrite)
         tables = dict.fromkeys(edit.chain.key[:2] for edit in made.edits)
         present = {table: nftables.rules(self.namespace, *table) for table in tables}
+        if nftables.generation(self.namespace) != made_for:  # text and netlink are of different rules
+            raise GenerationPassed
         direct = [edit for edit in made.edits if _mark(made, edit) not in self._by_script]
         return _Exchange(
             made=made, made_for=made_for, replacements=made.ruleset.replacements(direct, present)

@@ -27,6 +27,7 @@ _BASES = ("iptables", "ip6tables")
 _NFT: ToolName = "nft"
 _STRATEGIES: dict[ToolName, type[IptablesSave] | type[NftList]] = {_NFT: NftList}  # others: IptablesSave
 _RANDOM_IS_FULL_SINCE = (5, 0)  # iptables-extensions(8): --random
+_READINGS = 3
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
 _ANY_PORT = 1, 65535
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
@@ -143,8 +144,11 @@ def _read_nft(
     if not tools.where(_NFT):
         return None
     try:
-        text = _output(namespace, NftList.print_command(_NFT))
-        nft = _nft_list(namespace, text)
+        for _ in range(_READINGS):  # text and JSON are asked for one after the other, and rules may change
+            text = _output(namespace, NftList.print_command(_NFT))
+            nft = _nft_list(namespace, text)
+            if not nft.broken:
+                break
     except EnvironmentLacks as failed:
         unreadable.append(_failure(_NFT, failed))
         return None
