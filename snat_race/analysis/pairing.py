@@ -30,7 +30,7 @@ def unmet(clients: Sequence[MergedPart]) -> Iterator[MeasurementWarning]:
         obstacles = [reason for reason in reasons if reason]
         if reasons and len(obstacles) == len(reasons):
             yield min(obstacles, key=lambda obstacle: _NEAREST_FIRST.index(obstacle.kind))
-        elif not reasons and not client.failed:
+        elif not reasons and not client.failed and not client.late_by_retransmit:
             yield _warning(WarningKind.met_nobody, client)
 
 
