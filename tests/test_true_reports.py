@@ -359,7 +359,7 @@ def test_what_is_lacking_is_said_of_the_run_that_lacks_it() -> None:
     assert pair.more_dials_of_base
     assert pair.more_dials == pair.more_dials_of_base == (pair.more_dials_of_other or 0) + 3000
     said = registry.document(compared(base, [other])).verdict
-    assert f"{pair.more_dials_of_base:,} more dials of base.json" in said
+    assert f"{pair.more_dials_of_base:,} more dials of the baseline" in said
 
 
 def test_warnings_of_a_comparison_name_options_that_the_command_has() -> None:

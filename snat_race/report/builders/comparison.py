@@ -48,13 +48,11 @@ def _tone(result: Compared) -> Tone:
 def _outcome(comparison: Comparison) -> str:
     if comparison.outcome is not ComparisonOutcome.inconclusive:
         return comparison.outcome
-    lacking = (
-        (comparison.base, comparison.more_dials_of_base),
-        (comparison.other, comparison.more_dials_of_other),
-    )
-    needed = [f"{plural(count, f'more {rate.unit}')} of {rate.name}" for rate, count in lacking if count]
-    if comparison.more_dials and comparison.more_dials_of_base == comparison.more_dials_of_other:
-        needed = [f"{plural(comparison.more_dials, f'more {comparison.other.unit}')} of each"]
+    lacking = {"the baseline": comparison.more_dials_of_base, "its own": comparison.more_dials_of_other}
+    if len(set(lacking.values())) == 1:
+        lacking = {"each": comparison.more_dials}
+    more = f"more {comparison.other.unit}"
+    needed = [f"{plural(count, more)} of {whose}" for whose, count in lacking.items() if count]
     if needed:
         return f"inconclusive (needs {' and '.join(needed)})"
     if comparison.other.unit is Unit.pair:
