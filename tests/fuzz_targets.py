@@ -5,6 +5,7 @@ A target may raise errors of ``snat_race.errors`` with a message of one line, an
 ``test_fuzz.py`` runs them for seconds, ``scripts/fuzz.py`` for as long as one likes.
 """
 
+import errno
 import json
 import os
 import platform
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from pydantic import ValidationError
+
 from snat_race.analysis.host_checks import Host, checkup
 from snat_race.cli import arguments, parsing
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
-from snat_race.kernel import counters, host, netns_lookup
+from snat_race.kernel import counters, host, netns_lookup, nftables
 from snat_race.lab.variants import variant_named, variant_of_command, variant_of_file
 from snat_race.load.endpoint import Endpoint
 from snat_race.report.document import Check, CheckList
@@ -27,9 +30,13 @@ from snat_race.report.renderers.markdown import markdown
 from snat_race.report.renderers.text import text as rendered_text
 from snat_race.report.renderers.text import verdict_line
 from snat_race.report.terminal import Terminal
+from snat_race.results.findings import Undo
 from snat_race.rules.exposure import HostTraits, judged
+from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
+from snat_race.rules.rewrite import cure
+from snat_race.rules.undo import back, planned
 from tests.fuzzing import target
 from tests.test_hostile_text import DOES_SOMETHING, document
 
@@ -133,6 +140,37 @@ def fuzz_proc_values(text: str) -> None:
     list(checkup(facts))
 
 
+class Answers:
+    """A netlink socket that has one answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answers = [answer]
+
+    def recv(self, _: int) -> bytes:
+        if not self._answers:
+            raise BlockingIOError
+        return self._answers.pop()
+
+    def getblocking(self) -> bool:
+        return False
+
+
+RULE = nftables._message(
+    nftables._NEW_RULE, 0, 1, "ip", nftables._attribute(1, b"nat\0") + nftables._attribute(2, b"post\0")
+)
+GENERATION = nftables._message(nftables._NEW_GENERATION, 0, 2, "ip", nftables._attribute(1, b"\0\0\0\5"))
+
+
+@target((RULE + GENERATION).decode("latin-1"), RULE.decode("latin-1"))
+def fuzz_nftables_netlink(text: str) -> None:
+    try:
+        for _, _, _, body in nftables._answers(Answers(text.encode("latin-1", "ignore"))):
+            dict(nftables._attributes(body[4:]))
+    except OSError as refused:
+        if refused.errno != errno.EBADMSG:
+            raise
+
+
 # ---- rules
 
 NFT_TEXT, NFT_JSON = seed("nft.txt"), seed("nft.json")
@@ -156,6 +194,46 @@ def fuzz_nft_json(text: str) -> None:
 def fuzz_nft_text(text: str) -> None:
     looked_into(NftList("nft", text, NFT_JSON))
     NftList.json_commands_without_flags("nft", text)
+
+
+@target(seed("iptables-save.txt"), seed("iptables-save.txt").replace("172.17.0.0/16", "fd00::/64"))
+def fuzz_iptables_save(text: str) -> None:
+    for tool in ("iptables", "ip6tables-nft"):
+        ruleset = IptablesSave(tool, text)
+        rules = judged(ruleset.snat_rules, HostTraits())
+        for rule in rules:
+            owner_of(rule)
+        assert isinstance(ruleset.broken, list)
+        assert isinstance(ruleset.incompatible_tables, list)
+        if not ruleset.broken:
+            rewrite = cure(ruleset, [rule for rule in rules if rule.exposed])
+            assert rewrite.script is not None
+            assert rewrite.diff is not None
+
+
+SAVED = IptablesSave("iptables-nft", seed("iptables-save.txt"))
+CURED = cure(SAVED, [rule for rule in judged(SAVED.snat_rules, HostTraits()) if rule.exposed])
+UNDO = Undo(
+    written_at="2026-01-01T00:00:00Z",
+    environment={},
+    netns=1,
+    changes=planned(CURED),
+    dumps={"iptables-nft": SAVED.text},
+).model_dump_json()
+
+
+@target(UNDO)
+def fuzz_undo(text: str) -> None:
+    """What an undo file may hold, against the rules that it was made for, and those that came out."""
+    try:
+        undo = Undo.model_validate_json(text.encode(errors="surrogatepass"))
+    except ValidationError:
+        return
+    by_tool = [change for change in undo.changes if change.tool == SAVED.tool]
+    for ruleset in (SAVED, IptablesSave("iptables-nft", SAVED.text.replace("-j MASQ", "-j  MASQ"))):
+        rewrite, _ = back(ruleset, by_tool)
+        assert rewrite.script is not None
+        assert rewrite.diff is not None
 
 
 # ---- what users type

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from snat_race.cli import help_text, parameters, parsing, undo_file
 from snat_race.cli.parsing import naming
 from snat_race.cli.program import ends_with_container, in_container, this_program
-from snat_race.cli.terminal import warn
+from snat_race.cli.terminal import say, warn
 from snat_race.cli.undo_file import UndoFile
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 
@@ -94,7 +95,7 @@ def _revert(namespace: "Namespace", path: Path, *, quiet: bool) -> None:
     done = "reverted, and read back"
     if not mitigation.rewrites:
         done = "nothing to revert: all reads as before already"
-    print(f"# {path}: {done}.")
+    say(f"# {path}: {done}.", sys.stdout)
 
 
 def _this_command(namespace: "Namespace") -> str:
@@ -128,7 +129,7 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *
     if mitigation.rewrites:
         for owner in () if quiet else mitigation.owners:
             print(f"# {writes_again(owner)}.")
-        print(then)
+        say(then, sys.stdout)
     elif not mitigation.unchangeable:
         print("# No SNAT rule here is exposed: there is nothing to change.")
         if device := netns_lookup.container_device(namespace):
@@ -140,7 +141,7 @@ def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
     from snat_race.report.wording.findings import unchanged, why_unreadable
 
     for rewrite in () if quiet else mitigation.rewrites:
-        print(rewrite.diff)
+        say(rewrite.diff, sys.stdout)
     for unreadable in mitigation.unreadable:
         warn(f"not looked into: {why_unreadable(unreadable)}")
     for rule in mitigation.still_exposed:

@@ -195,7 +195,11 @@ def _answers(netlink: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
         except BlockingIOError:
             return
         while answer:
+            if len(answer) < _HEADER.size:
+                raise _cut_off()
             length, kind, flags, number, _ = _HEADER.unpack_from(answer)
+            if not _HEADER.size + 4 <= length <= len(answer):  # each holds a number or a family at least
+                raise _cut_off()
             body, answer = answer[_HEADER.size : length], answer[_aligned(length) :]
             if kind == _DONE:
                 return
@@ -275,9 +279,15 @@ def _attributes(text: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the attributes that bytes are made of, by number."""
     at = 0
     while at < len(text):
-        length, number = struct.unpack_from("=HH", text, at)
+        length, number = struct.unpack_from("=HH", text, at) if at + 4 <= len(text) else (0, 0)
+        if not 4 <= length <= len(text) - at:
+            raise _cut_off()
         yield number & ~_NESTED, text[at + 4 : at + length]
         at += _aligned(length)
+
+
+def _cut_off() -> OSError:
+    return OSError(errno.EBADMSG, "an answer of the kernel is cut off")
 
 
 def _aligned(length: int) -> int:

@@ -180,7 +180,7 @@ def xtables_lock() -> Iterator[Lock | None]:
     """
     path = Path(os.environ.get("XTABLES_LOCKFILE", _XTABLES_LOCK))
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError:
         yield None
         return

@@ -43,7 +43,8 @@ _PROTOCOLS = {"icmpv6": 58, "ipv6-icmp": 58, "mh": 135}  # of iptables, and not 
 _ROOTS = ("POSTROUTING", "INPUT")  # where the kernel calls source translation
 _SNAT_TARGETS = ("MASQUERADE", "SNAT")
 _JUMPS = ("-j", "--jump", "-g", "--goto")
-_PORTS = re.compile(r":(\d+)(?:-(\d+))?$")
+_PORTS = re.compile(r":([0-9]{1,5})(?:-([0-9]{1,5}))?$")
+_LAST_PORT = 65535
 _FLAGS = {" --random": "random", " --random-fully": "fully-random", " --persistent": "persistent"}
 _LAST_FLAGS = re.compile(r"(?: --random| --random-fully| --persistent)*$")
 
@@ -301,14 +302,17 @@ def _translation(target: list[str]) -> tuple[str, tuple[int, int] | None]:
     """
     to_source = _value(target, "--to-source")
     if to_ports := _value(target, "--to-ports"):
-        low, _, high = to_ports.partition("-")
-        return to_source, (int(low), int(high or low))
+        return to_source, _ports(_PORTS.search(f":{to_ports}"))
     # In an IPv6 address without brackets, the last colon does not begin a port.
     may_have_port = to_source.count(":") == 1 or to_source.startswith("[")
     shape = _PORTS.search(to_source) if may_have_port else None
-    if not shape:
-        return to_source, None
-    return to_source[: shape.start()], (int(shape[1]), int(shape[2] or shape[1]))
+    return to_source[: shape.start()] if shape else to_source, _ports(shape)
+
+
+def _ports(shape: re.Match[str] | None) -> tuple[int, int] | None:
+    """Return the ports that a text names; None, which is any, if there can be none such."""
+    low, high = (int(shape[1]), int(shape[2] or shape[1])) if shape else (1, 0)
+    return (low, high) if low <= high <= _LAST_PORT else None
 
 
 def _value(words: list[str], option: str) -> str:
