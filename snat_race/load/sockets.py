@@ -145,6 +145,7 @@ def _tcp_factory(config: DialerConfig) -> SocketFactory:
     family, local_ip = config.family, config.local_ip
     bind_ip, timeout = local_ip or any_ip(family), _timeval(config.timeout_ms)
     resets = config.exchange in (Exchange.tcp_rst, Exchange.tcp_held)
+    waits_for_server = config.exchange is Exchange.tcp_fin_after_server
     kind, set_blocking = _TCP_SOCKETS.get(config.exchange, socket), os.set_blocking
     type_for_python = SOCK_STREAM | SOCK_NONBLOCK
 
@@ -154,7 +155,7 @@ def _tcp_factory(config: DialerConfig) -> SocketFactory:
         sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, timeout)
         if resets:
             sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
-        if isinstance(sock, ClosedAfterServer):
+        if waits_for_server and isinstance(sock, ClosedAfterServer):
             sock.longest_wait_ms = config.timeout_ms
         if port:
             sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
