@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from snat_race.cli import help_text, parameters
 from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parameters import ReportFormat
+from snat_race.cli.program import this_program
 from snat_race.cli.result_writer import deliver, json_text, require_output
 from snat_race.errors import UsageError
 
@@ -69,6 +70,7 @@ def _formed(
     from snat_race.report.renderers.csv import as_csv
     from snat_race.report.renderers.markdown import markdown
     from snat_race.report.renderers.text import text
+    from snat_race.report.terminal import FILE
 
     kind = registry.kind_of(result)
     if form is ReportFormat.json:
@@ -83,7 +85,9 @@ def _formed(
         return page(kind.document(result), kind.figures(result))
     if form is ReportFormat.markdown:
         return markdown(kind.document(result))
-    return text(kind.document(result), terminal, full=full)
+    shown = kind.document(result)
+    # A file may be read on another machine; what is printed is read here, as what the run itself printed.
+    return text(shown if terminal is FILE else this_program().addressed(shown), terminal, full=full)
 
 
 def _hgrm(result: "AnyResult", variant: str | None) -> str:
