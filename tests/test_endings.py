@@ -40,7 +40,7 @@ from tests.conftest import (
 )
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-SOON_S = 20.0  # the machine may be busy; what hangs does so for good
+SOON_S = 30.0  # the machine may be busy; what hangs does so for good
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 
 
@@ -246,18 +246,16 @@ def test_the_code_of_an_early_end_is_that_of_an_interruption() -> None:
 # Signals
 
 
-def signals_within_a_second(
-    folder: Path, command: tuple[str, ...], seed: int, longest_s: float = 1.5
-) -> str:
+def signals_within_a_second(folder: Path, command: tuple[str, ...], seed: int) -> str:
     """Send one to three signals within a second, at any time from the start to the very end, to the
     process or to its group; return what it came to.
     """
     choice = random.Random(seed)  # noqa: S311
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    run = Run(folder, *command, out=nowhere, fresh=True)
-    os.close(nowhere)
+    run = Run(folder, *command, fresh=True)
     run.until_it_handles_signals()
-    time.sleep(choice.uniform(0, longest_s))  # any moment
+    if choice.random() < 0.7:
+        run.until_it_says(b'"start"')
+    time.sleep(choice.uniform(0, 0.5))  # any moment
     for _ in range(choice.randint(1, 3)):
         run.send(choice.choice(SIGNALS), whole_group=choice.random() < 0.5)
         time.sleep(choice.uniform(0, 0.3) * choice.randint(0, 1))
@@ -502,10 +500,7 @@ def main(count: int) -> None:
     for seed in range(count):
         for name in COMMANDS:
             with tempfile.TemporaryDirectory() as folder:
-                longest_s = 4 * seed / count
-                outcome = signals_within_a_second(
-                    Path(folder), with_remote(name, server.address), seed, longest_s
-                )
+                outcome = signals_within_a_second(Path(folder), with_remote(name, server.address), seed)
                 came_to[f"{name}: {outcome}"] += 1
     server.stop()
     sys.stdout.write(f"{dict(came_to)}\n")

@@ -1,5 +1,6 @@
 """Result files: checked before the run, written whole or not at all."""
 
+import contextlib
 import errno
 import json
 import os
@@ -122,11 +123,8 @@ def _new_file(folder: int, name: str, mode: int) -> tuple[int, bool]:
 
     A file without a name is gone with us, even after kill -9. NFS, for one, has none: open(2), O_TMPFILE.
     """
-    try:
+    with contextlib.suppress(OSError):  # where nothing can be written, the second way says so too
         return os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=folder), False
-    except OSError as failed:
-        if failed.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(name, flags, mode, dir_fd=folder), True
 
