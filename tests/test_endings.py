@@ -153,7 +153,9 @@ class Run:
         said = b""
         while not all(word in said for word in words):
             assert select.select([self.out], [], [], SOON_S)[0], said
-            said += os.read(self.out, 65536)
+            piece = os.read(self.out, 65536)
+            assert piece, said
+            said += piece
 
     def until_it_is_blocked(self) -> None:
         """Wait until it cannot write to a pipe or a terminal."""
