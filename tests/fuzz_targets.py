@@ -16,14 +16,18 @@ from unittest.mock import patch
 
 from pydantic import ValidationError
 
+from snat_race.analysis.histogram import Histogram
 from snat_race.analysis.host_checks import Host, checkup
+from snat_race.analysis.summary import from_histogram
 from snat_race.cli import arguments, parsing
+from snat_race.cli.result_writer import json_text
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.kernel import counters, host, netns_lookup, nftables
 from snat_race.lab.variants import variant_named, variant_of_command, variant_of_file
 from snat_race.load.endpoint import Endpoint
 from snat_race.report.document import Check, CheckList
 from snat_race.report.renderers.csv import as_csv
+from snat_race.report.renderers.hgrm import distribution
 from snat_race.report.renderers.html import page
 from snat_race.report.renderers.ktap import ktap
 from snat_race.report.renderers.markdown import markdown
@@ -37,7 +41,11 @@ from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
 from snat_race.rules.rewrite import cure
 from snat_race.rules.undo import back, planned
+from tests.conftest import ROOT
+from tests.fuzz_results import reported
 from tests.fuzzing import target
+from tests.results import small_client, small_lab, small_watch
+from tests.streams import client_events, lines_of, watch_events
 from tests.test_hostile_text import DOES_SOMETHING, document
 
 
@@ -78,9 +86,9 @@ Tcp: 1 -1 5
 
 @target(NETSTAT + SNMP)
 def fuzz_proc_netstat(text: str) -> None:
-    before = counters.parse_tcp(NETSTAT + SNMP)
+    before = counters.tcp_only(counters.parse_tcp(NETSTAT + SNMP))
     after = counters.tcp_only(counters.parse_tcp(text))
-    after.since(counters.tcp_only(before), netns="here")
+    after.since(before, netns="here")
 
 
 STAT = "entries insert_failed drop\n0 1 2\n3 4 5\n"
@@ -319,6 +327,54 @@ def fuzz_page(text: str) -> None:
     shown = page(document(text), ())
     assert not DOES_SOMETHING.search(shown)
     assert "<script" not in shown
+
+
+# ---- results: files of --output, and streams
+
+
+@target(*(json_text(result) for result in (small_client("a", failed=9), small_lab(), small_watch("w", 7))))
+def fuzz_result(text: str) -> None:
+    reported(text)
+
+
+@target(
+    *(
+        (ROOT / "docs" / "examples" / f"{name}.json").read_text()
+        for name in ("racing", "lab", "racing-watch")
+    )
+)
+def fuzz_result_of_a_run(text: str) -> None:
+    reported(text)
+
+
+@target(*(path.read_text() for path in sorted((ROOT / "tests" / "results_v1").iterdir())))
+def fuzz_result_of_version_1(text: str) -> None:
+    reported(text)
+
+
+@target(
+    "\n".join(lines_of(client_events("a"))),
+    "\n".join(lines_of(watch_events("w"), ended=False)),
+    "\n".join(
+        [
+            *lines_of(client_events("a"), ended=False),
+            *lines_of(client_events("b")),
+            *lines_of(watch_events()),
+        ]
+    ),
+)
+def fuzz_stream(text: str) -> None:
+    reported(text)
+
+
+@target(
+    small_client("a").summary.histogram_all or "", small_client("b", failed=70).summary.histogram_all or ""
+)
+def fuzz_histogram(text: str) -> None:
+    histogram = Histogram.of([text])
+    if histogram.count:
+        distribution(histogram, 1000.0)
+        assert from_histogram(histogram)
 
 
 # ---- add targets above this line, in the section that they belong to

@@ -1,6 +1,10 @@
 """Our histogram against HdrHistogram itself, as the oracle."""
 
+import base64
 import io
+import struct
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -155,3 +159,17 @@ def damaged() -> list[str]:
 def test_what_is_damaged_or_of_another_layout_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError, match="damaged"):
         Histogram.of([text])
+
+
+def test_a_small_text_that_unpacks_to_much_is_refused_before_it_does() -> None:
+    bomb = zlib.compress(bytes(64_000_000))
+    header = struct.pack(">II", 0x1C849304 | 0x10, len(bomb))
+    text = base64.b64encode(header + bomb).decode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="damaged"):
+            Histogram.of([text])
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held < 5_000_000

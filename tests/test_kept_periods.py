@@ -171,6 +171,7 @@ def test_a_long_period_costs_no_memory_a_dial() -> None:
 
 def test_many_periods_cost_no_memory_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_periods, "MOST_PERIODS", 32)
+    monkeypatch.setattr(client, "_DRAIN_S", 0.0)
     run, grown = growth(400, from_drain=100, samples=20, period_s=0)
     summary, periods = run.summary(), run.periods.all()
     assert len(periods) <= 32

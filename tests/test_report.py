@@ -349,7 +349,9 @@ def test_every_kind_has_every_form(tmp_path: Path, kind: str, form: str) -> None
 
 
 def test_what_two_parts_warn_of_alike_is_said_once() -> None:
-    warning = MeasurementWarning(kind=WarningKind.workers_share_cpus, values={"workers": 3, "cpus": 2})
+    warning = MeasurementWarning(
+        kind=WarningKind.workers_share_cpus, values={"workers": 3, "cpus": 2, "lanes": 3}
+    )
     clients = [
         ClientResult.model_validate(small_client(name).model_dump() | {"warnings": [warning]})
         for name in "ab"
@@ -359,7 +361,8 @@ def test_what_two_parts_warn_of_alike_is_said_once() -> None:
 
 def test_an_error_without_a_name_of_its_own_is_called_by_its_errno() -> None:
     client = small_client("a")
-    summary = client.summary.model_dump() | {"failed": 3, "errors": {"EPERM": 2, "ENOBUFS": 1}}
+    summary = client.summary.model_dump() | {"connected": 9_997, "failed": 3}
+    summary |= {"errors": {"EPERM": 2, "ENOBUFS": 1}}
     summary = Summary.model_validate(summary)
     diagnosis = diagnose(summary, client.kernel)
     failed = ClientResult.model_validate(client.model_dump() | {"summary": summary, "diagnosis": diagnosis})

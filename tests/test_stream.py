@@ -303,3 +303,54 @@ def test_a_pipe_is_read_to_its_end_and_no_further_than_an_object_may_be(
         read(piped(stream))
     with pytest.raises(UsageError, match="too much for a pipe"):
         read(Path("/dev/zero"))
+
+
+# ---- figures that cannot be
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("summary", "failed"), -5, "summary.failed cannot be '-5'"),
+        (("summary", "attempted"), 7, "must add up to attempted"),
+        (("summary", "errors"), {"TIMEOUT": 8}, "must add up to failed"),
+        (("summary", "overruns"), 10**30, "summary.overruns cannot be"),
+        (("summary", "loss_rate"), 1.5, "summary.loss_rate cannot be"),
+        (("summary", "latency_ns"), {"min": -1}, "summary.latency_ns"),
+        (
+            ("summary", "counters"),
+            [{"netns": "x", "began_at": "soon", "elapsed_s": 1, "tcp": {}}],
+            "began_at",
+        ),
+        (("elapsed_s",), -1, "elapsed_s cannot be"),
+        (("started_at",), "yesterday", "started_at: "),
+        (("spec", "workers"), 10**300, "spec: holds a number beyond all sense"),
+        (("kernel", "destination"), {"ListenDrops": -1}, "kernel.destination.ListenDrops cannot be"),
+        (("diagnosis", 0, "losses"), -1, "diagnosis.0.losses cannot be"),
+        (("nat",), {"ports": 0}, "nat.ports cannot be"),
+    ],
+)
+def test_a_figure_that_cannot_be_is_refused(
+    tmp_path: Path, where: tuple[str | int, ...], value: object, said: str
+) -> None:
+    document: Any = small_client("a", failed=7).model_dump(mode="json")
+    *way, last = where
+    part = document
+    for name in way:
+        part = part[name]
+    part[last] = value
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(document, indent=1))
+    with pytest.raises(UsageError, match=re.escape(said)) as refused:
+        read(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_sum_beyond_all_figures_is_no_merged_result(tmp_path: Path) -> None:
+    def almost(run_id: str) -> list[str]:
+        document = json.loads(lines_of(client_events(run_id))[-1])
+        document["summary"]["late"] = 10**20
+        return [json.dumps(document)]
+
+    with pytest.raises(UsageError, match=r"cannot be merged: late cannot be"):
+        read_all([written(tmp_path / "all.json", almost("a"), almost("b"))])

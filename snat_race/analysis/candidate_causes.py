@@ -77,7 +77,7 @@ def _clashes(delta: ConntrackDelta) -> int:
     A clash raises insert_failed and drop. A chain that is too long raises insert_failed only, a full
     table drop only; so a clash is what both counted, chains left out.
     """
-    return min(sum(delta.insert_failed) - sum(delta.chain_toolong), sum(delta.drop))
+    return max(0, min(sum(delta.insert_failed) - sum(delta.chain_toolong), sum(delta.drop)))
 
 
 def at_nat(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
@@ -136,7 +136,7 @@ def _race_or_exhaustion(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iter
             evidence=clashed | fill,
             advice=Advice.give_nat_more_ports,
         )
-    raced = _clashes(delta) - exhausted
+    raced = max(0, _clashes(delta) - exhausted)
     if nat.absent:
         yield CandidateCause(
             cause=CauseName.inconclusive,
@@ -271,7 +271,7 @@ def answered_too_late(requests: int) -> CandidateCause:
     """Return the requests that were answered, but not in time."""
     return CandidateCause(
         cause=CauseName.answered_too_late,
-        at_most=max(0, requests),
+        at_most=requests,
         evidence={"answered_late": requests},
         advice=Advice.raise_timeout,
     )

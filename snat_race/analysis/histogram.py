@@ -14,9 +14,11 @@ count. It is as wide as the leading 11 bits of a latency allow::
     31744 .. 32767           2**40 ns and above            2**30 ns
 """
 
+from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from math import log, sqrt
 from typing import NamedTuple, Self
+from zlib import decompressobj
 
 import numpy as np
 from hdrh.codec import HdrHistogramEncoder
@@ -35,6 +37,10 @@ _KEPT_BITS = 11  # of a latency: log2(SUB_BUCKETS)
 _HALF = SUB_BUCKETS // 2  # the number of buckets of each width but the first
 _BUCKETS = (DOUBLINGS + 1) * _HALF
 _MOST_COUNTED = 1 << 53  # in one bucket: no run dials so often, and the sum of 1,000 such fits 64 bits
+
+_OUTER_HEADER_BYTES = 8  # a cookie and the length of what is compressed
+_LARGEST_PAYLOAD = 40 + 9 * _BUCKETS  # bytes: a header, and at most 9 for each count (ZigZag LEB128)
+_LARGEST_ENCODED = 2 * _LARGEST_PAYLOAD  # characters: base64 makes 4 of 3 bytes
 
 _MOST_STAND_INS = 100  # for the slots that one dial hid; each then stands for several slots
 _STEPS_PER_HALVING = 5  # HdrHistogram's default for the steps of a percentile distribution
@@ -212,6 +218,7 @@ def _decoded(text: str) -> NDArray[np.int64]:
     until the garbage collector came.
     """
     try:
+        _require_bounded(text)
         codec = HdrHistogramEncoder.decode(text)
         codec.init_counts(_BUCKETS)
         counts = np.frombuffer(codec.counts, np.int64)
@@ -222,3 +229,18 @@ def _decoded(text: str) -> NDArray[np.int64]:
     if layout != (_LOWEST_NS, HIGHEST_NS, _DIGITS) or counts.max() > _MOST_COUNTED:
         raise UsageError("a result holds a histogram that is damaged; measure again")
     return counts
+
+
+def _require_bounded(text: str) -> None:
+    """Check that a histogram is no larger than ours can be: a small text may unpack to gigabytes.
+
+    Raises:
+        ValueError: it is larger.
+
+    """
+    if len(text) > _LARGEST_ENCODED:
+        raise ValueError("too long")
+    unpacking = decompressobj()
+    unpacking.decompress(b64decode(text)[_OUTER_HEADER_BYTES:], _LARGEST_PAYLOAD)
+    if not unpacking.eof:
+        raise ValueError("it unpacks to more than there are buckets")

@@ -284,7 +284,7 @@ def _periods(clients: Sequence[ClientResult], deltas: Sequence[CounterDelta]) ->
     if not periods:
         return []
     origin_s = min(seconds(period.began_at or "") for period in periods)
-    length_s = max(period.elapsed_s for period in periods)
+    length_s = max(period.elapsed_s for period in periods) or 1.0
 
     def bin_of(began_at: str, elapsed_s: float) -> int:
         middle_s = seconds(began_at) + elapsed_s / 2

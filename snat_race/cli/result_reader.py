@@ -123,7 +123,8 @@ class _Run:
         with _damage_in(self._path, self._start):
             run = so_far(Started.model_validate(upgraded(self._start.parsed())))
         self._add_periods(run, end)
-        result = run.result()
+        with _damage_in(self._path, self._start):
+            result = run.result()
         return [result] if result else []
 
     def _add_periods(self, run: ClientSoFar | WatchSoFar | WatchPeriods, end: Line | None) -> None:
@@ -170,7 +171,8 @@ def _validated(path: Path, document: dict[str, Any]) -> AnyResult:
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         advice = "update snat_race" if newer else "read it with the version that wrote it"
-        raise UsageError(f"{path}: has schema_version {version}, this reads {SCHEMA_VERSION}; {advice}")
+        said = str(version) if isinstance(version, int | None) else quoted(str(version))
+        raise UsageError(f"{path}: has schema_version {said}, this reads {SCHEMA_VERSION}; {advice}")
     return model.model_validate(document)
 
 
@@ -213,5 +215,7 @@ def read_all(paths: Sequence[Path]) -> AnyResult:
         raise UsageError(f"{paths[0]}: only watch results; give those of the clients too, or one alone")
     try:
         return merged(clients, watches)
+    except ValidationError as failed:
+        raise UsageError(f"these results cannot be merged: {_damage(failed)}") from failed
     except ValueError as failed:
         raise UsageError(f"these results cannot be merged: {failed}") from failed

@@ -124,7 +124,7 @@ class VariantMeasurement:
         nat = self._nat(testbed, summary.attempted, drawn_ports)
         kernel = self._kernel(nat)
         is_udp = testbed.scenario.protocol == "udp"
-        answered_late = self._accepted - summary.connected if is_udp else 0
+        answered_late = max(0, self._accepted - summary.connected) if is_udp else 0
         diagnosis = diagnose(summary, kernel, nat=nat, answered_late=answered_late)
         reason = verdict_reason(
             summary, diagnosis, nat.same_draws, cpus, translated=self._translated is not False

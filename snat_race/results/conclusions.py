@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from snat_race.results.model import Model
+from snat_race.results.model import Amount, Count, Model, Values
 
 
 class Outcome(StrEnum):
@@ -118,9 +118,9 @@ class CandidateCause(Model):
 
     cause: CauseName
     """The cause."""
-    at_most: int
+    at_most: Count
     """SYNs that it may have cost at the most, those of others included."""
-    evidence: dict[str, int] = {}
+    evidence: dict[str, Count] = {}
     """How far counters rose, and other facts, by name; which ones depends on the cause."""
     advice: Advice
     """What to do about it."""
@@ -133,11 +133,11 @@ class Cause(Model):
 
     cause: CauseName
     """The cause."""
-    losses: int
+    losses: Count
     """Losses of this run that it explains."""
-    at_most: int | None = None
+    at_most: Count | None = None
     """SYNs that its counters account for, those of others included; null: no counter is involved."""
-    evidence: dict[str, int] = {}
+    evidence: dict[str, Count] = {}
     """How far counters rose, and other facts, by name; which ones depends on the cause."""
     advice: Advice
     """What to do about it."""
@@ -165,7 +165,7 @@ class Verdict(Model):
     """What it proves."""
     reason: VerdictReason
     """Why."""
-    dispersion: float = 1.0
+    dispersion: Amount = 1.0
     """Variance between rounds over that of a binomial; all intervals of collision rates allow for it."""
     mitigations: list[Mitigation]
     """The other variants, compared with the first."""
@@ -213,5 +213,5 @@ class MeasurementWarning(Model):
 
     kind: WarningKind
     """What it is."""
-    values: dict[str, int | float | str] = {}
+    values: Values = {}
     """The numbers and names that its sentence needs; which ones depends on the kind."""

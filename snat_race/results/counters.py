@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
-from snat_race.results.model import Model
+from snat_race.results.model import Count, Instant, Model, Seconds
 
 CONNTRACK_COUNTERS = (
     "insert_failed",
@@ -44,27 +44,27 @@ TCP_COUNTERS = (
 class ConntrackDelta(Model):
     """How far a namespace's conntrack counters rose, one number per CPU, and its table's fill."""
 
-    insert_failed: list[int]
+    insert_failed: list[Count]
     """Entries that could not be inserted: clashes, and hash chains that are too long."""
-    drop: list[int]
+    drop: list[Count]
     """Packets dropped because their entry could not be made or inserted."""
-    found: list[int]
+    found: list[Count]
     """Ports that a NAT's search found taken, and entries looked up and found."""
-    clash_resolve: list[int]
+    clash_resolve: list[Count]
     """Clashes of one flow's packets that were resolved, so that both passed."""
-    chain_toolong: list[int]
+    chain_toolong: list[Count]
     """Entries not inserted because their hash chain was too long; insert_failed counts them too."""
-    early_drop: list[int]
+    early_drop: list[Count]
     """Entries deleted to make room in a full table."""
-    invalid: list[int]
+    invalid: list[Count]
     """Packets that could not be tracked."""
-    error: list[int]
+    error: list[Count]
     """Packets with an error, most of them of ICMP."""
-    search_restart: list[int]
+    search_restart: list[Count]
     """Look-ups repeated because the hash table was resized."""
-    count: int
+    count: Count
     """Entries in the table at the end; of several periods, the most."""
-    max: int
+    max: Count
     """Most entries that there may be; 0: not read."""
 
 
@@ -76,15 +76,15 @@ class CounterDelta(Model):
 
     netns: str
     """Name of the namespace."""
-    inode: int = 0
+    inode: Count = 0
     """Inode of the namespace, which identifies it whatever its name; 0: one of the lab's own."""
-    began_at: str
+    began_at: Instant
     """Since when: UTC, ISO 8601."""
-    elapsed_s: float
+    elapsed_s: Seconds
     """For how many seconds."""
     conntrack: ConntrackDelta | None = None
     """Conntrack's counters; null: not read there."""
-    tcp: dict[str, int]
+    tcp: dict[str, Count]
     """Counters of TcpExt, Tcp and a few others by name, only those that rose."""
 
 
@@ -93,13 +93,13 @@ class KernelCounters(Model):
 
     source: ConntrackDelta | None
     """Conntrack where the NAT is; null: nobody read it."""
-    exhausted: int | None = None
+    exhausted: Count | None = None
     """How many clashes may be of a NAT without free ports; null: to be told from ``source``."""
-    source_tcp: dict[str, int] = {}
+    source_tcp: dict[str, Count] = {}
     """Counters of TcpExt, Tcp and others where the NAT is, only those that rose."""
-    destination: dict[str, int]
+    destination: dict[str, Count]
     """The same at the server."""
-    containers: dict[str, int]
+    containers: dict[str, Count]
     """The same where the dials come from."""
 
     @property

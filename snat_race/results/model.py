@@ -3,14 +3,53 @@
 import ast
 import inspect
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import pairwise
 from textwrap import dedent
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
 SCHEMA_VERSION: Literal[2] = 2
+
+_MOST = 10**20
+"""More than any counter of 64 bits; what is derived of so much is still a finite float."""
+_LONGEST_S = 1e10  # three centuries
+_DEEPEST = 32  # nesting of free-form values
+
+
+def _is_instant(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+def _is_sane(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 - JSON
+    """Check a value of a free form: numbers are finite and no longer than 64 bits."""
+    if depth > _DEEPEST:
+        raise ValueError("is nested too deeply")
+    if isinstance(value, int | float) and not abs(value) < 1 << 64:
+        raise ValueError("holds a number beyond all sense")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _is_sane(part, depth + 1)
+    return value
+
+
+Count = Annotated[int, Field(ge=0, le=_MOST)]
+"""How many, or how many ns."""
+Amount = Annotated[float, Field(ge=0, le=_MOST)]
+"""A number of something that is no whole number."""
+Seconds = Annotated[float, Field(ge=0, le=_LONGEST_S)]
+"""A length of time."""
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole."""
+Instant = Annotated[str, AfterValidator(_is_instant)]
+"""UTC, ISO 8601."""
+Facts = Annotated[dict[str, Any], AfterValidator(_is_sane)]
+"""What the contract does not name, by name."""
+Values = Annotated[dict[str, int | float | str], AfterValidator(_is_sane)]
+"""Numbers and names that a sentence needs, by name."""
 
 
 class Model(BaseModel):
@@ -55,13 +94,13 @@ class Result(Model):
     """Identifies this one run, whatever the file is called."""
     tool: Tool
     """Program that wrote the file."""
-    started_at: str
+    started_at: Instant
     """When the run began: UTC, ISO 8601."""
-    elapsed_s: float
+    elapsed_s: Seconds
     """Length of the run in seconds."""
-    environment: dict[str, Any]
+    environment: Facts
     """Machine and kernel that it ran on."""
-    spec: dict[str, Any]
+    spec: Facts
     """Settings of the run, as given or worked out."""
 
 

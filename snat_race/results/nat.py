@@ -1,6 +1,10 @@
 """What is known of the NAT that dials pass: its ports, and how it chooses one."""
 
-from snat_race.results.model import Model
+from typing import Annotated
+
+from pydantic import Field
+
+from snat_race.results.model import Amount, Count, Model
 
 # nf_nat_l4proto_unique_tuple() in net/netfilter/nf_nat_core.c searches a NAT's ports in turns. Without a
 # range of its own, a rule has 1024 to 65535 for clients with a port above 1023.
@@ -17,9 +21,9 @@ _EVICTING_TRIES = 32
 class Nat(Model):
     """What is known of a NAT."""
 
-    ports: int = EVERY_PORT
+    ports: Annotated[Count, Field(ge=1)] = EVERY_PORT
     """How many ports it has for one destination."""
-    same_draws: float = 0.0
+    same_draws: Amount = 0.0
     """How many simultaneous SYNs are expected to draw the same port; 0: it draws none."""
     evicts: bool = True
     """Whether a search may evict a TCP entry that is closing: kernels of 6.5 and newer."""

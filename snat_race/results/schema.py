@@ -1,6 +1,6 @@
 """The results of runs: the JSON contract. Files of version 1 are upgraded by ``schema_v1``."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,30 +13,30 @@ from snat_race.results.conclusions import (
     VerdictReason,
 )
 from snat_race.results.counters import CounterDelta, KernelCounters
-from snat_race.results.model import Model, Result
+from snat_race.results.model import Amount, Count, Facts, Instant, Model, Result, Seconds, Share
 from snat_race.results.nat import Nat
 
 
 class Latency(Model):
     """Connect latency in ns; each is at least the one before. Read from a histogram of 3 digits."""
 
-    min: int
+    min: Count
     """Shortest."""
-    p50: int
+    p50: Count
     """Median."""
-    p90: int
+    p90: Count
     """90th percentile."""
-    p95: int
+    p95: Count
     """95th percentile."""
-    p99: int
+    p99: Count
     """99th percentile."""
-    p999: int
+    p999: Count
     """99.9th percentile."""
-    p9999: int | None = None
+    p9999: Count | None = None
     """99.99th percentile; null: of a period of an older version."""
-    max: int
+    max: Count
     """Longest."""
-    mean: float
+    mean: Amount
     """Mean."""
 
     @model_validator(mode="after")
@@ -51,33 +51,33 @@ class Latency(Model):
 class Summary(Model):
     """What became of the dials of a period, a variant or a run."""
 
-    attempted: int
+    attempted: Count
     """Dials that have an outcome: ``connected`` + ``failed`` + ``overruns``."""
-    connected: int
+    connected: Count
     """Dials that connected."""
-    failed: int
+    failed: Count
     """Dials that did not connect."""
-    late: int
+    late: Count
     """Slots that passed without a dial, because one was in flight or being prepared."""
-    overruns: int
+    overruns: Count
     """Dials whose sample was dropped because the ring was full; their outcome is not known."""
-    cut_short: int
+    cut_short: Count
     """Dials in flight at the stop; they are counted nowhere else."""
-    began_at: str | None = None
+    began_at: Instant | None = None
     """When this period, or the run, began: UTC, ISO 8601; null: not known."""
-    paired: int | None = None
+    paired: Count | None = None
     """Slots in which two or more containers dialled the same lane; null: one client cannot know."""
-    collisions: int | None = None
+    collisions: Count | None = None
     """Paired slots in which at least one dial was lost; null as above."""
-    elapsed_s: float
+    elapsed_s: Seconds
     """Length in seconds."""
-    rate_per_s: float
+    rate_per_s: Amount
     """Dials attempted per second."""
-    errors: dict[str, int]
+    errors: dict[str, Count]
     """Failed dials by the name of their errno; TIMEOUT: no answer in time; UNKNOWN: no errno."""
-    loss_rate: float
+    loss_rate: Share
     """Share of the dials with a known outcome that failed, 0 to 1."""
-    loss_rate_ci95: tuple[float, float]
+    loss_rate_ci95: tuple[Share, Share]
     """Its 95 % interval (Wilson's) if dials were independent; what reports show allows for drift."""
     latency_ns: Latency | None = None
     """Latency of connected dials; null: there were none, or it is a sum of periods."""
@@ -91,10 +91,20 @@ class Summary(Model):
     """What ``latency_all_ns`` was derived from, likewise."""
     histogram_from_slot: str | None = None
     """What ``latency_from_slot_ns`` was derived from, likewise."""
-    syn_retransmits: dict[str, int] = {}
+    syn_retransmits: dict[str, Count] = {}
     """Connects so slow that their SYN may have been sent again, by how often TCP_INFO says it was."""
     counters: list[CounterDelta] = []
     """What the kernel counted meanwhile, in each namespace that was read."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.connected + self.failed + self.overruns != self.attempted:
+            raise ValueError("connected, failed and overruns must add up to attempted")
+        if sum(self.errors.values()) != self.failed:
+            raise ValueError("errors must add up to failed")
+        if (self.collisions or 0) > (self.paired or 0):
+            raise ValueError("collisions must not exceed paired")
+        return self
 
     @property
     def recorded(self) -> int:
@@ -122,11 +132,11 @@ class VariantResult(Model):
     """Name of the variant."""
     rule: str
     """The rule, as its loader writes it."""
-    drawn_ports: int | None = None
+    drawn_ports: Count | None = None
     """How many ports the rule draws from; null: it tries to keep the client's port."""
     translated: bool | None = None
     """Whether a rule of the user's translated anything; null: nobody looked."""
-    accepted: int
+    accepted: Count
     """Connections accepted, or requests answered, at the destination."""
     summary: Summary
     """What became of its dials."""
@@ -140,7 +150,7 @@ class VariantResult(Model):
     """Why."""
     periods: list[Summary] = []
     """Its rounds."""
-    collision_rate_ci95: tuple[float, float] | None = None
+    collision_rate_ci95: tuple[Share, Share] | None = None
     """95 % interval of its collisions per paired slot, over other runs too; null: nothing is paired."""
 
 
@@ -160,9 +170,9 @@ class WindowPoint(Model):
     """Least offset in ns: by how much the second SYN was sent after the first (before, if negative)."""
     high_ns: int
     """Greatest offset in ns."""
-    paired: int
+    paired: Count
     """Pairs at these offsets."""
-    collisions: int
+    collisions: Count
     """Pairs of those of which a SYN was lost."""
 
 
@@ -173,21 +183,21 @@ class Window(Model):
     """The variant that it was measured with."""
     caches: CacheState
     """How recently the way through the NAT had been used."""
-    sweep_ns: int
+    sweep_ns: Count
     """Offsets were drawn evenly from -sweep_ns to +sweep_ns."""
-    paired: int
+    paired: Count
     """All pairs of the sweep."""
-    collisions: int
+    collisions: Count
     """Pairs of which a SYN was lost."""
-    unexplained: int
+    unexplained: Count
     """Losses without a rise of insert_failed; they count as collisions, so many make it too long."""
-    window_ns: float
+    window_ns: Amount
     """The window in ns."""
-    window_ns_ci95: tuple[float, float]
+    window_ns_ci95: tuple[Amount, Amount]
     """Its 95 % interval, which allows for the dispersion."""
-    dispersion: float
+    dispersion: Amount
     """Variance between rounds over that of a binomial."""
-    tail_rate: float
+    tail_rate: Share
     """Collisions per pair in the outermost tenth of the offsets; much above 0: the window is longer."""
     curve: list[WindowPoint]
     """The curve, by rising offset."""
@@ -270,21 +280,21 @@ class MergedPart(Model):
     """Its run_id."""
     boot_id: str
     """Identifies the boot of the host that it ran on; empty: not known."""
-    started_at: str
+    started_at: Instant
     """When it began: UTC, ISO 8601."""
     clock_ahead_s: float = 0.0
     """How far the clock of a watch's host is ahead of the clients', in seconds; 0: not known to be."""
-    elapsed_s: float
+    elapsed_s: Seconds
     """Its length in seconds."""
-    spec: dict[str, Any]
+    spec: Facts
     """Its settings."""
-    attempted: int | None
+    attempted: Count | None
     """Dials of a client; null: it is a watch."""
-    failed: int | None
+    failed: Count | None
     """Failed dials of a client; of a watch, the SYNs that its counters account for at the most."""
-    late_by_retransmit: int = 0
+    late_by_retransmit: Count = 0
     """Dials of a client that lost a SYN and connected all the same, a second late or more."""
-    loss_rate_ci95: tuple[float, float] | None = None
+    loss_rate_ci95: tuple[Share, Share] | None = None
     """95 % interval of the share that failed or was late, over its periods; null: not known."""
     watched: bool = False
     """Whether it read a NAT's counters."""
@@ -331,7 +341,7 @@ class WatchResult(Result):
     """What was counted in all; null: nothing was read."""
     nat: Nat
     """What the rules there say of the NAT."""
-    exhausted: int
+    exhausted: Count
     """How many of the clashes may be of a NAT without free ports."""
     candidate_causes: list[CandidateCause]
     """What the counters could account for, each with the most SYNs that it may have cost."""
