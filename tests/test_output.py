@@ -190,3 +190,6 @@ def test_a_result_is_not_overwritten_by_what_is_made_of_it(kept: Callable[..., P
 def test_a_result_that_cannot_be_saved_is_printed_all_the_same(port: int) -> None:
     done = fork_cli("client", "-r", f"127.0.0.1:{port}", "--count", "2", "-o", "/dev/full")
     assert (done.returncode, "Summary of the whole run" in done.stdout) == (4, True)
+    saved = Path(done.stderr.split("the result is in ")[1].strip())
+    assert json.loads(saved.read_text())["kind"] == "client"
+    saved.unlink()
