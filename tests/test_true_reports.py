@@ -159,6 +159,15 @@ def test_a_slow_connect_without_a_retransmit_is_no_loss() -> None:
     assert registry.document(client).verdict == "none of 10,000 dials was lost."
 
 
+@pytest.mark.parametrize("claimed", [-5, 10**30])
+def test_no_more_were_late_than_connected(claimed: int) -> None:
+    client = late_client("a", late=0)
+    retransmits = {"syn_retransmits": {"1": claimed}}
+    summary = client.summary.model_copy(update=retransmits)
+    assert 0 <= summary.late_by_retransmit <= summary.connected
+    assert text(registry.document(client.model_copy(update={"summary": summary})), WIDE)
+
+
 def test_a_period_says_how_many_were_late() -> None:
     assert "late by a retransmit: 10" in period_extra(late_client("a", late=10).periods[0])
 

@@ -114,7 +114,8 @@ class Summary(Model):
     @property
     def late_by_retransmit(self) -> int:
         """Dials that lost a SYN and connected all the same, a second late or more."""
-        return sum(count for times, count in self.syn_retransmits.items() if times != "0")
+        late = sum(count for times, count in self.syn_retransmits.items() if times != "0")
+        return max(0, min(late, self.connected))  # of a file that says otherwise, no more than there are
 
     @property
     def failed_or_late(self) -> int:
