@@ -12,7 +12,7 @@ from snat_race.kernel import netns_lookup
 from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.netns_lookup import HERE
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
-from snat_race.results.findings import Level, UnreadableReason
+from snat_race.results.findings import Level, Unchangeable, UnreadableReason
 from snat_race.rules import reader
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.nft_list import NftList
@@ -174,6 +174,18 @@ def test_a_rule_of_the_text_that_json_does_not_have_is_shown() -> None:
 def test_a_comment_that_reads_like_rules_is_shown(comment: str) -> None:
     text = TEXT.replace("masquerade # handle 3", f'masquerade comment "{comment}" # handle 3')
     assert nft([{"masquerade": None}], text=text).broken
+
+
+@pytest.mark.parametrize(
+    ("expression", "comment"),
+    [({"masquerade": None}, 'a"b'), ({"masquerade": None}, "a\nb"), ({"log": {"prefix": 'a"'}}, "a")],
+)
+def test_what_nft_cannot_quote_is_not_changed(expression: dict[str, Any], comment: str) -> None:
+    rule = WHERE | {"chain": "post", "handle": 3, "expr": [expression, {"masquerade": None}]}
+    (strange,) = NftList(
+        "nft", TEXT, json.dumps({"nftables": [{"rule": rule | {"comment": comment}}]})
+    ).snat_rules
+    assert strange.unchangeable is Unchangeable.text_is_ambiguous
 
 
 def test_a_name_that_nft_would_take_for_a_command_is_not_handed_to_it() -> None:

@@ -1,5 +1,6 @@
 """What mitigate leaves behind when something comes in between: half of it done, or others at work."""
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -311,6 +312,31 @@ def test_a_rule_of_two_lines_is_not_passed_over() -> None:
     unreadable = in_sandbox(read)
     assert [reason.tool for reason in unreadable] == ["iptables-nft", "nft"]
     assert {reason.reason for reason in unreadable} == {UnreadableReason.not_one_line}
+
+
+@PRIVATE
+@NFT
+def test_a_comment_that_goes_on_with_commands_is_never_loaded(tmp_path: Path) -> None:
+    """nft prints quotes in a comment as they are; its text, loaded again, would be other commands."""
+    comment = 'a" ; delete table ip other ; add rule ip a post masquerade comment "b'
+
+    def apply() -> tuple[list[str], subprocess.CompletedProcess[str], list[str]]:
+        nft(WITH_SET.replace("masquerade", 'masquerade comment "mark"') + "table ip other {\n}\n")
+        document = json.loads(subprocess.check_output(["nft", "-j", "list", "ruleset"]))
+        document["nftables"] = [
+            {"add": thing | {"rule": thing["rule"] | {"comment": comment}} if "rule" in thing else thing}
+            for thing in document["nftables"]
+            if "metainfo" not in thing
+        ]
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        subprocess.run(["nft", "-j", "-f", "-"], input=json.dumps(document), text=True, check=True)
+        before = listing("nft")
+        assert any("delete table" in line for line in before)
+        return before, fork_cli("mitigate", "--apply", "--dump", str(tmp_path / "undo")), listing("nft")
+
+    before, applied, after = in_sandbox(apply)
+    assert (applied.returncode, after) == (4, before)
+    assert "nft cannot quote" in applied.stderr
 
 
 @PRIVATE

@@ -95,6 +95,7 @@ class Unchangeable(StrEnum):
     table_has_owner = "table_has_owner"
     comment_not_utf8 = "comment_not_utf8"
     ruleset_not_understood = "ruleset_not_understood"
+    text_is_ambiguous = "text_is_ambiguous"
 
 
 class UnreadableReason(StrEnum):

@@ -31,6 +31,8 @@ _XT_TARGETS = ("MASQUERADE", "SNAT")
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 _LAST_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
+# nft puts a comment, or a prefix for the log, into quotes as it is; it cannot write these in them.
+_ENDS_QUOTE = re.compile(r'["\n]')
 
 Json = dict[str, Any]
 
@@ -53,6 +55,7 @@ class JsonRule:
     comment: str
     translation: Translation | None  # None: it translates no sources
     understood: bool  # whether all its statements are known
+    quotable: bool  # whether it reads the same once nft has put what it names into quotes
     by_iptables: bool  # whether it translates sources, or may, in iptables' own words
     protocol: str  # that it asks for; "" is any
     source_network: str  # that it asks for; "" is any, or several
@@ -141,6 +144,7 @@ def _rule(thing: Json) -> JsonRule:
         comment=comment if isinstance(comment, str) else "",
         translation=translation,
         understood=clear and bool(statements) and all(map(_known, statements)),
+        quotable=not any(map(_ENDS_QUOTE.search, _strings(thing))),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
         protocol=_protocol(statements),
         source_network=_network(statements, "saddr"),
@@ -243,6 +247,19 @@ def _network(statements: Iterable[tuple[str, Any]], field: str) -> str:
             if isinstance(prefix, dict) and isinstance(prefix.get("addr"), str):
                 return f"{prefix['addr']}/{prefix.get('len')}"
     return ""
+
+
+def _strings(thing: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield every string in an object, however deep."""
+    waiting = [thing]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
 
 
 def _targets(thing: Any) -> Iterator[str]:  # noqa: ANN401

@@ -143,7 +143,7 @@ class NftList(Ruleset):
                 destination_network=rule.destination_network,
                 comment=rule.comment,
                 reachable=rule.chain in self._listing.reachable and "dormant" not in flags,
-                unchangeable=Unchangeable.table_has_owner if "owner" in flags else None,
+                unchangeable=_unchangeable(rule, flags),
             )
             rules.append(snat_rule)
         return tuple(rules)
@@ -279,6 +279,17 @@ class NftList(Ruleset):
                 old = edit.old if same_words else self.with_flags(new, self.flags_of(edit.old))
                 settled.append(replace(edit, index=index, old=old, new=new))
         return settled
+
+
+def _unchangeable(rule: JsonRule, table_flags: set[str]) -> Unchangeable | None:
+    """Return why a rule cannot be changed. Its text may be loaded, so it must be one rule to nft too: a
+    comment with a quote may go on with commands.
+    """
+    if "owner" in table_flags:
+        return Unchangeable.table_has_owner
+    if not rule.quotable or not all(map(_NAME.fullmatch, rule.chain)):
+        return Unchangeable.text_is_ambiguous
+    return None
 
 
 def _new_rules(

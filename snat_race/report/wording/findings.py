@@ -161,6 +161,8 @@ _UNCHANGEABLE = {
     "it by hand",
     Unchangeable.ruleset_not_understood: "not every line that its tool prints is one rule, so none is "
     "certain",
+    Unchangeable.text_is_ambiguous: "a name, a comment or a prefix in it has a character that nft cannot "
+    "quote, so its text may say something else; change it where it comes from",
 }
 _UNREADABLE = {
     UnreadableReason.no_tool: "no tool that reads rules is here: 'sudo apt-get install nftables iptables'",
