@@ -9,7 +9,7 @@ The consumer is in ``drain.py``: this side must not import numpy.
 
 import ctypes
 from collections.abc import Callable
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_POPULATE, MAP_SHARED, PAGESIZE, mmap
 
 from snat_race.load.worker_state import LINE_WORDS, WORD
 from snat_race.results.sample import SIZE_BYTES
@@ -40,7 +40,9 @@ class Ring:
         if capacity < 1 or capacity & (capacity - 1):
             raise ValueError(f"ring capacity must be a power of two, not {capacity}")
         self.capacity = capacity
-        self.memory = mmap(-1, self.samples_at + capacity * SIZE_BYTES)
+        # All pages are there from the start: memory does not seem to grow until the ring was full once.
+        populated = MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE
+        self.memory = mmap(-1, self.samples_at + capacity * SIZE_BYTES, flags=populated)
         self._header = _Header.from_buffer(self.memory)
 
     @property
@@ -62,6 +64,8 @@ class Ring:
         header = self._header
         words = memoryview(self.memory)[self.samples_at :].cast("Q")
         mask = self.capacity - 1
+        for at in range(0, len(words), PAGESIZE // words.itemsize):
+            words[at] = words[at]  # the page is mapped here now, and not amid a dial
 
         def store(start_ns: int, packed: int) -> None:
             head = header.head
