@@ -117,10 +117,6 @@ def read(path: Path) -> "Undo":
         UsageError: the file cannot be read, is none of an apply, or others may write to it.
 
     """
-    from pydantic import ValidationError
-
-    from snat_race.results.findings import Undo
-
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(file, "rb") as stream:
@@ -129,6 +125,20 @@ def read(path: Path) -> "Undo":
     except OSError as failed:
         why = "it is a link; name the file itself" if failed.errno == errno.ELOOP else failed.strerror
         raise UsageError(f"cannot read {path}: {why}") from failed
+    return parsed(path, text)
+
+
+def parsed(path: Path, text: bytes) -> "Undo":
+    """Return what a file says.
+
+    Raises:
+        UsageError: it is none of an apply.
+
+    """
+    from pydantic import ValidationError
+
+    from snat_race.results.findings import Undo
+
     if not text:
         raise UsageError(f"{path} is empty: the apply that was to write it has changed nothing")
     if len(text) > _LARGEST:

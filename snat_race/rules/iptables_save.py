@@ -169,11 +169,13 @@ class IptablesSave(Ruleset):
         """Return the edits as netlink wants them. If the kernel has other than as many rules as there are
         lines, some line is no rule.
         """
-        for chain in {edit.chain for edit in edits}:
-            lines = len(self.rules_of(chain))
-            held = len(present[chain.key[:2]].get(chain.chain, ()))
-            if lines != held:
-                raise EnvironmentLacks(f"{chain}: {self.title} prints {lines} rules, the kernel has {held}")
+        for (family, table, chain), lines in self._chains.items():
+            held = present.get((family, table), {}).get(chain, ())
+            if (family, table) in present and len(lines) != len(held):
+                raise EnvironmentLacks(
+                    f"chain {table} {chain}: {self.title} prints {len(lines)} rules, and the kernel has "
+                    f"{len(held)}"
+                )
         return [
             _replacement(edit, present[edit.chain.key[:2]][edit.chain.chain][edit.index]) for edit in edits
         ]
