@@ -136,21 +136,19 @@ class Loader:
     def _tried_by_netlink(self, rewrite: Rewrite) -> tuple[list[Edit], list[str]]:
         """Return the edits that could be made, and what is said to the others."""
         exchange, refused = self._exchanged(rewrite, None, trial=True)
-        left = {rewrite.edits[index]: said for index, said in refused.items()}
-        if left and rewrite.ruleset.way is Way.by_netlink_or_handle:
-            by_script, refusals = self._tried_by_script(rewrite.of(left))
-        else:
-            by_script, refusals = [], [_refusal_of(edit, said) for edit, said in left.items()]
-        self._by_script |= {_mark(rewrite, edit) for edit in by_script}
-        chosen = set(by_script)
-        kept = [index for index, edit in enumerate(rewrite.edits) if index not in refused or edit in chosen]
+        if refused and rewrite.ruleset.way is Way.by_netlink_or_handle:
+            # All of them by the tool, then: two transactions could be cut apart.
+            edits, refusals = self._tried_by_script(rewrite)
+            self._by_script |= {_mark(rewrite, edit) for edit in edits}
+            return edits, refusals
+        kept = [index for index in range(len(rewrite.edits)) if index not in refused]
         edits = [rewrite.edits[index] for index in kept]
         self._tried[tuple(edits)] = _Exchange(
             made=exchange.made.of(exchange.made.edits[index] for index in kept),
             made_for=exchange.made_for,
-            replacements=[one for index, one in enumerate(exchange.replacements) if index not in refused],
+            replacements=[exchange.replacements[index] for index in kept],
         )
-        return edits, refusals
+        return edits, [_refusal_of(rewrite.edits[index], said) for index, said in refused.items()]
 
     def _exchanged(
         self, rewrite: Rewrite, ready: _Exchange | None, *, trial: bool

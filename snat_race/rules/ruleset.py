@@ -50,8 +50,8 @@ class Way(Enum):
     by_number = auto()
     # iptables-nft heeds no lock (xtables-nft(8)), and knows no handles: see ``kernel/nftables.py``.
     by_netlink = auto()
-    # The same; and nft itself replaces, by their handles, rules that hold sets of their own, because the
-    # kernel lets no second rule have those.
+    # The same, unless a rule holds a set of its own, because the kernel lets no second rule have that. Then
+    # nft replaces all, by their handles, which no other rule gets.
     by_netlink_or_handle = auto()
 
 
