@@ -126,6 +126,17 @@ def test_what_clashes_all_the_time_is_not_matched_with_a_short_run(
     assert WarningKind.watch_missed_some not in kinds_of(result)
 
 
+@pytest.mark.parametrize("before", [121, 600, 3600])
+def test_an_incident_before_the_run_is_not_that_of_the_run(before: int) -> None:
+    """The watch ran meanwhile too, and counted nothing."""
+    losses = [10] * 10
+    clashes = [0] * 5 + losses + [0] * (before + 20)
+    result = merged([client_of(losses)], [watch_of(clashes, began_s=BEGAN_S - before - 15, ahead_s=0)])
+    assert counted_of(result) == 0
+    assert result.merged_from[-1].clock_ahead_s == 0
+    assert [cause.cause for cause in result.diagnosis] == [CauseName.unexplained]
+
+
 @pytest.mark.parametrize("ahead_s", [-5.0, 5.0, 6.0, -8.0])
 def test_clocks_that_differ_by_less_than_a_run(ahead_s: float) -> None:
     """Some of what was counted falls into the run by either clock."""

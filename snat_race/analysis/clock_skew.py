@@ -11,7 +11,11 @@ from typing import NamedTuple
 SLACK_S = 2.0
 """A watch reads at its own times, so what it counted that close to the clients' run belongs to it."""
 
-_MOST_UNALIKE = 2.0  # clashes are at most that many times the losses, or the reverse
+_MOST_UNALIKE = 1.5  # clashes are at most that many times the losses, or the reverse
+_FARTHEST_S = 120.0
+"""A watch that ran all the time that the clients did, by either clock, may have seen another incident
+before or after. Its clock is taken for another by that much at the most.
+"""
 
 
 class Counted(NamedTuple):
@@ -25,9 +29,12 @@ class Counted(NamedTuple):
 def clock_ahead_s(losses: Sequence[Counted], clashes: Sequence[Counted]) -> float:
     """Return by how many seconds the clock that ``clashes`` were counted by is ahead of that of ``losses``.
 
+    ``clashes``: of all periods of the watch, those without any too.
+
     0.0 if they agree, within :data:`SLACK_S`, or if it cannot be told: nothing was lost or clashed, what
-    clashed at the time of the losses accounts for them better than all clashes do, or there were clashes
-    over a longer time, or more of them, than the clients' losses can be.
+    clashed at the time of the losses accounts for them better than all clashes do, there were clashes
+    over a longer time, or more of them, than the clients' losses can be, or the watch ran all the time
+    that the clients did and the clashes are too far away.
     """
     lost = sum(period.events for period in losses)
     clashed = [period for period in clashes if period.events > 0]
@@ -47,7 +54,10 @@ def clock_ahead_s(losses: Sequence[Counted], clashes: Sequence[Counted]) -> floa
     longest_s = max(period.elapsed_s for period in clashed)
     if lasted_s > ended_s - began_s + longest_s + SLACK_S:
         return 0.0
-    return _middle_s(clashed) - _middle_s(losses)
+    ahead_s = _middle_s(clashed) - _middle_s(losses)
+    watch_began_s, watch_ended_s = min(period.began_s for period in clashes), max(map(_end_s, clashes))
+    covers = watch_began_s <= began_s + SLACK_S and watch_ended_s >= ended_s - SLACK_S
+    return 0.0 if covers and abs(ahead_s) > _FARTHEST_S else ahead_s
 
 
 def _end_s(period: Counted) -> float:

@@ -66,8 +66,9 @@ _SENTENCES = {
         "and missed some. Start it first, stop it last."
     ),
     WarningKind.clocks_differ: (
-        "The host of watch {run_id:.8} has another clock than the clients, by {ahead_s:+,.1f} s: that far "
-        "away it counted as many clashes as they lost SYNs. It was moved by that. Set both clocks by NTP."
+        "Watch {run_id:.8} counted about as many clashes as the clients lost SYNs, but {ahead_s:+,.1f} s "
+        "away by its host's clock. They are taken for the same, so the clocks differ by that. Set both by "
+        "NTP; if they agree, these losses were something else."
     ),
     WarningKind.watch_at_other_time: (
         "Watch {run_id:.8} and the clients ran {apart_s:,.1f} s apart, by the clocks of two hosts, so it "
