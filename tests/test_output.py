@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 
 from snat_race.cli.result_writer import require_writable, write_atomically
 from snat_race.errors import EnvironmentLacks, UsageError
+from snat_race.runs import signals
+from snat_race.runs.signals import StopSignals
 from tests.conftest import COMMAND, SOON_S, clean_environment, eventually, fork_cli
 
 
@@ -27,6 +30,23 @@ def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
     assert file.read_text() == "new"
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_slow_disk_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only who reads a pipe or a terminal may be gone."""
+    write = os.write
+
+    def slowly(descriptor: int, data: bytes) -> int:
+        time.sleep(0.5)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(signals, "_STUCK_AFTER_S", 0.1)
+    monkeypatch.setattr(signals, "_TICK_S", 0.05)
+    monkeypatch.setattr(os, "write", slowly)
+    with StopSignals() as stop:
+        stop.request()
+        write_atomically(tmp_path / "r.json", "new")
+    assert (tmp_path / "r.json").read_text() == "new"
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:

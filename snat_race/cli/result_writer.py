@@ -164,24 +164,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
         left = left[signals.write(descriptor, left) :]
 
 
-def create_private(path: Path, option: str) -> None:
-    """Make an empty file that nobody else can read, and none else has made: no link is followed.
-
-    Raises:
-        UsageError: there is one already.
-        EnvironmentLacks: it cannot be made.
-
-    """
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    except FileExistsError:
-        raise UsageError(
-            f"{option}: {path} exists, and may be needed to undo something; name another file"
-        ) from None
-    except OSError as failed:
-        raise EnvironmentLacks(f"{option}: cannot write {path}: {failed.strerror}") from failed
-
-
 def json_text(model: "BaseModel") -> str:
     """Return a result as indented JSON, in ASCII, so that no locale can spoil it."""
     text = model.model_dump_json(indent=1)

@@ -18,6 +18,7 @@ import errno
 import os
 import select
 import signal
+import stat
 import time
 from types import FrameType
 from typing import ClassVar
@@ -120,11 +121,15 @@ class StopSignals:
 def write(descriptor: int, data: bytes | memoryview) -> int:
     """Write as os.write() does, but not for ever once a stop is requested.
 
+    A file of a disk has no reader who may be gone: it is slow, and its write ends.
+
     Raises:
         TimeoutError: a stop is requested, and nobody took any of it for 2 s.
         OSError: as for os.write().
 
     """
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.write(descriptor, data)
     stop = StopSignals.present or StopSignals()
     stop.blocked_since_s = time.monotonic()
     try:
