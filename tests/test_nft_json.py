@@ -176,9 +176,25 @@ def test_a_comment_that_reads_like_rules_is_shown(comment: str) -> None:
     assert nft([{"masquerade": None}], text=text).broken
 
 
+def of_set(name: str) -> dict[str, Any]:
+    source = {"payload": {"protocol": "ip", "field": "saddr"}}
+    return {"match": {"op": "==", "left": source, "right": name}}
+
+
+def test_what_nft_can_quote_is_changed() -> None:
+    rule = WHERE | {"chain": "post", "handle": 3, "expr": [of_set("@clients_1"), {"masquerade": None}]}
+    document = {"nftables": [{"rule": rule | {"comment": "@team; dns # {"}}]}
+    assert NftList("nft", TEXT, json.dumps(document)).snat_rules[0].unchangeable is None
+
+
 @pytest.mark.parametrize(
     ("expression", "comment"),
-    [({"masquerade": None}, 'a"b'), ({"masquerade": None}, "a\nb"), ({"log": {"prefix": 'a"'}}, "a")],
+    [
+        ({"masquerade": None}, 'a"b'),
+        ({"masquerade": None}, "a\nb"),
+        ({"log": {"prefix": 'a"'}}, "a"),
+        (of_set("@s ; flush ruleset"), "a"),
+    ],
 )
 def test_what_nft_cannot_quote_is_not_changed(expression: dict[str, Any], comment: str) -> None:
     rule = WHERE | {"chain": "post", "handle": 3, "expr": [expression, {"masquerade": None}]}

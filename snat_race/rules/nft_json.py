@@ -31,8 +31,9 @@ _XT_TARGETS = ("MASQUERADE", "SNAT")
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 _LAST_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
-# nft puts a comment, or a prefix for the log, into quotes as it is; it cannot write these in them.
+# nft puts a comment, or a prefix for the log, into quotes as it is, and a set's name without any.
 _ENDS_QUOTE = re.compile(r'["\n]')
+_STRANGE_SET = re.compile(r"@.*[^\w./\\-]", re.ASCII | re.DOTALL)
 
 Json = dict[str, Any]
 
@@ -55,7 +56,7 @@ class JsonRule:
     comment: str
     translation: Translation | None  # None: it translates no sources
     understood: bool  # whether all its statements are known
-    quotable: bool  # whether it reads the same once nft has put what it names into quotes
+    quotable: bool  # whether the text that nft prints of it can be no other rule, and no command
     by_iptables: bool  # whether it translates sources, or may, in iptables' own words
     protocol: str  # that it asks for; "" is any
     source_network: str  # that it asks for; "" is any, or several
@@ -144,7 +145,8 @@ def _rule(thing: Json) -> JsonRule:
         comment=comment if isinstance(comment, str) else "",
         translation=translation,
         understood=clear and bool(statements) and all(map(_known, statements)),
-        quotable=not any(map(_ENDS_QUOTE.search, _strings(thing))),
+        quotable=not any(map(_ENDS_QUOTE.search, _strings(thing)))
+        and not any(map(_STRANGE_SET.match, _strings(expressions))),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
         protocol=_protocol(statements),
         source_network=_network(statements, "saddr"),
