@@ -36,7 +36,8 @@ _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "snat_race",
     "text.parse_math": False,  # a rule may hold a $
     "font.size": FONT_PX,
-    "path.simplify": False,
+    "path.simplify": True,  # a curve has more steps than a screen has pixels
+    "path.simplify_threshold": 0.3,  # pixels
 }
 
 
