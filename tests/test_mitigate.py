@@ -15,7 +15,7 @@ import pytest
 from snat_race.cli import mitigate as cli_mitigate
 from snat_race.cli import undo_file
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel import netns_lookup, tools
+from snat_race.kernel import netns, netns_lookup, tools
 from snat_race.kernel.tools import where
 from snat_race.report.wording.findings import why_unreadable
 from snat_race.results.findings import NotExposed, Undo, Unreadable, UnreadableReason
@@ -457,6 +457,19 @@ def test_a_container_needs_an_engine(tmp_path: Path) -> None:
     done = fork_cli("watch", "--netns", "docker:web", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert (done.returncode, done.stderr.count("\n")) == (4, 1)
     assert "cannot ask Docker" in done.stderr
+
+
+@PRIVATE
+def test_who_keeps_the_lock_of_a_namespace_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody in a namespace may take it, so it need be none of ours."""
+    monkeypatch.setattr(netns, "_LOCK_WITHIN_S", 0.1)
+
+    def both() -> str:
+        with netns_lookup.here().locked(), pytest.raises(EnvironmentLacks) as failed:
+            netns_lookup.here().locked().__enter__()
+        return f"{failed.value}".replace(f"process {os.getpid()} ", "this process ")
+
+    assert in_sandbox(both).startswith("this process has kept the lock of")
 
 
 def test_a_lock_that_stays_taken_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

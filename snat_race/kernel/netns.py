@@ -7,7 +7,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from snat_race.errors import EnvironmentLacks
@@ -21,6 +21,7 @@ _USER_NAMESPACE_SETTINGS = {
     "kernel/apparmor_restrict_unprivileged_userns": ("1", "0"),
     "user/max_user_namespaces": ("0", "10000"),
 }
+_LOCKS = Path("/proc/locks")
 _LOCK_WITHIN_S = 30.0
 _LOCK_POLL_S = 0.02
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -95,8 +96,9 @@ class Namespace:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise EnvironmentLacks(
-                        f"another snat_race has been changing the rules of {self.name} for "
-                        f"{_LOCK_WITHIN_S:.0f} s; try again when it is done"
+                        f"{_holder(self.inode)} has kept the lock of {self.name} for "
+                        f"{_LOCK_WITHIN_S:.0f} s, as a snat_race does that changes rules; try again when it "
+                        "has ended"
                     ) from None
                 time.sleep(_LOCK_POLL_S)
         try:
@@ -162,6 +164,16 @@ def current(name: str, *, is_own: bool = False) -> Namespace:
     """
     fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     return Namespace(name, fd, is_own=is_own)
+
+
+def _holder(inode: int) -> str:
+    """Return who has a lock on a file, in words: proc_locks(5). Anybody may take one on a namespace."""
+    with suppress(OSError):
+        for line in _LOCKS.read_text().splitlines():
+            kind, *_, pid, file, _, _ = line.split()[1:]
+            if kind == "FLOCK" and file.rpartition(":")[2] == str(inode):
+                return f"process {pid}"
+    return "another process"
 
 
 def _enter_user_namespace() -> None:
