@@ -97,8 +97,8 @@ class Namespace:
                 if time.monotonic() > deadline:
                     raise EnvironmentLacks(
                         f"{_holder(self.inode)} has kept the lock of {self.name} for "
-                        f"{_LOCK_WITHIN_S:.0f} s, as a snat_race does that changes rules; try again when it "
-                        "has ended"
+                        f"{_LOCK_WITHIN_S:.0f} s, as a snat_race does that changes rules; try again when "
+                        "it has ended"
                     ) from None
                 time.sleep(_LOCK_POLL_S)
         try:
