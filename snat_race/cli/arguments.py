@@ -4,6 +4,7 @@ Go takes any option with one dash or two (``-remote-addr X``, ``--r X``), and an
 ``-c=1``. It has a command ``help``, or ``h``, and shows its help when it is called with nothing.
 """
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -36,10 +37,12 @@ def rewritten(arguments: Sequence[str], program: Spellings, commands: Mapping[st
 
     """
     for argument in arguments:
-        if not argument.isascii() and argument.encode(errors="ignore").decode() != argument:
+        try:
+            os.fsencode(argument).decode()  # as it was typed: a locale may have made surrogates of UTF-8
+        except UnicodeDecodeError:
             raise UsageError(
                 f"{argument[:_SHOWN]!a} is not UTF-8; rename what it stands for, or link to it"
-            )
+            ) from None
     if not arguments:
         return ["--help"]
     first, *rest = arguments
