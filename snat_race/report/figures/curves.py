@@ -38,7 +38,6 @@ _OF_CLIENT: tuple[Style, ...] = (
     (BAD, _DASHED),
     (SERIES[4], _DOTTED),
 )
-MOST_NAMED = len(_OF_RULES)
 _ABOVE = 1.6  # times the longest latency: the top of the axes
 _RETRANSMITTED_NS = {1e9: "1 s: a lost SYN is sent again", 2e9: "2 s"}
 

@@ -21,7 +21,6 @@ from snat_race.report.figures.drawing import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_STACKS = len(SERIES) - 1
 _WIDEST_BAR_PX = 56
 _MOST_DOTS = 24
 _PX_PER_TICK = 80
