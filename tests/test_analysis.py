@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, poisson, t
 
@@ -133,6 +133,14 @@ def test_a_period_keeps_connected_and_failed_apart() -> None:
 
 def test_errors_are_counted_by_name() -> None:
     assert count_errors(np.array([0, 0, 111, 115, 115], np.uint64)) == {"ECONNREFUSED": 1, "TIMEOUT": 2}
+
+
+@given(st.integers(0, 2**62), st.floats(1e-9, 1e18))
+@example(10**12, 1.5)
+@example(10**6, 1e6)
+@example(1_002_000, 1_000_001.0)
+def test_the_chance_of_any_number_of_losses_takes_a_moment(losses: int, expected: float) -> None:
+    assert poisson_at_least(losses, expected) == pytest.approx(poisson.sf(losses - 1, expected), abs=1e-4)
 
 
 @given(st.integers(0, 300), st.floats(0.001, 200))

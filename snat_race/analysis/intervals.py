@@ -6,10 +6,11 @@ they say less than their number.
 """
 
 from collections.abc import Iterable, Sequence
-from math import exp, lgamma, log, sqrt
+from math import erfc, exp, lgamma, log, sqrt
 
 Z95 = 1.959963984540054
 FEW_LOSSES = 20  # with fewer in all its rounds, a group does not show how far rounds vary
+_MANY = 1e6  # expected events, too many to add up one by one
 
 Interval = tuple[float, float]  # the lower and the upper end
 Proportion = tuple[float, float]  # (losses, trials)
@@ -141,8 +142,20 @@ def student_widening(freedom: int) -> float:
 
 
 def poisson_at_least(losses: int, expected: float) -> float:
-    """Return the probability of ``losses`` or more where ``expected`` are, by chance (Poisson)."""
-    if not expected:
+    """Return the probability of ``losses`` or more where ``expected`` are, by chance (Poisson).
+
+    It takes a moment however many they are. Only numbers so near to ``expected`` that they come to more
+    than nothing are added up; where these are too many, E. B. Wilson, M. M. Hilferty, "The distribution of
+    chi-square", Proc. Natl. Acad. Sci. 17 (1931) 684-688, is exact to 1e-4.
+    """
+    if not expected or not losses:
         return 0.0 if losses else 1.0
-    fewer = sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(losses))
+    if expected > _MANY:
+        deviate = 3 * sqrt(losses) * ((expected / losses) ** (1 / 3) - 1 + 1 / (9 * losses))
+        return erfc(-deviate / sqrt(2)) / 2
+    reach = 40 * (sqrt(expected) + 1)
+    if losses > expected + reach:
+        return 0.0
+    first = max(0, int(expected - reach))
+    fewer = sum(exp(k * log(expected) - expected - lgamma(k + 1)) for k in range(first, losses))
     return max(0.0, 1 - fewer)
