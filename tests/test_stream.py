@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from snat_race.analysis import kept_periods
 from snat_race.analysis.merge import merged
 from snat_race.cli import result_lines
 from snat_race.cli.result_reader import read, read_all, read_runs
 from snat_race.errors import UsageError
-from snat_race.results.schema import ClientResult, MergedResult, WatchResult
+from snat_race.results.schema import ClientResult, MergedPart, MergedResult, WatchResult, WindowPoint
 from tests.conftest import fork_cli
 from tests.results import BEGAN, small_client, small_watch
 from tests.streams import client_events, lines_of, watch_events, write_large
@@ -354,3 +355,12 @@ def test_a_sum_beyond_all_figures_is_no_merged_result(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match=r"cannot be merged: late cannot be"):
         read_all([written(tmp_path / "all.json", almost("a"), almost("b"))])
+
+
+def test_parts_and_points_that_cannot_be_are_refused() -> None:
+    merged_result = merged([small_client("a", failed=7), small_client("b")], [])
+    part = merged_result.merged_from[0].model_dump()
+    with pytest.raises(ValidationError, match="must not exceed attempted"):
+        MergedPart(**part | {"failed": part["attempted"] + 1})
+    with pytest.raises(ValidationError, match="must not exceed paired"):
+        WindowPoint(low_ns=0, high_ns=1, paired=3, collisions=4)

@@ -176,6 +176,12 @@ class WindowPoint(Model):
     collisions: Count
     """Pairs of those of which a SYN was lost."""
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.collisions > self.paired:
+            raise ValueError("collisions must not exceed paired")
+        return self
+
 
 class Window(Model):
     """The race window: the area under the probability of a collision against the offset."""
@@ -301,6 +307,12 @@ class MergedPart(Model):
     """Whether it read a NAT's counters."""
     cut_off: bool = False
     """Whether its end is missing."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.attempted is not None and (self.failed or 0) + self.late_by_retransmit > self.attempted:
+            raise ValueError("failed and late_by_retransmit must not exceed attempted")
+        return self
 
 
 class MergedResult(Result):
