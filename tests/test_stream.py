@@ -347,6 +347,15 @@ def test_a_figure_that_cannot_be_is_refused(
     assert "\n" not in str(refused.value)
 
 
+def test_a_merged_result_without_a_client_is_refused(tmp_path: Path) -> None:
+    document = merged([small_client("a"), small_client("b")], []).model_dump(mode="json")
+    path = tmp_path / "x.json"
+    for parts in ([], [part | {"kind": "watch"} for part in document["merged_from"]]):
+        path.write_text(json.dumps(document | {"merged_from": parts}))
+        with pytest.raises(UsageError, match="merged_from must hold a client"):
+            read(path)
+
+
 def test_a_sum_beyond_all_figures_is_no_merged_result(tmp_path: Path) -> None:
     def almost(run_id: str) -> list[str]:
         document = json.loads(lines_of(client_events(run_id))[-1])

@@ -338,6 +338,12 @@ class MergedResult(Result):
     warnings: list[MeasurementWarning] = []
     """What makes its parts doubtful and only they could see."""
 
+    @model_validator(mode="after")
+    def _has_clients(self) -> Self:
+        if all(part.kind != "client" for part in self.merged_from):
+            raise ValueError("merged_from must hold a client")
+        return self
+
 
 class WatchResult(Result):
     """A run of ``watch``."""
