@@ -207,7 +207,7 @@ def test_live_views_hold_nothing_that_a_terminal_obeys() -> None:
     delta = CounterDelta(
         netns="here",
         inode=0,
-        began_at="",
+        began_at="2026-01-01T00:00:00.000000",
         elapsed_s=1.0,
         conntrack=ConntrackDelta(**{name: [1] for name in CONNTRACK_COUNTERS}, count=1, max=2),
         tcp={},
