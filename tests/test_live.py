@@ -51,7 +51,9 @@ def drained(*workers: tuple[int, int], latency_ns: int = 1000) -> list[Any]:
 def risen(insert_failed: int) -> list[CounterDelta]:
     per_cpu = {name: [0, 0] for name in CONNTRACK_COUNTERS} | {"insert_failed": [insert_failed, 0]}
     conntrack = ConntrackDelta(**per_cpu, count=1, max=9)
-    return [CounterDelta(netns="x", began_at="", elapsed_s=1, conntrack=conntrack, tcp={})]
+    return [
+        CounterDelta(netns="x", began_at="2026-01-01T00:00:00", elapsed_s=1, conntrack=conntrack, tcp={})
+    ]
 
 
 def test_what_is_older_than_the_window_is_forgotten_but_in_the_total() -> None:
@@ -144,8 +146,8 @@ def test_percentiles_of_very_many_are_close_and_the_maximum_is_exact() -> None:
 def test_the_rounds_of_a_rule_add_up() -> None:
     totals = VariantTotals()
     assert totals.collision_rate is None
-    fields = {"connected": 0, "late": 0, "overruns": 0, "cut_short": 0, "elapsed_s": 1, "rate_per_s": 1}
-    fields |= {"errors": {}, "loss_rate": 0, "loss_rate_ci95": (0, 1), "counters": risen(3)}
+    fields = {"connected": 97, "late": 0, "overruns": 0, "cut_short": 0, "elapsed_s": 1, "rate_per_s": 1}
+    fields |= {"errors": {"TIMEOUT": 3}, "loss_rate": 0.03, "loss_rate_ci95": (0, 1), "counters": risen(3)}
     for _ in range(2):
         totals.add(Summary(attempted=100, failed=3, paired=40, collisions=3, **fields))
     counted = totals.dials, totals.lost, totals.insert_failed, totals.paired

@@ -184,7 +184,7 @@ def test_a_live_table_on_a_terminal_marks_what_changed() -> None:
     rise = {name: [0, 0] for name in CONNTRACK_COUNTERS} | {"insert_failed": [0, 7]}
     lap = CounterDelta(
         netns="x",
-        began_at="",
+        began_at="2026-01-01T00:00:00",
         elapsed_s=1,
         conntrack=ConntrackDelta(**rise, count=3, max=9),
         tcp={"ListenDrops": 2},
