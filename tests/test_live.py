@@ -51,9 +51,7 @@ def drained(*workers: tuple[int, int], latency_ns: int = 1000) -> list[Any]:
 def risen(insert_failed: int) -> list[CounterDelta]:
     per_cpu = {name: [0, 0] for name in CONNTRACK_COUNTERS} | {"insert_failed": [insert_failed, 0]}
     conntrack = ConntrackDelta(**per_cpu, count=1, max=9)
-    return [
-        CounterDelta(netns="x", began_at="2026-01-01T00:00:00", elapsed_s=1, conntrack=conntrack, tcp={})
-    ]
+    return [CounterDelta(netns="x", began_at="2026-01-01", elapsed_s=1, conntrack=conntrack, tcp={})]
 
 
 def test_what_is_older_than_the_window_is_forgotten_but_in_the_total() -> None:

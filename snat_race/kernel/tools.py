@@ -32,8 +32,8 @@ def _search_path(path: str) -> str:
 
 
 _PATH = _search_path(os.environ.get("PATH", ""))
-# What else a tool gets to know: where its lock is, and its extensions, which distributions may keep elsewhere.
-# No other variable shall change what it loads or how it words things, as LD_PRELOAD and LANG do.
+# What else a tool gets to know: where its lock is, and its extensions, which some distributions keep
+# elsewhere. No other variable shall change what it loads or how it words things, as LD_PRELOAD and LANG do.
 _KEPT_VARIABLES = ("XTABLES_LOCKFILE", "XTABLES_LIBDIR")
 _XTABLES_LOCK = "/run/xtables.lock"
 _LOCK_WITHIN_S = 10.0
