@@ -314,7 +314,7 @@ def main() -> int:
 
 def start_trials(number: int, first_seed: int) -> subprocess.Popen[str]:
     """Start seeded trials, which print those that went wrong, and how many there were."""
-    command = [sys.executable, "-m", "tests.fault_trials", str(number), str(first_seed)]
+    command = [sys.executable, "-m", "tests.faults", str(number), str(first_seed)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -18,6 +18,7 @@ from snat_race.cli import arguments, help_text, parameters
 from snat_race.cli.app import app, understood
 from snat_race.cli.arguments import Spelling
 from snat_race.cli.program import this_program
+from snat_race.errors import UsageError
 from snat_race.load import endpoint
 from snat_race.load.endpoint import Endpoint
 from snat_race.report.wording.program import Program
@@ -108,6 +109,12 @@ def test_every_option_is_understood_with_one_dash_and_with_two(command: Any) -> 
             for dashes in ("-", "--"):
                 assert understood(GROUP, [command.name, f"{dashes}{name}"]) == [command.name, long]
                 assert understood(GROUP, [command.name, f"{dashes}{name}=x"]) == [command.name, f"{long}=x"]
+
+
+@pytest.mark.parametrize("argument", ["\udcff", "a\ud800"], ids=ascii)
+def test_what_no_file_system_can_hold_is_refused(argument: str) -> None:
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        arguments.rewritten(["report", argument], PROGRAM, {"report": {}})
 
 
 def test_what_is_rewritten_is_parsed() -> None:

@@ -105,3 +105,9 @@ def test_what_does_not_add_up_is_found(
 def test_a_late_slot_is_no_drift() -> None:
     assert drift_s(summary(late=50, elapsed_s=0.15)) == pytest.approx(0.0)
     assert abs(drift_s(summary(late=0, elapsed_s=0.15))) < soak.MOST_DRIFT_S
+
+
+def test_the_trials_of_faults_can_be_started() -> None:
+    trials = soak.start_trials(0, 7)
+    printed, _ = trials.communicate()
+    assert (trials.returncode, printed) == (0, "0 trials from seed 7, 0 with a violation\n")

@@ -39,7 +39,7 @@ def rewritten(arguments: Sequence[str], program: Spellings, commands: Mapping[st
     for argument in arguments:
         try:
             os.fsencode(argument).decode()  # as it was typed: a locale may have made surrogates of UTF-8
-        except UnicodeDecodeError:
+        except UnicodeError:
             raise UsageError(
                 f"{argument[:_SHOWN]!a} is not UTF-8; rename what it stands for, or link to it"
             ) from None
