@@ -188,7 +188,7 @@ def test_a_killed_lab_leaves_nothing() -> None:
         assert made
         running.kill()
         running.communicate()
-        eventually(lambda: all(gone(worker) for worker in workers), within_s=1)
+        eventually(lambda: all(gone(worker) for worker in workers), within_s=10)
         assert not made & network_namespaces(psutil.process_iter())
 
     without_a_trace(killed)

@@ -72,6 +72,7 @@ def test_the_name_on_the_path_is_taken_if_it_leads_here(
 ) -> None:
     script = Path(sys.executable).with_name("snat-race")
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(program, "in_container", lambda: False)
     assert this_program() == Program(words=(str(script),), sudo=False, on_path=False)
     (tmp_path / "snat-race").symlink_to(script)  # as pipx does in ~/.local/bin
     assert this_program() == Program(words=(f"{tmp_path}/snat-race",), sudo=False)
