@@ -172,8 +172,8 @@ def test_a_long_period_costs_no_memory_a_dial() -> None:
 def test_many_periods_cost_no_memory_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_periods, "MOST_PERIODS", 32)
     monkeypatch.setattr(client, "_DRAIN_S", 0.0)
-    run, grown = growth(400, from_drain=100, samples=20, period_s=0)
+    run, grown = growth(200, from_drain=60, samples=20, period_s=0)
     summary, periods = run.summary(), run.periods.all()
     assert len(periods) <= 32
-    assert sum(period.attempted for period in periods) == summary.attempted == 400 * 20
-    assert grown < 200_000  # 300 periods are 3 MB as objects, 400 kB as JSON
+    assert sum(period.attempted for period in periods) == summary.attempted == 200 * 20
+    assert grown < 120_000  # 140 periods are 1.4 MB as objects, 190 kB as JSON
