@@ -26,8 +26,8 @@ BETWEEN_RUNS = 0.4
 their logits, log(p / (1 - p)), beyond what the pairs of each run account for.
 
 The skew between dialers, which changes from run to run, moves the rate (see docs/lab.md). Measured:
-0.33 over 24 runs of 'masquerade' on a busy machine of two CPUs (12 to 40 % collided); 0.45 over 8 runs
-on an idle one (38 to 69 %).
+0.33 over 24 runs of 'masquerade' on a busy machine of two CPUs (12 to 40 % collided). Eight runs on an
+idle one had 38 to 69 %; such a range stands for about 0.45.
 """
 
 
