@@ -60,9 +60,11 @@ def exhausted_at_most(delta: ConntrackDelta, nat: Nat, *, entries: int | None = 
     per_search = nat.found_per_exhausted
     found = sum(delta.found)
     clashes = _clashes(delta)
+    affordable = found // per_search if per_search else clashes
+    if not (clashes and affordable):  # as in almost all periods of a long run
+        return 0
     expected = nat.expected_exhausted(found, clashes, delta.count if entries is None else entries)
     likely = math.ceil(_EXHAUSTED_MARGIN * expected) if expected > _HARDLY_ANY else 0
-    affordable = found // per_search if per_search else clashes
     return min(clashes, affordable, likely)
 
 

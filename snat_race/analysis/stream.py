@@ -108,8 +108,9 @@ class WatchPeriods:
             pydantic.ValidationError: it is not as we write it.
 
         """
-        fields = {name: value for name, value in event.items() if name not in _OF_EVENTS}
-        period = CounterDelta.model_validate(fields)
+        for name in _OF_EVENTS:
+            event.pop(name, None)
+        period = CounterDelta.model_validate(event)
         self._periods.add(period)
         return period
 

@@ -62,7 +62,10 @@ class Line(NamedTuple):
             document = from_json(self.text, allow_inf_nan=False)
         except ValueError as failed:
             raise NotJson(str(failed)) from None
-        return {"event": "result"} | document if isinstance(document, dict) else {"event": "foreign"}
+        if not isinstance(document, dict):
+            return {"event": "foreign"}
+        document.setdefault("event", "result")
+        return document
 
 
 @contextmanager

@@ -132,9 +132,11 @@ class _Run:
         for line in lines(self._path, self._file, first=self.first_period):
             if end and line.offset >= end.offset:
                 break
-            with _damage_in(self._path, line, may_be_cut_off=line.is_last):
+            try:
                 if (line.event or line.parsed()["event"]) == "period":
                     run.add(upgraded(line.parsed()))
+            except ValueError as failed:
+                _refuse(self._path, line, failed, may_be_cut_off=line.is_last)
         self._file.seek(back_to)
 
 
@@ -143,15 +145,20 @@ def _damage_in(path: Path, line: Line, *, may_be_cut_off: bool = False) -> Itera
     """Say which file and which line is damaged; a line that may be cut off is left out."""
     try:
         yield
-    except ValidationError as failed:
-        raise _damaged(path, line.number, _damage(failed)) from None
-    except NotJson as failed:
+    except ValueError as failed:
+        _refuse(path, line, failed, may_be_cut_off=may_be_cut_off)
+
+
+def _refuse(path: Path, line: Line, failed: ValueError, *, may_be_cut_off: bool) -> None:
+    damage = str(failed)
+    if isinstance(failed, ValidationError):
+        damage = _damage(failed)
+    elif isinstance(failed, NotJson):
         if may_be_cut_off:
             return
         # Of an object that begins the file it says where, counted from there.
-        raise _damaged(path, line.number, "it is no JSON" if line.number > 1 else str(failed)) from None
-    except ValueError as failed:
-        raise _damaged(path, line.number, str(failed)) from None
+        damage = "it is no JSON" if line.number > 1 else damage
+    raise _damaged(path, line.number, damage) from None
 
 
 def _damaged(path: Path, line: int, damage: str) -> UsageError:

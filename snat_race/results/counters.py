@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from operator import attrgetter
 
 from snat_race.results.model import Count, Instant, Model, Seconds
 
@@ -137,8 +138,8 @@ def conntrack_of(deltas: Iterable[CounterDelta]) -> ConntrackDelta | None:
     per_cpu: dict[str, list[int]] = {}
     for name in CONNTRACK_COUNTERS:
         # Nodes differ in how many CPUs they have.
-        columns = zip_longest(*(getattr(conntrack, name) for conntrack in read), fillvalue=0)
-        per_cpu[name] = [sum(column) for column in columns]
+        columns = zip_longest(*map(attrgetter(name), read), fillvalue=0)
+        per_cpu[name] = [*map(sum, columns)]
     return ConntrackDelta(
         **per_cpu,
         count=max(conntrack.count for conntrack in read),

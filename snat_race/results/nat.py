@@ -1,5 +1,6 @@
 """What is known of the NAT that dials pass: its ports, and how it chooses one."""
 
+from functools import cache
 from typing import Annotated
 
 from pydantic import Field
@@ -41,20 +42,7 @@ class Nat(Model):
         Measured on 6.18, TCP: 0 up to 32 ports, 32 of 64, 96 of 128, 128 of 256, 1,000 and 3,000; UDP:
         16 of 16, 248 of 1,000. One more if the client's own port was tried first.
         """
-        return sum(self._found_per_turn)
-
-    @property
-    def _found_per_turn(self) -> list[int]:
-        """By how much ``found`` rises in each turn of such a search.
-
-        Each turn tries ports in a row from a random one on. If the first tries all ports, it is the only
-        one. A try that may evict a TCP entry does not count the port as found.
-        """
-        tries = [min(self.ports, _FIRST_TURN)]
-        if self.ports > _FIRST_TURN:
-            tries += _FURTHER_TURNS
-        uncounted = _EVICTING_TRIES if self.evicts else 0
-        return [max(0, turn - uncounted) for turn in tries]
+        return sum(_found_per_turn(self.ports, evicts=self.evicts))
 
     def expected_exhausted(self, found: int, clashes: int, entries: int) -> float:
         """Return how many searches found no port, at the most, if all entries were in their way.
@@ -67,4 +55,18 @@ class Nat(Model):
         if self.ports <= _FIRST_TURN:
             return float(max(found, clashes)) if entries >= self.ports else 0.0
         filled = min(1.0, entries / self.ports)
-        return found / self._found_per_turn[0] * filled ** len(_FURTHER_TURNS)
+        return found / _found_per_turn(self.ports, evicts=self.evicts)[0] * filled ** len(_FURTHER_TURNS)
+
+
+@cache  # a stream of a watch asks for each of its periods
+def _found_per_turn(ports: int, *, evicts: bool) -> tuple[int, ...]:
+    """Return by how much ``found`` rises in each turn of a search that ends without a free port.
+
+    Each turn tries ports in a row from a random one on. If the first tries all ports, it is the only
+    one. A try that may evict a TCP entry does not count the port as found.
+    """
+    tries = [min(ports, _FIRST_TURN)]
+    if ports > _FIRST_TURN:
+        tries += _FURTHER_TURNS
+    uncounted = _EVICTING_TRIES if evicts else 0
+    return tuple(max(0, turn - uncounted) for turn in tries)
