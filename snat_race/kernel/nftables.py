@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.netns import Namespace
@@ -209,6 +210,7 @@ def _answers(netlink: socket.socket) -> Iterator[tuple[int, int, int, bytes]]:
             yield kind, flags, number, body
 
 
+@lru_cache(maxsize=1 << 14)  # each is asked for twice: for a trial, and to be made
 def _replaced(wanted: Replacement) -> bytes:
     """Return the attributes of the rule that is to come in place of another."""
     old = dict(wanted.rule.attributes)

@@ -4,6 +4,7 @@ Everything here is data. The sentences that people read are made of it in ``repo
 """
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -206,6 +207,11 @@ class DoctorResult(Result):
         return any(finding.level == level for finding in self.findings)
 
 
+@lru_cache(maxsize=1)  # changes of a chain follow one another, and a file may hold 10,000
+def _address(tool: ToolName, family: str, table: str, chain: str) -> ChainAddress:
+    return ChainAddress(tool=tool, family=family, table=table, chain=chain)
+
+
 class Change(Model):
     """One rule that was replaced."""
 
@@ -235,7 +241,7 @@ class Change(Model):
     @property
     def address(self) -> ChainAddress:
         """The chain that the rule is in."""
-        return ChainAddress(tool=self.tool, family=self.family, table=self.table, chain=self.chain)
+        return _address(self.tool, self.family, self.table, self.chain)
 
 
 class Undo(Model):

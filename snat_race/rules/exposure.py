@@ -8,6 +8,7 @@ NF_NAT_RANGE_PROTO_RANDOM_ALL is set.
 import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from snat_race.results.findings import ChainAddress, NotExposed, Unchangeable
 
@@ -57,11 +58,14 @@ def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     rule for another client, in whichever tool, may give that the same address. Rules that draw ports
     race neither with one another nor with these.
     """
-    alone = [replace(rule, not_exposed=_reason_alone(rule, traits)) for rule in rules]
+    alone = [
+        replace(rule, not_exposed=reason) if (reason := _reason_alone(rule, traits)) else rule
+        for rule in rules
+    ]
     single = [rule for rule in alone if rule.exposed and _one_client(rule)]
     return [
         replace(rule, not_exposed=NotExposed.single_client)
-        if rule in single and not any(_race(rule, other) for other in single)
+        if rule.exposed and _one_client(rule) and not any(_race(rule, other) for other in single)
         else rule
         for rule in alone
     ]
@@ -117,6 +121,7 @@ def _one_client(rule: SnatRule) -> bool:
     return network is not None and network.num_addresses == 1
 
 
+@lru_cache(maxsize=1 << 14)  # a rule is compared with all others
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
         return ipaddress.ip_network(text, strict=False) if text else None

@@ -137,6 +137,8 @@ def _table(kind: str, thing: Json) -> tuple[str, str]:
 def _rule(thing: Json) -> JsonRule:
     expressions = thing.get("expr")
     statements = list(_statements(expressions))
+    said_of_packets = list(_strings(expressions))
+    others = [value for key, value in thing.items() if key != "expr"]
     comment = thing.get("comment")
     translation, clear = _translation(statements)
     return JsonRule(
@@ -145,8 +147,8 @@ def _rule(thing: Json) -> JsonRule:
         comment=comment if isinstance(comment, str) else "",
         translation=translation,
         understood=clear and bool(statements) and all(map(_known, statements)),
-        quotable=not any(map(_ENDS_QUOTE.search, _strings(thing)))
-        and not any(map(_STRANGE_SET.match, _strings(expressions))),
+        quotable=not _ENDS_QUOTE.search("".join([*said_of_packets, *_strings(others)]))
+        and not any(map(_STRANGE_SET.match, said_of_packets)),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
         protocol=_protocol(statements),
         source_network=_network(statements, "saddr"),

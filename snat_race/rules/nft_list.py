@@ -16,7 +16,7 @@ have no flags.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks
@@ -52,6 +52,7 @@ _FLAG_WORDS = ("random", "fully-random", "persistent")
 _FLAGS = re.compile(r"^\tflags (\S+)$")
 _NAME = re.compile(r"[\w./\\-]+", re.ASCII)  # what nft takes for a name, and for nothing else
 _ABOUT_SNAT = re.compile(r"\b(masquerade|snat)\b")
+_RULES_AT_ONCE = 1 << 16  # whose words are kept: each is read before a change, for a trial and after it
 
 
 class NftList(Ruleset):
@@ -123,14 +124,17 @@ class NftList(Ruleset):
         Those that iptables has written are not nft's to read: see :attr:`written_by_iptables`.
         """
         table_flags = _table_flags(self.text)
+        chains = {
+            key: ChainAddress(tool=self.tool, family=key[0], table=key[1], chain=key[2])
+            for key in self._chains
+        }
         rules = []
         for rule, translation in self._translating:
             index = self._handles.get(rule.chain, {}).get(rule.handle)
             if index is None:
                 continue
-            family, table, name = rule.chain
-            chain = ChainAddress(tool=self.tool, family=family, table=table, chain=name)
-            flags = table_flags.get((family, table), set())
+            chain = chains[rule.chain]
+            flags = table_flags.get(rule.chain[:2], set())
             snat_rule = SnatRule(
                 chain=chain,
                 index=index,
@@ -218,6 +222,7 @@ class NftList(Ruleset):
         return _HANDLE.sub("", line)
 
     @staticmethod
+    @lru_cache(maxsize=_RULES_AT_ONCE)
     def uncounted(rule: str) -> str:
         """Return a rule without what its counters have counted, as nft prints it when loaded again."""
         bare = _COUNTED.sub(lambda shape: "".join(filter(None, shape.groups()[::2])) or shape[0], rule)

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from snat_race.results.findings import RuleOwner
 from snat_race.rules.exposure import SnatRule
 
-_NOTHING = r"$^"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """What an owner is recognised by: either pattern is enough."""
+    """What an owner is recognised by: either pattern is enough; there is none if it is empty."""
 
-    names: str = _NOTHING  # a pattern of "table chain # comment"
-    rule: str = _NOTHING  # a pattern of the rule's own words
+    names: str = ""  # a pattern of "table chain # comment"
+    rule: str = ""  # a pattern of the rule's own words
 
 
 # Docker comes last, because it marks nothing: its rules are known by the devices of its networks only.
@@ -50,6 +48,8 @@ def owner_of(rule: SnatRule) -> RuleOwner:
     """Return who wrote a rule, as far as can be told."""
     names = f"{rule.chain.table} {rule.chain.chain} # {rule.comment}"
     for owner, marks in MARKS.items():
-        if re.search(marks.names, names) or re.search(marks.rule, rule.text):
+        if marks.names and re.search(marks.names, names):
+            return owner
+        if marks.rule and re.search(marks.rule, rule.text):
             return owner
     return RuleOwner.unknown

@@ -238,6 +238,8 @@ def _marked(rule: SnatRule, not_understood: set[ToolName]) -> SnatRule:
     text = printable(rule.text)
     if text != rule.text:
         reason = reason or Unchangeable.comment_not_utf8
+    if text == rule.text and reason is rule.unchangeable:
+        return rule
     return replace(rule, text=text, unchangeable=reason)
 
 

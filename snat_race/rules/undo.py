@@ -30,32 +30,38 @@ def settled(rewrite: Rewrite) -> list[Change]:
 
 def marks(rewrite: Rewrite) -> list[tuple[ChainAddress, str, int, int]]:
     """Return what its undo finds the rules of a rewrite by: see ``Change``."""
-    return [(change.address, change.new, change.nth, change.copies) for change in planned(rewrite)]
+    return _marks(rewrite, rewrite.expected())
 
 
 def _changes(rewrite: Rewrite, after: dict[ChainAddress, list[str]]) -> list[Change]:
-    alike = {chain: _indexes(texts) for chain, texts in after.items()}
-    nth = {
-        (chain, index): position
-        for chain, by_text in alike.items()
-        for indexes in by_text.values()
-        for position, index in enumerate(indexes)
-    }
-    changes = []
-    for edit in rewrite.edits:
-        new = rewrite.ruleset.uncounted(edit.new)
-        change = Change(
-            tool=edit.chain.tool,
-            family=edit.chain.family,
-            table=edit.chain.table,
-            chain=edit.chain.chain,
+    return [
+        Change(
+            tool=chain.tool,
+            family=chain.family,
+            table=chain.table,
+            chain=chain.chain,
             old=edit.old,
             new=new,
-            nth=nth[edit.chain, edit.index],
-            copies=len(alike[edit.chain][new]),
+            nth=nth,
+            copies=copies,
         )
-        changes.append(change)
-    return changes
+        for edit, (chain, new, nth, copies) in zip(rewrite.edits, _marks(rewrite, after), strict=True)
+    ]
+
+
+def _marks(
+    rewrite: Rewrite, after: dict[ChainAddress, list[str]]
+) -> list[tuple[ChainAddress, str, int, int]]:
+    alike = {chain: _indexes(texts) for chain, texts in after.items()}
+    nth = {
+        chain: {index: at for indexes in by_text.values() for at, index in enumerate(indexes)}
+        for chain, by_text in alike.items()
+    }
+    marks = []
+    for edit in rewrite.edits:
+        new = rewrite.ruleset.uncounted(edit.new)
+        marks.append((edit.chain, new, nth[edit.chain][edit.index], len(alike[edit.chain][new])))
+    return marks
 
 
 def back(ruleset: Ruleset, changes: Sequence[Change]) -> tuple[Rewrite, list[Change]]:
@@ -67,26 +73,27 @@ def back(ruleset: Ruleset, changes: Sequence[Change]) -> tuple[Rewrite, list[Cha
         UsageError: a change is more than one of flags, or there twice.
 
     """
-    made = Counter((change.address, change.new) for change in changes)
+    addresses = [change.address for change in changes]
+    made = Counter(zip(addresses, (change.new for change in changes), strict=True))
     indexes_by_chain = {
         address: _indexes([line.uncounted for line in ruleset.rules_of(address)])
-        for address in {change.address for change in changes}
+        for address in set(addresses)
     }
     edits: dict[tuple[ChainAddress, int], Edit] = {}
     lost = []
-    for change in changes:
+    for change, address in zip(changes, addresses, strict=True):
         _require_flags_only(ruleset, change)
-        alike = indexes_by_chain[change.address]
+        alike = indexes_by_chain[address]
         indexes = alike.get(change.new, [])
         if len(indexes) == change.copies:
             index = indexes[change.nth]
-            present = ruleset.rules_of(change.address)[index].text
+            present = ruleset.rules_of(address)[index].text
             old = ruleset.with_flags(present, ruleset.flags_of(change.old))
-            if (change.address, index) in edits:
-                raise UsageError(f"the file has a rule of {change.address} twice: '{change.new}'")
-            edits[change.address, index] = Edit(chain=change.address, index=index, old=present, new=old)
+            if (address, index) in edits:
+                raise UsageError(f"the file has a rule of {address} twice: '{change.new}'")
+            edits[address, index] = Edit(chain=address, index=index, old=present, new=old)
             continue
-        none_of_ours_left = len(indexes) == change.copies - made[change.address, change.new]
+        none_of_ours_left = len(indexes) == change.copies - made[address, change.new]
         old_is_back = ruleset.uncounted(change.old) in alike
         if not (none_of_ours_left and old_is_back):
             lost.append(change)

@@ -20,6 +20,7 @@ from snat_race.results.findings import (
 )
 from snat_race.rules import loader, reader, undo
 from snat_race.rules.loader import Interfered, Loader
+from snat_race.rules.owners import owner_of
 from snat_race.rules.reader import HostRules
 from snat_race.rules.rewrite import Rewrite, cure
 from snat_race.rules.ruleset import ChainKey
@@ -61,11 +62,11 @@ def _planned(rules: HostRules) -> Mitigation:
         cure(ruleset, [rule for rule in curable if rule.chain.tool == ruleset.tool])
         for ruleset in rules.rulesets
     ]
-    exposed = [rules.examined(rule) for rule in rules.exposed]
+    exposed = rules.exposed
     return Mitigation(
         rewrites=tuple(rewrite for rewrite in rewrites if rewrite.edits),
-        owners=tuple(dict.fromkeys(rule.owner for rule in exposed)),
-        unchangeable=tuple(rule for rule in exposed if rule.unchangeable),
+        owners=tuple(dict.fromkeys(map(owner_of, exposed))),
+        unchangeable=tuple(rules.examined(rule) for rule in exposed if rule.unchangeable),
         unreadable=rules.unreadable,
     )
 
