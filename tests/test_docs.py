@@ -291,7 +291,8 @@ class Host:
             for before, word in zip(followed, arguments, strict=False)
         ]
         with namespace.entered():
-            said = documentation.run(shlex.join([OURS, *words])).replace(nat, "1")
+            said = documentation.run(shlex.join([OURS, *words]))
+        said = said.replace(f"{nat}: ", "the namespace of process 1: ").replace(nat, "1")
         # Where this very machine passes for a container, advice has one option more.
         return said.replace(" --apply --dump FILE", " --apply") if in_container() else said
 

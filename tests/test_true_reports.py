@@ -548,7 +548,7 @@ JSON = (
     | st.integers(-(1 << 63), 1 << 63)  # reading refuses what is larger
     | st.floats(-1e18, 1e18)
     | st.text(max_size=5)
-    | st.lists(st.integers(), max_size=3)
+    | st.lists(st.integers(-(1 << 63), 1 << 63), max_size=3)
 )
 
 
