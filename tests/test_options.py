@@ -10,6 +10,7 @@ from snat_race.cli import parsing
 from snat_race.errors import EnvironmentLacks, SnatRaceError, Unavailable, UsageError
 from snat_race.load.endpoint import Endpoint
 from tests.conftest import fork_cli
+from tests.fuzz_targets import PARSERS
 
 
 @pytest.mark.parametrize(
@@ -111,16 +112,6 @@ def test_any_port_range(one: int, other: int) -> None:
 @pytest.mark.parametrize(("text", "cpus"), [("0", (0,)), ("0,2-5", (0, 2, 3, 4, 5)), ("3, 1", (3, 1))])
 def test_lists_of_cpus(text: str, cpus: tuple[int, ...]) -> None:
     assert parsing.cpu_list(text) == cpus
-
-
-PARSERS = (
-    parsing.duration_ns,
-    parsing.count,
-    parsing.share,
-    parsing.port_range,
-    parsing.cpu_list,
-    parsing.above_zero,
-)
 
 
 @given(st.text(max_size=20) | st.from_regex(r"[0-9.,%+-]{0,12}[a-zµ]{0,2}", fullmatch=True))
