@@ -104,7 +104,7 @@ class Growth:
         if self.grown_mb > MOST_GROWTH_MB:
             return f"grew by {self.grown_mb:.1f} MB"
         began, ended = self.descriptors
-        return "" if began == ended else f"had {began} descriptors, and has {ended}"
+        return "" if ended <= began else f"had {began} descriptors, and has {ended}"
 
 
 def growth(name: str, samples: Sequence[Sample], settle_s: float) -> Growth | None:
