@@ -15,7 +15,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from snat_race.report.terminal import PIPED_WIDTH
 
@@ -26,7 +28,9 @@ _FENCE = re.compile(r"^```(.*)$")
 _LONGEST_RUN_S = 60
 
 # Where the program is, for the documentation's reader: advice that can be pasted has its full path.
-_INSTALLED = "/home/you/.local/bin/snat-race"
+# It is run from a folder whose path is as long, wherever this checkout is: so lines break where his do.
+_INSTALLED_IN = "/home/you/.local/bin"
+_PARENT, _PREFIX = Path("/", "tmp"), "docs---"  # mkdtemp(3) adds eight letters
 
 # What differs from run to run: a kernel's name, lists of CPUs, numbers with their units, and bars.
 _MASKS = (
@@ -121,7 +125,7 @@ def blocks(page: Path) -> list[Block]:
 def environment() -> dict[str, str]:
     """Return the environment that documented commands run in: our program first in PATH, no terminal."""
     kept = {name: os.environ[name] for name in ("HOME", "PATH", "USER") if name in os.environ}
-    kept["PATH"] = f"{Path(sys.executable).parent}:{kept.get('PATH', '')}"
+    kept["PATH"] = f"{_installation().name}:{Path(sys.executable).parent}:{kept.get('PATH', '')}"
     return kept | {"COLUMNS": str(PIPED_WIDTH), "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONPATH": str(ROOT)}
 
 
@@ -143,7 +147,15 @@ def run(command: str) -> str:
 
 def portable(printed: str) -> str:
     """Return what was printed with the place of our program as it is on the reader's machine."""
-    return printed.replace(str(Path(sys.executable).with_name("snat-race")), _INSTALLED)
+    return printed.replace(_installation().name, _INSTALLED_IN)
+
+
+@cache
+def _installation() -> TemporaryDirectory[str]:
+    """Return a folder that leads to our program, as pipx makes one; it is removed at the end."""
+    folder = TemporaryDirectory(prefix=_PREFIX, dir=_PARENT)
+    Path(folder.name, "snat-race").symlink_to(Path(sys.executable).with_name("snat-race"))
+    return folder
 
 
 def written_down(page: Path, answer: Callable[[str], str]) -> str:

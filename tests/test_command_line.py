@@ -150,7 +150,8 @@ def test_the_version(asked: str) -> None:
 @pytest.mark.parametrize("name", ["", *NAMES])
 def test_help_fits_the_terminal_and_loses_nothing(name: str, columns: int) -> None:
     text = fork_cli(*filter(None, [name]), "--help", COLUMNS=str(columns)).stdout
-    assert max(map(len, text.splitlines())) <= min(columns, 100)
+    wrapped = [line for line in text.splitlines() if len(line.removesuffix(" \\").split()) > 1]
+    assert max(map(len, wrapped)) <= min(columns, 100)  # one word alone, as a long path is, is not broken
     wide = fork_cli(*filter(None, [name]), "--help", COLUMNS="100").stdout
     assert re.sub(r"[\s\\#]", "", text) == re.sub(r"[\s\\#]", "", wide)
 

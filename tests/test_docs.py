@@ -52,7 +52,7 @@ OUR_FOLDERS = ("docker", "docs", "scripts", "snat_race", "tests")
 # These have no command line of ours in them; only the paths that they name are checked.
 OTHERS = {"cat", "cd", "curl", "git", "grep", "head", "jq", "pip", "pipx", "sed", "tail", "wait"}
 DOCKER = {"build", "compose", "push", "run", "stop"}
-WHERE = {name: documentation.environment()[name] for name in ("COLUMNS", "LC_ALL", "TZ")}
+WHERE = {name: documentation.environment()[name] for name in ("COLUMNS", "LC_ALL", "PATH", "TZ")}
 KUBECTL = {"apply", "delete", "exec", "label", "wait"}
 
 
@@ -163,6 +163,13 @@ def test_the_scripts_are_taken(block: Block) -> None:
 
 
 # The outputs
+
+
+def test_our_program_is_run_from_a_path_as_long_as_the_readers() -> None:
+    where = shutil.which(OURS, path=documentation.environment()["PATH"])
+    assert where is not None
+    assert len(documentation.portable(where)) == len(where)
+    assert documentation.portable(where) == "/home/you/.local/bin/snat-race"
 
 
 def answer(command: str) -> str:
