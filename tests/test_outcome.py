@@ -14,7 +14,8 @@ import pytest
 
 from snat_race.load.dialer_config import DialerConfig, Exchange
 from snat_race.load.dialer_pool import DialerPool, Placement
-from snat_race.load.sockets import settled, socket_factory
+from snat_race.load.outcome import settled
+from snat_race.load.sockets import socket_factory
 from snat_race.results import sample
 from tests.conftest import PRIVATE, eventually, in_sandbox
 from tests.interruptions import PAUSES, stopped

@@ -17,7 +17,7 @@ from snat_race.load.dialer_pool import DialerPool, Placement
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.schedule import Schedule
 from snat_race.load.servers import NonAcceptingServer, Server, TcpServer, UdpServer
-from snat_race.load.sockets import SharedUdpSocket, shared_sockets
+from snat_race.load.udp_sockets import SharedUdpSocket, shared_sockets
 
 _PORT, _DNS_PORT = 8080, 53
 _BATCH_MS = 20  # between two batches of accepted connections

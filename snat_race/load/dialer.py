@@ -9,10 +9,11 @@ from errno import EINTR
 from itertools import islice
 
 from snat_race.load.dialer_config import DialerConfig
+from snat_race.load.outcome import retransmits, settled, wait_for_answer
 from snat_race.load.pacers import FlatOutPacer, Pacer, RendezvousPacer, TickerPacer
 from snat_race.load.ring import Ring
 from snat_race.load.round_control import RoundControl
-from snat_race.load.sockets import retransmits, settled, socket_factory, wait_for_answer
+from snat_race.load.sockets import socket_factory
 from snat_race.load.warmup import warmup_probe
 from snat_race.load.worker_state import WorkerState
 from snat_race.results.sample import TIMED_OUT, UNKNOWN_ERROR, pack

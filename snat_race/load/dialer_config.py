@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from snat_race.load.endpoint import SocketAddress
 from snat_race.load.schedule import Schedule
-
-if TYPE_CHECKING:
-    from snat_race.load.sockets import SharedUdpSocket
+from snat_race.load.udp_sockets import SharedUdpSocket
 
 
 class Exchange(StrEnum):
@@ -48,6 +45,6 @@ class DialerConfig:
     preparation: Preparation = UNPREPARED  # of no account without a schedule
 
     # Sockets to ask on, one a source port, if another worker uses them too; UDP only.
-    shared_sockets: "Sequence[SharedUdpSocket]" = ()
+    shared_sockets: Sequence[SharedUdpSocket] = ()
     # Source ports of this worker's warm-up probes, which then pass the NAT. (): they die before it.
     probe_ports: Sequence[int] = ()

@@ -57,6 +57,11 @@ def _port(text: str, whole: str) -> int:
     raise UsageError(f"{whole!r} has no port from 1 to 65535 and no known service; write HOST:PORT")
 
 
+def any_ip(family: int) -> str:
+    """Return the address to bind to where the kernel shall choose."""
+    return "::" if family == socket.AF_INET6 else "0.0.0.0"
+
+
 def resolve(endpoint: Endpoint) -> list[tuple[int, SocketAddress]]:
     """Return the address families and socket addresses of the endpoint's first port.
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from itertools import cycle
 
 from snat_race.load.dialer_config import DialerConfig, Exchange
-from snat_race.load.sockets import IP_BIND_ADDRESS_NO_PORT, REQUEST, any_ip
+from snat_race.load.endpoint import any_ip
+from snat_race.load.sockets import IP_BIND_ADDRESS_NO_PORT
+from snat_race.load.udp_sockets import REQUEST
 
 _DISCARD_PORT = 9  # a service (RFC 863) that nobody runs: closed
 
