@@ -185,7 +185,14 @@ def counted(rises: dict[str, int], entries: int) -> KernelCounters:
     st.dictionaries(st.sampled_from(ERRORS), st.integers(1, 100)),
     st.dictionaries(st.sampled_from((*CONNTRACK_COUNTERS, *TCP, *ROUTES)), st.integers(1, 100)),
     st.integers(0, 70_000),
-    st.builds(Nat, ports=st.sampled_from([16, 256, 64512]), known=st.booleans(), absent=st.booleans()),
+    st.builds(
+        Nat,
+        ports=st.sampled_from([16, 256, 64512]),
+        known=st.booleans(),
+        absent=st.booleans(),
+        clashes_raise_drop=st.booleans(),
+        udp_clashes=st.booleans(),
+    ),
     st.integers(0, 50),
 )
 def test_every_diagnosis_can_be_worded(

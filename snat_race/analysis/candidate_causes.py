@@ -6,8 +6,10 @@ Which event raises which counter by one, for each SYN lost (measured on 6.18 unl
 event                   counters                        source
 ======================  ==============================  ==============================================
 race, or no free port   insert_failed, drop             nf_conntrack_core.c, __nf_conntrack_confirm()
+the same before 4.7     insert_failed                   the same; drop came with 71d8c47fc653
 hash chain too long     insert_failed, chain_toolong    the same, since 5.15; Linux names it chaintoolong
 table full              drop                            nf_conntrack_core.c, nf_conntrack_in()
+entry being removed     drop, invalid                   the same, and nf_conntrack_proto_tcp.c, tcp_packet()
 accept queue full       ListenOverflows, ListenDrops    net/ipv4/tcp_input.c, tcp_conn_request()
 SYN queue full          TCPReqQFullDrop, ListenDrops    the same
 no route back           OutNoRoutes, ListenDrops        the same, when the SYN-ACK cannot be routed
@@ -18,6 +20,10 @@ no route to the source  IPReversePathFilter             net/ipv4/ip_input.c, ip_
 
 A NAT without a free port looks like the race: get_unique_tuple() in nf_nat_core.c then returns a tuple
 that is in use, and the SYN dies at confirm. Only ``found`` tells the two apart, see exhausted_at_most().
+
+Two packets of one UDP socket may clash as well, DNS queries above all. Until it is resolved (see
+``results.kernels``), that counts as the race does. Resolved, it raised insert_failed alone up to 5.9
+(bc92470413f3), and loses nothing.
 
 All counters are of a whole namespace. So they count what others lost too, and a number here is always
 "at most": ``diagnosis`` shares out what one run lost.
@@ -38,6 +44,10 @@ RARE = 1e-4
 _HARDLY_ANY = 0.05
 # There may be this many times as many of them as expected, by chance and because entries come and go.
 _EXHAUSTED_MARGIN = 3
+# From this share of the table on it may have been full between two readings.
+_NEARLY_FULL = 0.9
+# Insertions that failed and dropped nothing hide drops that are of no clash: up to this many times as many.
+_HIDDEN_MARGIN = 3
 # Of a SYN that meets a TIME_WAIT, each kernel raises one of these.
 _PAWS_COUNTERS = ("PAWSTimewait", "PAWSEstab", "TCPACKSkippedTimeWait")
 
@@ -56,14 +66,19 @@ def exhausted_at_most(delta: ConntrackDelta, nat: Nat, *, entries: int | None = 
     few ports raises it by nothing, so there the first bound says nothing. The shorter the time, the
     sharper the bound: add it up over the periods of a run. ``entries``: the most entries that the table
     had meanwhile; None: as many as at the end.
+
+    Where ``found`` counts look-ups too, only the table tells: there a search goes through all ports.
     """
+    entries = delta.count if entries is None else entries
+    clashes = _clashes(delta, nat)
+    if not nat.clashes_raise_drop:
+        return clashes if entries >= nat.ports else 0
     per_search = nat.found_per_exhausted
     found = sum(delta.found)
-    clashes = _clashes(delta)
     affordable = found // per_search if per_search else clashes
     if not (clashes and affordable):  # as in almost all periods of a long run
         return 0
-    expected = nat.expected_exhausted(found, clashes, delta.count if entries is None else entries)
+    expected = nat.expected_exhausted(found, clashes, entries)
     likely = math.ceil(_EXHAUSTED_MARGIN * expected) if expected > _HARDLY_ANY else 0
     return min(clashes, affordable, likely)
 
@@ -73,45 +88,88 @@ def exhausted_over(periods: Iterable[CounterDelta], nat: Nat) -> int:
     return sum(exhausted_at_most(period.conntrack, nat) for period in periods if period.conntrack)
 
 
-def _clashes(delta: ConntrackDelta) -> int:
-    """Return how many entries clashed.
+def _clashes(delta: ConntrackDelta, nat: Nat) -> int:
+    """Return how many entries clashed, and lost their packet.
 
     A clash raises insert_failed and drop. A chain that is too long raises insert_failed only, a full
-    table drop only; so a clash is what both counted, chains left out.
+    table drop only; so a clash is what both counted, chains left out. Before 4.7 a clash raised
+    insert_failed only.
     """
-    return max(0, min(sum(delta.insert_failed) - sum(delta.chain_toolong), sum(delta.drop)))
+    failed = _failed(delta)
+    return min(failed, sum(delta.drop)) if nat.clashes_raise_drop else failed
 
 
-def at_nat(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
+def _failed(delta: ConntrackDelta) -> int:
+    """Return how many insertions failed, those left out whose hash chain was too long."""
+    return max(0, sum(delta.insert_failed) - sum(delta.chain_toolong))
+
+
+def at_nat(delta: ConntrackDelta, nat: Nat, exhausted: int, *, of_dials: bool) -> Iterator[CandidateCause]:
     """Yield what conntrack's counters could account for.
 
-    ``exhausted``: how many of the clashes may be of a NAT without free ports. A dropped packet that no
-    failed insert explains found the table full.
+    ``exhausted``: how many of the clashes may be of a NAT without free ports. ``of_dials``: whether TCP's
+    dials are to be explained, so that clashes of UDP are of others.
     """
-    failed = sum(delta.insert_failed)
     chained = sum(delta.chain_toolong)
-    dropped = sum(delta.drop)
-    yield from _race_or_exhaustion(delta, nat, exhausted)
+    yield from _race_or_exhaustion(delta, nat, exhausted, of_dials=of_dials)
     yield CandidateCause(
         cause=CauseName.conntrack_chain_too_long,
         at_most=chained,
-        evidence={"chain_toolong": chained, "insert_failed": failed},
+        evidence={"chain_toolong": chained, "insert_failed": sum(delta.insert_failed)},
         advice=Advice.raise_buckets,
     )
+    yield from _dropped_otherwise(delta, nat)
+
+
+def _dropped_otherwise(delta: ConntrackDelta, nat: Nat) -> Iterator[CandidateCause]:
+    """Yield why packets were dropped, if not because their entry clashed.
+
+    nf_conntrack_in() drops a packet in two cases. No entry can be made: the table is full, or memory is
+    short. Or TCP's tracker refuses it: a SYN for an entry that is closed, and somebody else is removing it
+    already. That raises invalid too, which stray packets raise as well. So a table that was full comes
+    first; else there were no more refusals than ``invalid``. What failed to be inserted and was not dropped
+    for that, as up to 5.9 a UDP clash that was resolved, may hide as many drops that are of no clash.
+    """
+    dropped = sum(delta.drop)
+    clashes = _clashes(delta, nat)
+    otherwise = dropped - clashes if nat.clashes_raise_drop else dropped
+    hidden = _HIDDEN_MARGIN * max(0, _failed(delta) - dropped) if nat.clashes_raise_drop else 0
+    at_most = min(dropped, otherwise + hidden)
+    evidence = {
+        "drop": at_most,
+        "early_drop": sum(delta.early_drop),
+        "invalid": sum(delta.invalid),
+        "entries": delta.count,
+        "most_entries": delta.max,
+    }
+    if sum(delta.early_drop) or 0 < _NEARLY_FULL * delta.max <= delta.count:
+        yield CandidateCause(
+            cause=CauseName.conntrack_table_full,
+            at_most=at_most,
+            evidence=evidence,
+            advice=Advice.raise_conntrack_max,
+        )
+        return
+    refused = min(at_most, sum(delta.invalid))
     yield CandidateCause(
-        cause=CauseName.conntrack_table_full,
-        at_most=max(0, dropped - max(0, failed - chained)),
-        evidence={
-            "drop": dropped,
-            "early_drop": sum(delta.early_drop),
-            "entries": delta.count,
-            "most_entries": delta.max,
-        },
-        advice=Advice.raise_conntrack_max,
+        cause=CauseName.conntrack_entry_dying,
+        at_most=refused,
+        evidence=evidence,
+        advice=Advice.rest_source_ports,
+    )
+    # A vendor's kernel before 4.7 may raise drop for clashes all the same.
+    left = otherwise - refused - (0 if nat.clashes_raise_drop else clashes)
+    yield CandidateCause(
+        cause=CauseName.inconclusive,
+        at_most=max(0, left),
+        evidence=evidence,
+        advice=Advice.look_for_full_table,
     )
 
 
-def _race_or_exhaustion(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iterator[CandidateCause]:
+def _race_or_exhaustion(
+    delta: ConntrackDelta, nat: Nat, exhausted: int, *, of_dials: bool
+) -> Iterator[CandidateCause]:
     """Tell the race from a NAT out of ports.
 
     Neither can be ruled out where the NAT has so few ports that a search does not show, nor where
@@ -138,21 +196,27 @@ def _race_or_exhaustion(delta: ConntrackDelta, nat: Nat, exhausted: int) -> Iter
             evidence=clashed | fill,
             advice=Advice.give_nat_more_ports,
         )
-    raced = max(0, _clashes(delta) - exhausted)
+    raced = max(0, _clashes(delta, nat) - exhausted)
+    if not nat.clashes_raise_drop:
+        clashed |= {"drop_uncounted": 1}
+    cause, advice = _race_or_others(raced, nat, of_dials=of_dials)
+    if cause == CauseName.snat_race and not nat.known:
+        clashed |= {"rules_unread": 1}
+    yield CandidateCause(cause=cause, at_most=raced, evidence=clashed, advice=advice)
+
+
+def _race_or_others(raced: int, nat: Nat, *, of_dials: bool) -> tuple[CauseName, Advice]:
+    """Return what clashes are that are not for want of ports, and what to do about them.
+
+    Of UDP they are for certain only where no rule races, and nobody asks about TCP's losses.
+    """
+    if nat.udp_clashes and not of_dials and (nat.absent or nat.drawn):
+        return CauseName.udp_clash, Advice.resolve_udp_clashes
+    if nat.udp_clashes:
+        return CauseName.inconclusive, Advice.tell_udp_clashes
     if nat.absent:
-        yield CandidateCause(
-            cause=CauseName.inconclusive,
-            at_most=raced,
-            evidence=clashed,
-            advice=Advice.find_translating_rule,
-        )
-        return
-    yield CandidateCause(
-        cause=CauseName.snat_race,
-        at_most=raced,
-        evidence=clashed if nat.known else clashed | {"rules_unread": 1},
-        advice=_advice_about_race(raced, nat),
-    )
+        return CauseName.inconclusive, Advice.find_translating_rule
+    return CauseName.snat_race, _advice_about_race(raced, nat)
 
 
 def _advice_about_race(raced: int, nat: Nat) -> Advice:
@@ -193,7 +257,10 @@ def beyond_nat(kernel: KernelCounters, answered: int) -> Iterator[CandidateCause
 
 def of_node(kernel: KernelCounters, nat: Nat) -> list[CandidateCause]:
     """Return what a node's counters could account for, whoever dialled."""
-    candidates = [*at_nat(kernel.conntrack, nat, kernel.exhausted or 0), *beyond_nat(kernel, 0)]
+    candidates = [
+        *at_nat(kernel.conntrack, nat, kernel.exhausted or 0, of_dials=False),
+        *beyond_nat(kernel, 0),
+    ]
     return [candidate for candidate in candidates if candidate.at_most > 0]
 
 

@@ -18,6 +18,14 @@ TIMEOUT = "TIMEOUT"
 _MOSTLY_OTHERS = 3
 # Errors that end a dial at once, because somebody answered by RST or ICMP.
 _ANSWERED = ("ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH")
+# What may be behind an inconclusive candidate, by what would tell; and what to do if it is that.
+_MAY_BE = {
+    Advice.count_entries_of_destination: {
+        CauseName.snat_race: Advice.count_entries_of_destination,
+        CauseName.nat_ports_exhausted: Advice.give_nat_more_ports,
+    },
+    Advice.look_for_full_table: {CauseName.conntrack_table_full: Advice.look_for_full_table},
+}
 _BY_ERROR = {
     "ECONNREFUSED": (CauseName.refused, Advice.start_server),
     "ECONNRESET": (CauseName.reset, Advice.find_who_resets),
@@ -63,7 +71,7 @@ def _candidates(
         exhausted = exhausted_at_most(kernel.conntrack, nat)
     answered = sum(summary.errors.get(name, 0) for name in _ANSWERED)
     candidates: Iterable[CandidateCause] = (
-        *at_nat(kernel.conntrack, nat, exhausted),
+        *at_nat(kernel.conntrack, nat, exhausted, of_dials=True),
         *beyond_nat(kernel, answered),
         answered_too_late(answered_late),
     )
@@ -102,9 +110,7 @@ def _inconclusive(candidates: Sequence[CandidateCause], unsure: int, lost: int) 
     is in doubt, what tells those events apart is the advice. Else each event is a candidate of its own.
     """
     unclear = [candidate for candidate in candidates if candidate.cause == CauseName.inconclusive]
-    others = [candidate for candidate in candidates if candidate.cause != CauseName.inconclusive]
-    race_alone = all(candidate.cause == CauseName.snat_race for candidate in others)
-    if unclear and race_alone and not any(_mostly_of_others(race, lost) for race in others):
+    if unclear and (len(candidates) == 1 or _all_may_be_race(candidates, lost)):
         gravest = max(unclear, key=lambda candidate: candidate.at_most)
         return Cause(
             cause=CauseName.inconclusive,
@@ -126,23 +132,23 @@ def _inconclusive(candidates: Sequence[CandidateCause], unsure: int, lost: int) 
     )
 
 
+def _all_may_be_race(candidates: Iterable[CandidateCause], lost: int) -> bool:
+    """Whether each candidate is the race, or may be, and no clash is mostly of others."""
+    return all(
+        candidate.cause == CauseName.snat_race
+        or (candidate.cause == CauseName.inconclusive and candidate.advice != Advice.look_for_full_table)
+        for candidate in candidates
+    ) and not any(_mostly_of_others(candidate, lost) for candidate in candidates)
+
+
 def _events(candidate: CandidateCause) -> Iterator[CandidateCause]:
-    """Yield what may be behind a candidate: itself, or, if it is inconclusive, the race and exhaustion."""
+    """Yield what may be behind a candidate: itself, or what it may be, if it is inconclusive."""
+    events = _MAY_BE.get(candidate.advice, {CauseName.snat_race: candidate.advice})
     if candidate.cause != CauseName.inconclusive:
-        yield candidate
-        return
-    yield CandidateCause(
-        cause=CauseName.snat_race,
-        at_most=candidate.at_most,
-        evidence=candidate.evidence,
-        advice=candidate.advice,
-    )
-    if candidate.advice == Advice.count_entries_of_destination:
+        events = {candidate.cause: candidate.advice}
+    for cause, advice in events.items():
         yield CandidateCause(
-            cause=CauseName.nat_ports_exhausted,
-            at_most=candidate.at_most,
-            evidence=candidate.evidence,
-            advice=Advice.give_nat_more_ports,
+            cause=cause, at_most=candidate.at_most, evidence=candidate.evidence, advice=advice
         )
 
 

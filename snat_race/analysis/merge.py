@@ -46,8 +46,7 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
     summary = merged_summary([client.summary for client in clients])
     ahead_s = [_ahead_s(clients, watch) for watch in watches]
     deltas = _deltas(clients, watches, ahead_s)
-    nats = [watch.nat for watch in watches] or [client.nat for client in clients if client.nat]
-    nat = min(nats, key=lambda known: known.ports, default=DEFAULT_NAT)
+    nat = _nat(watches or clients)
     kernel = _kernel(clients, watches, deltas, nat)
     return MergedResult(
         run_id="+".join(sorted(run_id[:8] for run_id in run_ids)),
@@ -69,6 +68,19 @@ def merged(clients: Sequence[ClientResult], watches: Sequence[WatchResult]) -> M
             ]
         ),
     )
+
+
+def _nat(readers: Sequence[ClientResult | WatchResult]) -> Nat:
+    """Return what is known of all NATs together: the fewest ports, and the oldest kernel."""
+    nats = [reader.nat.on(str(reader.environment.get("kernel", ""))) for reader in readers if reader.nat]
+    if not nats:
+        return DEFAULT_NAT
+    fewest_ports = min(nats, key=lambda nat: nat.ports)
+    of_all = {
+        "clashes_raise_drop": all(nat.clashes_raise_drop for nat in nats),
+        "udp_clashes": any(nat.udp_clashes for nat in nats),
+    }
+    return Nat(**(fewest_ports.model_dump() | of_all))
 
 
 def _each_once(warnings: Iterable[MeasurementWarning]) -> list[MeasurementWarning]:

@@ -25,7 +25,7 @@ class ClientSoFar:
 
     def __init__(self, started: Started) -> None:
         self._started = started
-        self._nat = started.nat or DEFAULT_NAT
+        self._nat = (started.nat or DEFAULT_NAT).on(str(started.environment.get("kernel", "")))
         self._periods = periods_of_client()
         self._exhausted = 0
 
@@ -64,7 +64,7 @@ class WatchSoFar:
 
     def __init__(self, started: Started) -> None:
         self._started = started
-        self._nat = started.nat or DEFAULT_NAT
+        self._nat = (started.nat or DEFAULT_NAT).on(str(started.environment.get("kernel", "")))
         self._periods = WatchPeriods()
         self._exhausted = 0
 

@@ -17,13 +17,10 @@ from snat_race.lab import variant_rules
 from snat_race.lab.testbed import Testbed
 from snat_race.lab.variants import Variant
 from snat_race.load.dialer_pool import NO_DIALS, DialCounts
-from snat_race.results import sample
+from snat_race.results import kernels, sample
 from snat_race.results.counters import CounterDelta, KernelCounters, conntrack_of, summed
 from snat_race.results.nat import Nat
 from snat_race.results.schema import CacheState, Summary, VariantResult, Window
-
-# Since 4589725502871 a search for a port may evict a TCP entry that is closing.
-_EVICTS_SINCE = (6, 5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,8 +156,13 @@ class VariantMeasurement:
         if drawn_ports:
             # At the most: as if all dialers dialled at once, and met.
             same_draws = attempted * (len(testbed.placements) - 1) / 2 / drawn_ports
-        evicts = testbed.scenario.protocol == "tcp" and host.kernel_version() >= _EVICTS_SINCE
-        return Nat(ports=self.variant.port_count, same_draws=same_draws, evicts=evicts)
+        version = host.kernel_version()
+        return Nat(
+            ports=self.variant.port_count,
+            same_draws=same_draws,
+            evicts=testbed.scenario.protocol == "tcp" and kernels.evicts(version),
+            clashes_raise_drop=kernels.clashes_raise_drop(version),
+        )
 
     def _kernel(self, nat: Nat) -> KernelCounters:
         deltas = _deltas(self.periods)

@@ -39,6 +39,8 @@ class CauseName(StrEnum):
     nat_ports_exhausted = "nat_ports_exhausted"  # no port was free for this destination
     conntrack_chain_too_long = "conntrack_chain_too_long"  # a hash bucket held too many entries
     conntrack_table_full = "conntrack_table_full"
+    conntrack_entry_dying = "conntrack_entry_dying"  # a SYN met an entry that was being removed
+    udp_clash = "udp_clash"  # two packets of one UDP socket made an entry at once: DNS queries, mostly
     # At the server.
     accept_queue_full = "accept_queue_full"
     syn_queue_full = "syn_queue_full"
@@ -82,6 +84,10 @@ class Advice(StrEnum):
     give_nat_more_ports = "give_nat_more_ports"
     raise_buckets = "raise_buckets"
     raise_conntrack_max = "raise_conntrack_max"
+    look_for_full_table = "look_for_full_table"  # the kernel's log tells of one, however short it was
+    rest_source_ports = "rest_source_ports"  # of clients, until their entries are gone
+    resolve_udp_clashes = "resolve_udp_clashes"  # by a newer kernel, or by queries that do not meet
+    tell_udp_clashes = "tell_udp_clashes"  # from the race: by the rules, and by what they change
     accept_faster = "accept_faster"
     match_entry_lifetime = "match_entry_lifetime"  # of the NAT's entries to the server's connections
     relieve_syn_queue = "relieve_syn_queue"

@@ -1,10 +1,11 @@
 """What is known of the NAT that dials pass: its ports, and how it chooses one."""
 
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import Field
 
+from snat_race.results import kernels
 from snat_race.results.model import Amount, Count, Model
 
 # nf_nat_l4proto_unique_tuple() in net/netfilter/nf_nat_core.c searches a NAT's ports in turns. Without a
@@ -34,6 +35,23 @@ class Nat(Model):
     """Whether it draws ports at random."""
     absent: bool = False
     """Whether all rules were read, and none translates these dials."""
+    clashes_raise_drop: bool = True
+    """Whether a clash raises drop besides insert_failed: kernels of 4.7 and newer."""
+    udp_clashes: bool = False
+    """Whether two packets of one UDP socket may clash there and count as the race does: kernels before 4.7,
+    and before 5.6 those whose DNAT sends DNS to several hosts."""
+
+    def on(self, release: str) -> Self:
+        """Return it as it is on a kernel, because older versions of this program did not look.
+
+        ``release``: as ``uname -r`` has it; "" if it is not known.
+        """
+        version = kernels.version_of(release)
+        known = {
+            "clashes_raise_drop": self.clashes_raise_drop and kernels.clashes_raise_drop(version),
+            "udp_clashes": self.udp_clashes or kernels.any_udp_clash_loses(version),
+        }
+        return type(self)(**(self.model_dump() | known))
 
     @property
     def found_per_exhausted(self) -> int:

@@ -10,6 +10,7 @@ from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import host, tools
 from snat_race.kernel.netns import Namespace
 from snat_race.kernel.tools import printable
+from snat_race.results import kernels
 from snat_race.results.findings import (
     ExaminedRule,
     ToolName,
@@ -26,7 +27,6 @@ from snat_race.rules.ruleset import ChainKey, Ruleset
 _BASES = ("iptables", "ip6tables")
 _NFT: ToolName = "nft"
 _STRATEGIES: dict[ToolName, type[IptablesSave] | type[NftList]] = {_NFT: NftList}  # others: IptablesSave
-_RANDOM_IS_FULL_SINCE = (5, 0)  # iptables-extensions(8): --random
 _READINGS = 3
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
 _ANY_PORT = 1, 65535
@@ -73,7 +73,7 @@ def read(namespace: Namespace) -> HostRules:
     """Read whatever rules there are, and judge them for this kernel and its clients' ports."""
     with namespace.entered():
         traits = HostTraits(
-            random_is_full=host.kernel_version() >= _RANDOM_IS_FULL_SINCE, client_ports=_client_ports()
+            random_is_full=kernels.searches_from_random(host.kernel_version()), client_ports=_client_ports()
         )
     present = iptables_tools()
     legacy_tools = {tool for tool in present if _legacy(namespace, tool)}

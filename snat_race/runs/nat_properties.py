@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from snat_race.kernel import host
 from snat_race.kernel.netns import Namespace
+from snat_race.results import kernels
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.findings import Unreadable
 from snat_race.results.nat import EVERY_PORT, Nat
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM, SnatRule
-
-_EVICTS_SINCE = (6, 5)  # from here, a search for a port may evict a closed TCP connection: see ``Nat``
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,18 @@ def nat_of(translation: Translation, attempted: int) -> Nat:
     """
     rules = translation.rules
     ports = min((rule.ports[1] - rule.ports[0] + 1 for rule in rules if rule.ports), default=EVERY_PORT)
-    drawn = bool(rules) and all(rule.flags & RANDOM for rule in rules)
+    # Before 5.0, a rule may say --random and be exposed all the same.
+    drawn = bool(rules) and all(rule.flags & RANDOM and not rule.exposed for rule in rules)
+    version = host.kernel_version()
     return Nat(
         ports=ports,
         same_draws=attempted / ports if drawn else 0.0,
-        evicts=host.kernel_version() >= _EVICTS_SINCE,
+        evicts=kernels.evicts(version),
         known=translation.complete,
         drawn=drawn,
         absent=translation.complete and not rules,
+        clashes_raise_drop=kernels.clashes_raise_drop(version),
+        udp_clashes=kernels.any_udp_clash_loses(version),
     )
 
 

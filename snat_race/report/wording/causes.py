@@ -5,7 +5,13 @@ from snat_race.results.conclusions import Advice, CandidateCause, Cause, CauseNa
 
 _CLASHED = "insert_failed +{insert_failed:,}, drop +{drop:,}, found +{found:,}"
 _FILL = "{entries:entry}, {ports:port}"
+_DROP_UNCOUNTED = "; before 4.7 a clash does not raise drop"
 _RULES_UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
+
+_RESOLVED_BY = (
+    "what does is a kernel of 5.6 or newer, a DNS cache on each node, or 'options single-request-reopen' "
+    "in resolv.conf"
+)
 
 _EVIDENCE = {
     CauseName.snat_race: _CLASHED,
@@ -14,6 +20,14 @@ _EVIDENCE = {
     CauseName.conntrack_table_full: (
         "drop +{drop:,} beyond insert_failed, early_drop +{early_drop:,}, "
         "table {entries:,} of {most_entries:,}"
+    ),
+    CauseName.conntrack_entry_dying: (
+        "drop +{drop:,}, invalid +{invalid:,}, table {entries:,} of {most_entries:,}: SYNs met entries "
+        "that were being removed"
+    ),
+    CauseName.udp_clash: (
+        f"{_CLASHED}: no rule here races, so two packets of one UDP socket came at once, DNS queries "
+        "mostly; before 5.6 one of them is lost"
     ),
     CauseName.accept_queue_full: "ListenOverflows +{ListenOverflows:,} at the server",
     CauseName.syn_queue_full: (
@@ -46,6 +60,14 @@ _INCONCLUSIVE = {
         f"{_CLASHED}: snat_race or nat_ports_exhausted, because so many ports may be in use: {_FILL}"
     ),
     Advice.find_translating_rule: f"{_CLASHED}: but no rule there translates these",
+    Advice.tell_udp_clashes: (
+        f"{_CLASHED}: snat_race, or udp_clash: two packets of one UDP socket, DNS queries mostly, which "
+        "this kernel counts alike"
+    ),
+    Advice.look_for_full_table: (
+        "drop +{drop:,} beyond insert_failed, invalid +{invalid:,}, table {entries:,} of {most_entries:,}: "
+        "conntrack_table_full between two readings, or memory was short"
+    ),
 }
 """Evidence of what is inconclusive, by what would tell."""
 
@@ -53,6 +75,8 @@ _ELSEWHERE = "a loss that no counter shows"
 _CANDIDATES = {
     Advice.count_entries_of_destination: (CauseName.snat_race, CauseName.nat_ports_exhausted),
     Advice.find_translating_rule: (CauseName.snat_race,),
+    Advice.tell_udp_clashes: (CauseName.snat_race, CauseName.udp_clash),
+    Advice.look_for_full_table: (CauseName.conntrack_table_full,),
 }
 """What inconclusive losses may be of that name no candidates, by what would tell."""
 
@@ -74,6 +98,19 @@ _ADVICE = {
     Advice.give_nat_more_ports: ("give the NAT more ports or addresses, or the load more destinations"),
     Advice.raise_buckets: "raise net.netfilter.nf_conntrack_buckets",
     Advice.raise_conntrack_max: "raise net.netfilter.nf_conntrack_max",
+    Advice.look_for_full_table: (
+        "look for 'table full' in the kernel's log of that time ('dmesg -T'); if it is there, raise "
+        "net.netfilter.nf_conntrack_max"
+    ),
+    Advice.rest_source_ports: (
+        "let clients keep connections open, or give them more ports (net.ipv4.ip_local_port_range), so "
+        "that a port rests until its entry is gone; 'conntrack -E -e DESTROY' shows who removes entries"
+    ),
+    Advice.resolve_udp_clashes: f"--random-fully does not help; {_RESOLVED_BY}",
+    Advice.tell_udp_clashes: (
+        f"--random-fully does not cure clashes of UDP; {_RESOLVED_BY}; rules that 'snat-race doctor' calls "
+        "exposed race as well"
+    ),
     Advice.accept_faster: "accept faster, or raise the backlog and net.core.somaxconn",
     Advice.match_entry_lifetime: (
         "let the NAT's entries live as long as the server's connections, or give it more ports"
@@ -144,16 +181,14 @@ def evidence(cause: Cause | CandidateCause) -> str:
     if cause.recorded:
         return cause.recorded.evidence
     if cause.cause == CauseName.inconclusive:
-        return _inconclusive(cause)
+        return _inconclusive(cause) + _beyond(cause)
     template = _EVIDENCE.get(cause.cause, _CONNECT_FAILED)
     # Of some causes the evidence is a single counter, or errno, that goes by several names.
     counter, count = next(iter(cause.evidence.items()), ("", 0))
     times = plural(count, "time")
     named = {"name": counter, "count": count, "times": times} if cause.evidence else {}
     sentence = filled_or_listed(template, named | cause.evidence)
-    if "rules_unread" in cause.evidence:
-        sentence += _RULES_UNREAD
-    return sentence + _beyond(cause)
+    return sentence + _caveats(cause) + _beyond(cause)
 
 
 def advice(cause: Cause | CandidateCause) -> str:
@@ -163,13 +198,19 @@ def advice(cause: Cause | CandidateCause) -> str:
 
 def _inconclusive(cause: Cause | CandidateCause) -> str:
     if cause.advice in _INCONCLUSIVE:
-        return filled_or_listed(_INCONCLUSIVE[cause.advice], cause.evidence) + _beyond(cause)
+        return filled_or_listed(_INCONCLUSIVE[cause.advice], cause.evidence) + _caveats(cause)
     candidates = cause.candidates if isinstance(cause, Cause) else []
     named = [
         f"{candidate.cause} (at most {candidate.at_most:,}: {evidence(candidate)})"
         for candidate in candidates
     ]
     return ", or ".join(named if len(named) > 1 else [*named, _ELSEWHERE])
+
+
+def _caveats(cause: Cause | CandidateCause) -> str:
+    """Say what the counters' kernel does not count, and what nobody has read."""
+    drop_uncounted = _DROP_UNCOUNTED if "drop_uncounted" in cause.evidence else ""
+    return drop_uncounted + (_RULES_UNREAD if "rules_unread" in cause.evidence else "")
 
 
 def _beyond(cause: Cause | CandidateCause) -> str:
