@@ -1,12 +1,14 @@
 """What doctor finds is data, which report/wording makes sentences of: no member of an enum lacks one."""
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
 
 from snat_race.analysis.host_checks import Host, checkup
 from snat_race.cli.program import this_program
+from snat_race.kernel import host
 from snat_race.report.builders.doctor import document as document_of
 from snat_race.report.renderers.text import text
 from snat_race.report.wording import findings as wording
@@ -63,6 +65,8 @@ BAD = Host(
     open_files=(256, 1023),
     clock_source="hpet",
     checksumming_vxlans=("flannel.1", "vxlan.calico"),
+    of_vendor=True,
+    dns_servers=2,
 )
 RULE = ExaminedRule(
     address=ChainAddress(tool="nft", family="inet", table="t", chain="post"),
@@ -111,6 +115,8 @@ def test_a_good_host_has_nothing_to_do_and_a_bad_one_has_an_advice_for_each() ->
 @pytest.mark.parametrize(
     ("kernel", "mended"),
     [
+        ((4, 14, 180), False),
+        ((4, 14, 181), True),
         ((4, 19, 122), False),
         ((4, 19, 123), True),
         ((5, 4, 40), False),
@@ -126,6 +132,48 @@ def test_which_kernels_send_wrong_checksums(kernel: tuple[int, ...], mended: boo
         finding for finding in checkup(Host(**fields)) if finding.check == Check.vxlan_checksum_offload
     ]
     assert (finding.level == Level.ok) == mended
+    assert ("may have the fix" in words_of(finding).evidence) != mended
+
+
+@pytest.mark.parametrize(
+    ("kernel", "says", "says_not"),
+    [
+        ((6, 18, 44), ["is as good as"], ["before"]),
+        ((5, 4, 280), ["is as good as", "before 5.10"], ["before 5.0", "before 4.7"]),
+        ((4, 19, 316), ["before 5.0", "before 5.10"], ["before 4.7"]),
+        ((3, 10, 0), ["before 5.0", "before 4.7", "'watch' cannot tell"], []),
+    ],
+)
+def test_what_is_different_on_a_kernel(
+    kernel: tuple[int, ...], says: list[str], says_not: list[str]
+) -> None:
+    fields = {name: getattr(GOOD, name) for name in Host.__dataclass_fields__} | {"kernel": kernel}
+    (finding,) = [finding for finding in checkup(Host(**fields)) if finding.check == Check.kernel]
+    evidence = words_of(finding).evidence
+    assert all(words in evidence for words in says)
+    assert not any(words in evidence for words in says_not)
+
+
+@pytest.mark.parametrize(
+    ("release", "built", "signature", "version"),
+    [
+        ("6.18.44-fc-v782", "#1 SMP PREEMPT_DYNAMIC @0", "", (6, 18, 44)),
+        ("6.1.0-50-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.176-1 (2026-01-01)", "", (6, 1, 176)),
+        ("4.19.0-27-amd64", "#1 SMP Debian 4.19.316-1 (2024-06-25)", "", (4, 19, 316)),
+        ("5.15.0-105-generic", "#115-Ubuntu SMP", "Ubuntu 5.15.0-105.115-generic 5.15.148\n", (5, 15, 148)),
+        # A container's /proc may be of another kernel's files; the release decides.
+        ("3.10.0-1160.el7.x86_64", "#1 SMP", "Ubuntu 5.15.0-105.115-generic 5.15.148\n", (3, 10, 0)),
+        ("6.6", "", "", (6, 6)),
+        ("unknown", "", "", ()),
+    ],
+)
+def test_a_vendors_release_is_not_its_version(
+    release: str, built: str, signature: str, version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "release", lambda: release)
+    monkeypatch.setattr(platform, "version", lambda: built)
+    monkeypatch.setattr(host, "proc_text", lambda _: signature)
+    assert host.kernel_version() == version
 
 
 def test_every_check_is_made_and_worded() -> None:
@@ -133,7 +181,7 @@ def test_every_check_is_made_and_worded() -> None:
         **{name: getattr(GOOD, name) for name in Host.__dataclass_fields__}
         | {"sysctls": {"net.ipv4.ip_local_port_range": "1 2"}}
     )
-    made = {finding.check for host in (GOOD, without_conntrack) for finding in checkup(host)}
+    made = {finding.check for facts in (GOOD, BAD, without_conntrack) for finding in checkup(facts)}
     of_rules = {Check.snat_rule, Check.rules, Check.namespace}
     assert made | of_rules | {Check.other} == set(Check)
     values = {"name": "web", "device": "eth0"}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from snat_race.results import kernels
 from snat_race.results.findings import Check, Finding, Level, Value
 
 _FULL_FROM = 0.8  # share of the conntrack table: above, it gets tight
@@ -10,12 +11,7 @@ _LONGEST_CHAIN = 4  # conntrack entries per bucket: above, a lookup gets slow
 _FEWEST_PORTS = 8192
 _FEWEST_FILES = 1024
 _SHORTEST_BACKLOG = 1024
-_FIRST_RANDOM_KERNEL = (5, 0)
 _STEADY_CLOCKS = ("tsc", "kvm-clock", "arch_sys_counter", "hyperv_clocksource_tsc_page", "xen")
-# The stable kernels that first had the fix for checksums of encapsulated packets that a NAT gave a
-# random port (kubernetes/kubernetes#88986).
-_VXLAN_MENDED_SINCE = (5, 6, 13)
-_VXLAN_MENDED_IN = ((5, 4, 41), (4, 19, 123))
 _MOST_RETRIES = 127  # MAX_TCP_SYNCNT in include/net/tcp.h
 _NO_LIMIT = -1  # resource.RLIM_INFINITY
 
@@ -31,6 +27,8 @@ class Host:
     open_files: tuple[int, int]  # soft and hard limit; -1 is none
     clock_source: str  # "" if the kernel does not say
     checksumming_vxlans: tuple[str, ...]  # VXLAN devices that leave checksums to the device below
+    of_vendor: bool = False  # whether its kernel may have what kernel.org's of that version lacks
+    dns_servers: int = 0  # to how many hosts DNAT sends the queries of one socket to UDP port 53
 
     def number(self, key: str) -> int:
         """Return a setting; 0 if this kernel, or this namespace, has none."""
@@ -51,6 +49,8 @@ def checkup(host: Host) -> Iterator[Finding]:
     yield _files(host)
     yield _cpus(host)
     yield _clock(host)
+    if kernels.udp_clash_loses(host.kernel, servers=host.dns_servers) and host.dns_servers:
+        yield _finding(Check.dns_clashes, bad=True, servers=host.dns_servers)
     if host.checksumming_vxlans:
         yield _vxlan(host)
 
@@ -61,11 +61,18 @@ def _finding(check: Check, *, bad: bool = False, **values: Value) -> Finding:
 
 
 def _kernel(host: Host) -> Finding:
-    """Tell old kernels: before 5.0, the search for a free port went on from a counter that racing
-    clients shared; since then it begins at a random offset (nf_nat_l4proto_unique_tuple()).
-    """
-    version = ".".join(map(str, host.kernel))
-    return _finding(Check.kernel, bad=host.kernel < _FIRST_RANDOM_KERNEL, version=version)
+    """Tell kernels that race more easily, or count otherwise, from those that do not."""
+    differs = {
+        "shared_search": not kernels.searches_from_random(host.kernel),
+        "resolved_counted": not kernels.counts_resolved_clashes_apart(host.kernel),
+        "drop_uncounted": not kernels.clashes_raise_drop(host.kernel),
+    }
+    return _finding(
+        Check.kernel,
+        bad=differs["shared_search"],
+        version=".".join(map(str, host.kernel)),
+        differs=[name for name, is_so in differs.items() if is_so],
+    )
 
 
 def _retransmission(host: Host) -> Finding:
@@ -134,8 +141,10 @@ def _clock(host: Host) -> Finding:
 
 
 def _vxlan(host: Host) -> Finding:
-    mended = host.kernel >= _VXLAN_MENDED_SINCE or any(
-        host.kernel[:2] == version[:2] and host.kernel >= version for version in _VXLAN_MENDED_IN
+    mended = kernels.mends_vxlan_checksums(host.kernel)
+    return _finding(
+        Check.vxlan_checksum_offload,
+        bad=not mended,
+        devices=list(host.checksumming_vxlans),
+        of_vendor=int(host.of_vendor),
     )
-    devices = list(host.checksumming_vxlans)
-    return _finding(Check.vxlan_checksum_offload, bad=not mended, devices=devices)

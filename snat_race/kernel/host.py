@@ -17,6 +17,7 @@ import psutil
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.netns import Namespace
+from snat_race.results import kernels
 
 _SYSCTLS = (
     "net.ipv4.ip_local_port_range",
@@ -35,6 +36,8 @@ _SYSCTLS = (
 )
 _CLOCK_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _SIOCETHTOOL, _ETHTOOL_GTXCSUM = 0x8946, 0x16  # linux/sockios.h, linux/ethtool.h
+_SIGNATURE = Path("/proc/version_signature")
+_DEBIAN_VERSION = re.compile(r"Debian ([0-9.]{1,30})")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NUMBERS = re.compile(r"[0-9]{1,20}(\s[0-9]{1,20})*", re.ASCII)
 _LAST_PORT = 65535
@@ -52,8 +55,21 @@ def online_cpus() -> int:
 
 
 def kernel_version() -> tuple[int, ...]:
-    """Return the kernel's version, as (6, 5, 13)."""
-    return tuple(map(int, re.findall(r"[0-9]{1,9}", platform.release())[:3]))
+    """Return the kernel's version, as (6, 5, 13).
+
+    Debian and Ubuntu name a release after its ABI: 6.1.0-50 is 6.1.176. Debian has the version in
+    ``uname -v``, Ubuntu at the end of /proc/version_signature.
+    """
+    version = kernels.version_of(release())
+    for exact in (*_DEBIAN_VERSION.findall(platform.version()), *_said(_SIGNATURE).split()[-1:]):
+        if kernels.version_of(exact)[:2] == version[:2]:
+            return kernels.version_of(exact)
+    return version
+
+
+def release() -> str:
+    """Return what ``uname -r`` prints."""
+    return platform.release()
 
 
 def local_port_range() -> tuple[int, int]:
@@ -103,7 +119,7 @@ def environment() -> dict[str, Any]:
     """Describe this machine, for the result file."""
     return {
         "boot_id": _said(_BOOT_ID),  # the same in all containers of a host; "": not known
-        "kernel": platform.release(),
+        "kernel": release(),
         "machine": platform.machine(),
         "cpus": online_cpus(),
         "usable_cpus": usable_cpus(),

@@ -40,7 +40,8 @@ class Check(StrEnum):
     snat_rule = "snat_rule"  # no values, but the field ``rule``
     rules = "rules"  # no values, but the field ``unreadable``; if that is empty, there is no SNAT rule
     namespace = "namespace"  # name, device: a container's only device
-    kernel = "kernel"  # version
+    # version, differs: of shared_search, resolved_counted, drop_uncounted, those that are so
+    kernel = "kernel"
     syn_retransmission = "syn_retransmission"  # waits_s: before each of the first retransmits
     conntrack = "conntrack"  # no values: it is not loaded
     conntrack_table = "conntrack_table"  # entries, max, advised_max
@@ -51,7 +52,8 @@ class Check(StrEnum):
     open_files = "open_files"  # soft, hard: limits; -1 is none
     cpus = "cpus"  # usable, workers: planned
     clock_source = "clock_source"  # name: "" if the kernel does not say
-    vxlan_checksum_offload = "vxlan_checksum_offload"  # devices
+    vxlan_checksum_offload = "vxlan_checksum_offload"  # devices, of_vendor: 1, or 0
+    dns_clashes = "dns_clashes"  # servers: that DNAT sends the queries of one socket to
     other = "other"  # of a file of version 1: see ``Finding.recorded``
 
 

@@ -14,9 +14,12 @@ _NUMBERS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9}){0,2}", re.ASCII)
 # Since 71d8c47fc653 a clash raises drop too; nf_ct_resolve_clash() in net/netfilter/nf_conntrack_core.c. Up
 # to then, found also counted every look-up that found an entry, ____nf_conntrack_find() there.
 _CLASHES_RAISE_DROP_SINCE = (4, 7)
-# Before 71d8c47fc653 all clashes lose a packet. Since 6a757c07e51f two UDP packets of one socket lose none,
-# whatever NAT makes of them; nf_ct_resolve_clash_harder().
+# Of two UDP packets of one socket that clash, 71d8c47fc653 lets both pass if no NAT translates them,
+# ed07d9a021df if it does so alike, 6a757c07e51f whatever it does; nf_ct_resolve_clash() there.
+_TRANSLATED_ALIKE_RESOLVED_SINCE = (4, 19)
 _UDP_CLASHES_RESOLVED_SINCE = (5, 6)
+# Up to bc92470413f3 a clash that was resolved raised insert_failed all the same.
+_RESOLVED_COUNTED_APART_SINCE = (5, 10)
 # Since 4589725502871 a search for a port may evict a TCP entry that is closing; nf_nat_core.c.
 _EVICTS_SINCE = (6, 5)
 # Before, the search for a free port went on from a counter that racing clients shared; since then it
@@ -45,14 +48,22 @@ def clashes_raise_drop(version: Version) -> bool:
     return _since(version, _CLASHES_RAISE_DROP_SINCE)
 
 
-def any_udp_clash_loses(version: Version) -> bool:
-    """Whether two packets of one UDP socket that clash always lose one, with NAT or without."""
-    return not clashes_raise_drop(version)
+def udp_clash_loses(version: Version, *, servers: int) -> bool:
+    """Whether of two packets of one UDP socket that come at once, one is lost.
+
+    ``servers``: to how many hosts DNAT may send them; 0 if it does not translate them.
+    """
+    resolved_since = (
+        _CLASHES_RAISE_DROP_SINCE,
+        _TRANSLATED_ALIKE_RESOLVED_SINCE,
+        _UDP_CLASHES_RESOLVED_SINCE,
+    )
+    return not _since(version, resolved_since[min(servers, 2)])
 
 
-def translated_udp_clash_loses(version: Version) -> bool:
-    """Whether two packets of one UDP socket that DNAT sends to different hosts lose one."""
-    return not _since(version, _UDP_CLASHES_RESOLVED_SINCE)
+def counts_resolved_clashes_apart(version: Version) -> bool:
+    """Whether a clash of UDP that lost nothing raises clash_resolve, and no insert_failed."""
+    return _since(version, _RESOLVED_COUNTED_APART_SINCE)
 
 
 def evicts(version: Version) -> bool:

@@ -39,7 +39,7 @@ class Nat(Model):
     """Whether a clash raises drop besides insert_failed: kernels of 4.7 and newer."""
     udp_clashes: bool = False
     """Whether two packets of one UDP socket may clash there and count as the race does: kernels before 4.7,
-    and before 5.6 those whose DNAT sends DNS to several hosts."""
+    and before 5.6 where DNAT sends DNS to several hosts."""
 
     def on(self, release: str) -> Self:
         """Return it as it is on a kernel, because older versions of this program did not look.
@@ -49,7 +49,7 @@ class Nat(Model):
         version = kernels.version_of(release)
         known = {
             "clashes_raise_drop": self.clashes_raise_drop and kernels.clashes_raise_drop(version),
-            "udp_clashes": self.udp_clashes or kernels.any_udp_clash_loses(version),
+            "udp_clashes": self.udp_clashes or kernels.udp_clash_loses(version, servers=0),
         }
         return type(self)(**(self.model_dump() | known))
 

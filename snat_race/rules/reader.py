@@ -18,6 +18,7 @@ from snat_race.results.findings import (
     Unreadable,
     UnreadableReason,
 )
+from snat_race.rules.dns_servers import dns_servers
 from snat_race.rules.exposure import HostTraits, SnatRule, judged
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_list import NftList
@@ -46,6 +47,11 @@ class HostRules:
     def exposed(self) -> list[SnatRule]:
         """The rules whose clients can lose SYNs to the race."""
         return [rule for rule in self.snat_rules if rule.exposed]
+
+    @property
+    def dns_servers(self) -> int:
+        """To how many hosts DNAT may send the queries of one socket to UDP port 53; 0: it does not."""
+        return max((dns_servers(ruleset.texts) for ruleset in self.rulesets), default=0)
 
     def ruleset_of(self, tool: ToolName) -> Ruleset | None:
         """Return what a tool has printed; None if it is not here, or could not."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from snat_race.analysis.host_checks import Host, checkup
 from snat_race.kernel import host, netns_lookup
 from snat_race.kernel.netns import Namespace
+from snat_race.results import kernels
 from snat_race.results.findings import Check, DoctorResult, Finding, Level
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM
@@ -15,8 +16,11 @@ from snat_race.runs.run_metadata import RunMetadata
 def examine(namespace: Namespace, workers: int) -> DoctorResult:
     """Look at everything; nothing is changed. ``workers`` 0: one for each CPU."""
     record = RunMetadata()
+    rules = reader.read(namespace)
     facts = Host(
         kernel=host.kernel_version(),
+        of_vendor=kernels.is_of_vendor(host.release()),
+        dns_servers=rules.dns_servers,
         sysctls=host.sysctls(namespace),
         usable_cpus=len(host.usable_cpus()),
         workers=workers,
@@ -24,7 +28,7 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
         clock_source=host.clock_source(),
         checksumming_vxlans=tuple(host.checksumming_vxlans(namespace)),
     )
-    findings = [*_of_rules(reader.read(namespace), namespace), *checkup(facts)]
+    findings = [*_of_rules(rules, namespace), *checkup(facts)]
     return DoctorResult(
         **record.fields(),
         spec={"netns": namespace.name, "workers": workers},

@@ -17,12 +17,13 @@ from snat_race.rules.exposure import RANDOM, SnatRule
 @dataclass(frozen=True, slots=True)
 class Translation:
     """The rules that may apply, whether somebody looked and every rule there is was read, and what
-    could not be read.
+    could not be read; and what else clashes there.
     """
 
     rules: list[SnatRule]
     complete: bool
     unreadable: list[Unreadable]
+    dns_servers: int  # to how many hosts DNAT sends the queries of one socket to UDP port 53
 
     def warnings(self) -> list[MeasurementWarning]:
         """Return the warning that not all rules could be read, if that is so."""
@@ -42,7 +43,8 @@ def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -
         rule for rule in reachable if not ips or any(_covers(rule.source_network, ip) for ip in ips)
     ]
     unreadable = [reason for rules in hosts for reason in rules.unreadable]
-    return Translation(applying, bool(hosts) and not unreadable, unreadable)
+    dns_servers = max((rules.dns_servers for rules in hosts), default=0)
+    return Translation(applying, bool(hosts) and not unreadable, unreadable, dns_servers)
 
 
 def nat_of(translation: Translation, attempted: int) -> Nat:
@@ -62,7 +64,7 @@ def nat_of(translation: Translation, attempted: int) -> Nat:
         drawn=drawn,
         absent=translation.complete and not rules,
         clashes_raise_drop=kernels.clashes_raise_drop(version),
-        udp_clashes=kernels.any_udp_clash_loses(version),
+        udp_clashes=kernels.udp_clash_loses(version, servers=translation.dns_servers),
     )
 
 

@@ -8,10 +8,11 @@ _FILL = "{entries:entry}, {ports:port}"
 _DROP_UNCOUNTED = "; before 4.7 a clash does not raise drop"
 _RULES_UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
 
-_RESOLVED_BY = (
+RESOLVED_BY = (
     "what does is a kernel of 5.6 or newer, a DNS cache on each node, or 'options single-request-reopen' "
     "in resolv.conf"
 )
+"""What keeps packets of one UDP socket from clashing."""
 
 _EVIDENCE = {
     CauseName.snat_race: _CLASHED,
@@ -106,9 +107,9 @@ _ADVICE = {
         "let clients keep connections open, or give them more ports (net.ipv4.ip_local_port_range), so "
         "that a port rests until its entry is gone; 'conntrack -E -e DESTROY' shows who removes entries"
     ),
-    Advice.resolve_udp_clashes: f"--random-fully does not help; {_RESOLVED_BY}",
+    Advice.resolve_udp_clashes: f"--random-fully does not help; {RESOLVED_BY}",
     Advice.tell_udp_clashes: (
-        f"--random-fully does not cure clashes of UDP; {_RESOLVED_BY}; rules that 'snat-race doctor' calls "
+        f"--random-fully does not cure clashes of UDP; {RESOLVED_BY}; rules that 'snat-race doctor' calls "
         "exposed race as well"
     ),
     Advice.accept_faster: "accept faster, or raise the backlog and net.core.somaxconn",

@@ -6,6 +6,7 @@ A check is one member of ``Check`` and one entry in the table below.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from snat_race.report.wording.causes import RESOLVED_BY
 from snat_race.report.wording.formats import filled, namespace, plural
 from snat_race.report.wording.owners import setting
 from snat_race.report.wording.program import Program
@@ -205,13 +206,25 @@ def _namespace(finding: Finding) -> str:
 
 
 def _kernel(finding: Finding) -> str:
-    meaning = (
-        "a port that is taken is replaced by a random one; --random is as good as --random-fully"
-        if finding.level == Level.ok
-        else "before 5.0, racing clients easily get the same port, and --random is not as good as "
-        "--random-fully"
-    )
-    return f"{finding.values['version']}: {meaning}"
+    differs = finding.values.get("differs", ())
+    named = differs if isinstance(differs, list) else []
+    first = _BEFORE_5_0 if finding.level != Level.ok else _SINCE_5_0
+    others = [sentence for name, sentence in _DIFFERS.items() if name in named]
+    return f"{finding.values['version']}: {'; '.join([first, *others])}"
+
+
+_VENDOR = "; this is a vendor's kernel, which may have the fix"
+_SINCE_5_0 = "a port that is taken is replaced by a random one; --random is as good as --random-fully"
+_BEFORE_5_0 = (
+    "before 5.0, racing clients easily get the same port, and --random is not as good as --random-fully"
+)
+_DIFFERS = {
+    "resolved_counted": "before 5.10, insert_failed also counts clashes of UDP that lost nothing",
+    "drop_uncounted": (
+        "before 4.7, a SYN lost to the race raises insert_failed and no drop, as a clash of UDP does, so "
+        "'watch' cannot tell the two apart"
+    ),
+}
 
 
 def _retransmission(finding: Finding) -> str:
@@ -233,7 +246,11 @@ def _clock_source(finding: Finding) -> str:
 
 def _vxlan(finding: Finding) -> str:
     devices = _joined(finding, "devices")
-    return f"{devices}: with random ports, kernels before 5.6.13, 5.4.41, 4.19.123 send wrong checksums"
+    perhaps = finding.level != Level.ok and finding.values.get("of_vendor")
+    return (
+        f"{devices}: with random ports, kernels before 5.6.13, 5.4.41, 4.19.123 and 4.14.181 send wrong "
+        f"checksums{_VENDOR if perhaps else ''}"
+    )
 
 
 def _joined(finding: Finding, name: str) -> str:
@@ -293,6 +310,14 @@ _WORDS = {
         title="clock source",
         evidence=_clock_source,
         advice="choose another of /sys/devices/system/clocksource/clocksource0/available_clocksource",
+    ),
+    Check.dns_clashes: _Words(
+        title="DNS behind DNAT",
+        evidence=_sentence(
+            "rules send UDP port 53 to {servers:server}; before 5.6, one of two queries that a socket "
+            "sends at once may be lost, and counts as the race does"
+        ),
+        advice=f"--random-fully does not help; {RESOLVED_BY}",
     ),
     Check.vxlan_checksum_offload: _Words(
         title="VXLAN checksum offload",
