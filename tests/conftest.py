@@ -1,9 +1,13 @@
 """Real processes and real namespaces; nothing here is faked."""
 
 import contextlib
+import ctypes
+import gc
+import importlib
 import json
 import os
 import pickle
+import pkgutil
 import re
 import shutil
 import signal
@@ -12,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import psutil
 import pytest
@@ -22,11 +28,16 @@ import typer
 from hypothesis import settings
 
 import snat_race  # before numpy: it keeps numpy from starting threads
+from snat_race import __main__ as program
 from snat_race.cli import app
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.netns import enter_sandbox
 from snat_race.kernel.tools import where
 from tests.results import small_client, small_watch
+
+# Commands import late, to answer at once. Here they are forks, which would all import the same.
+for module in pkgutil.walk_packages(snat_race.__path__, "snat_race."):
+    importlib.import_module(module.name)
 
 # The machine may be busy, or a virtual one that is paused; pytest-timeout bounds every test.
 settings.register_profile("patient", deadline=None)
@@ -39,6 +50,8 @@ TWO_CPUS = pytest.mark.skipif(
 
 IPTABLES = pytest.mark.skipif(not where("iptables"), reason="there is no iptables")
 NFT = pytest.mark.skipif(not where("nft"), reason="there is no nft")
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 # Bounds of what hangs, however busy the machine is:
 MOST_S = 240  # a command
@@ -74,103 +87,74 @@ def parsed_cli(args: list[str]) -> dict[str, Any]:
             return dict(inner.params)
 
 
-def run_cli(*args: str, timeout: float = MOST_S, **extra: str) -> subprocess.CompletedProcess[str]:
+def run_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run our command line as users do: by an interpreter that starts for it."""
     return subprocess.run(
         [*COMMAND, *args],
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=MOST_S,
         check=False,
         env=clean_environment(**extra),
     )
 
 
-class ForkedCli:
+def fork_cli(*args: str, stdout: int = subprocess.PIPE, **extra: str) -> subprocess.CompletedProcess[str]:
     """As run_cli, but in a fork of this process: without an interpreter's start, of which hundreds take
     minutes.
     """
-
-    def __init__(self, *args: str, **extra: str) -> None:
-        self._args = args
-        self._out, self._err = (os.fdopen(os.memfd_create(name), "w+") for name in ("out", "err"))
-        self.pid = os.fork()
-        if not self.pid:
-            signal.alarm(MOST_S)
-            _be_cli(args, extra, self._out, self._err)
-
-    def wait(self) -> subprocess.CompletedProcess[str]:
-        """Return what it printed, and its exit code."""
-        with self._out as out, self._err as err:
-            _, status = os.waitpid(self.pid, 0)
-            out.seek(0)
-            err.seek(0)
-            code = os.waitstatus_to_exitcode(status)
-            return subprocess.CompletedProcess(self._args, code, out.read(), err.read())
-
-
-def fork_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    """Run our command line in a fork of this process, to its end."""
-    return ForkedCli(*args, **extra).wait()
-
-
-def _be_cli(args: Sequence[str], extra: dict[str, str], out: IO[str], err: IO[str]) -> NoReturn:
-    """Run a command in the place of this process, which is a fork."""
-    environment = clean_environment(**extra)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.stdout, sys.stderr, sys.argv = out, err, ["snat_race", *args]  # type: ignore[assignment]
-    code: Any = 1
-    try:
-        app.main()
-    except SystemExit as ended:
-        code = ended.code
-    finally:
-        with contextlib.suppress(OSError):  # nobody reads it any more
-            out.flush()
-            err.flush()
-        os._exit(code or 0)
-
-
-class StartedFork:
-    """As start_cli, but a fork of this process, without an interpreter's start; used as a Popen is."""
-
-    def __init__(self, *args: str, **extra: str) -> None:
-        read_end, write_end = os.pipe()
-        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - communicate() closes it
-        self.returncode: int | None = None
-        self.pid = os.fork()
-        if not self.pid:
-            os.close(read_end)
-            _be_cli(args, extra, os.fdopen(write_end, "w"), self._complaints)
-        os.close(write_end)
-        self.stdout = os.fdopen(read_end)
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def communicate(self, timeout: float) -> tuple[str, str]:
-        """Wait for its end; return what it said since, and all that it complained of."""
-        eventually(lambda: self.poll() is not None, within_s=timeout)
-        with self.stdout, self._complaints:
-            self._complaints.seek(0)
-            return self.stdout.read(), self._complaints.read()
-
-
-def start_cli(*args: str, **extra: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *args],
-        stdout=subprocess.PIPE,
+    return subprocess.run(
+        ["snat_race", *args],
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        env=clean_environment(**extra),
+        timeout=MOST_S,
+        check=False,
+        restore_signals=False,
+        preexec_fn=partial(_be_cli, args, extra),
     )
+
+
+def start_cli(
+    *args: str, stdin: int | None = None, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE,
+    **extra: str,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """Start our command line in a fork of this process."""
+    return subprocess.Popen(
+        ["snat_race", *args],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        restore_signals=False,
+        preexec_fn=partial(_be_cli, args, extra),  # noqa: PLW1509 - there are no threads
+    )
+
+
+def _be_cli(args: Sequence[str], extra: dict[str, str]) -> NoReturn:
+    """Be our command line, in a fork that was about to become another program; its streams are in place."""
+    code: Any = 1
+    try:
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # one of them tells subprocess that all went well
+        gc.freeze()  # what the tests have made is not looked through, nor ever closed
+        gc.enable()  # subprocess has it off
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout's
+        environment = clean_environment(**extra)
+        os.environ.clear()
+        os.environ.update(environment)
+        tempfile.tempdir = None
+        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        sys.argv = ["snat_race", *args]
+        program.main()
+    except SystemExit as ended:
+        code = ended.code or 0
+    except Exception:  # noqa: BLE001
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            sys.stdout.flush()
+        os._exit(code)
 
 
 def eventually(holds: Callable[[], Any], within_s: float = SOON_S) -> Any:
@@ -204,9 +188,17 @@ def until_enough(
 
 
 def ask_for_priority() -> None:
-    """Go before the others of a busy machine, if we may."""
+    """Go before the others of a busy machine, if we may: two dialers need a CPU each at the same instant.
+
+    This process, a fork, begins a session, because Linux may share CPUs out among sessions: sched(7), on
+    autogroups. It ends with its parent, as a terminal's Ctrl-C does not reach it now.
+    """
     with contextlib.suppress(PermissionError):
         os.nice(-20)
+        os.setsid()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        with contextlib.suppress(FileNotFoundError):
+            Path("/proc/self/autogroup").write_text("-20")
 
 
 class LabRun(NamedTuple):
@@ -233,7 +225,7 @@ def lab(
     """Run a lab for so long that it has at least ``fewest`` pairs of each rule, or dials where they do not
     meet; check its exit code, and that it leaves the host as it was.
 
-    If the machine is too busy for that, the lab runs longer, and with priority if that can be had.
+    If the machine is too busy for that, the lab runs longer.
     """
 
     def measure(duration_s: float) -> LabRun:
@@ -241,12 +233,7 @@ def lab(
             out = Path(folder) / "lab.json"
             options = ["--duration", f"{duration_s * 1000:.0f}ms", "--output", str(out)]
 
-            def in_its_host() -> subprocess.CompletedProcess[str]:
-                if duration_s > first_s:
-                    ask_for_priority()
-                return run("lab", *args, *options, **extra)
-
-            done = without_a_trace(in_its_host)
+            done = without_a_trace(lambda: run("lab", *args, *options, **extra))
             assert out.exists(), done.stderr
             return LabRun(done, json.loads(out.read_text()))
 
@@ -292,9 +279,10 @@ def in_fork(work: Callable[[], Any]) -> Any:
 
 
 def in_sandbox(work: Callable[[], Any]) -> Any:
-    """Run ``work`` in a forked process with a network namespace of its own; skip if refused."""
+    """Run ``work`` in a fork with a network namespace of its own, before others; skip if refused."""
 
     def sandboxed() -> Any:
+        ask_for_priority()
         enter_sandbox()
         return work()
 
@@ -327,7 +315,7 @@ def port() -> int:
 
 @pytest.fixture
 def server(port: int) -> Iterator["RunningServer"]:
-    running = RunningServer(f"127.0.0.1:{port}", start=StartedFork)
+    running = RunningServer(f"127.0.0.1:{port}")
     yield running
     running.stop()
 
@@ -335,9 +323,9 @@ def server(port: int) -> Iterator["RunningServer"]:
 class RunningServer:
     """``snat_race server``, started and listening."""
 
-    def __init__(self, address: str, *options: str, start: Callable[..., Any] = start_cli) -> None:
+    def __init__(self, address: str, *options: str) -> None:
         self.address = address
-        self.process = start("server", "-r", address, *options)
+        self.process = start_cli("server", "-r", address, *options)
         assert self.process.stdout
         self.first_line = self.process.stdout.readline()
         assert "Ready to accept connections" in self.first_line, self.process.communicate()

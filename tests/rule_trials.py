@@ -20,7 +20,7 @@ from typing import Any
 from snat_race.kernel import netns_lookup, nftables, tools
 from snat_race.kernel.tools import where
 from snat_race.rules import reader
-from tests.conftest import ForkedCli, eventually, fork_cli, in_sandbox
+from tests.conftest import MOST_S, eventually, fork_cli, in_sandbox, start_cli
 from tests.test_rulesets import load, printed
 
 TOOLS = ("iptables-nft", "iptables-legacy", "nft")
@@ -43,11 +43,11 @@ def two_at_once(tool: str, seed: int, folder: Path) -> None:
     load(tool, seed)
     before, were_exposed = printed(tool), exposed()
     files = [folder / "a", folder / "b"]
-    both = [ForkedCli("mitigate", "--apply", "--dump", str(file)) for file in files]
-    done = [one.wait() for one in both]
-    context = (tool, seed, done)
-    assert [one.returncode for one in done] == [0, 0], context
-    assert sum("# Applied, and read back" in one.stdout for one in done) == bool(were_exposed), context
+    both = [start_cli("mitigate", "--apply", "--dump", str(file)) for file in files]
+    said = [one.communicate(timeout=MOST_S) for one in both]
+    context = (tool, seed, said)
+    assert [one.returncode for one in both] == [0, 0], context
+    assert sum("# Applied, and read back" in out for out, _ in said) == bool(were_exposed), context
     assert exposed() == 0, context
     assert without_flags(printed(tool)) == without_flags(before), context
     for file in files:

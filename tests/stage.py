@@ -19,7 +19,7 @@ from snat_race.lab import variants
 from snat_race.lab.settings import Backend
 from snat_race.lab.topology import IPV4, build
 from snat_race.lab.variant_loader import VariantLoader
-from tests.conftest import COMMAND, SOON_S, clean_environment, eventually
+from tests.conftest import SOON_S, RunningServer, eventually, start_cli
 
 PORT = 8080
 REMOTE = (IPV4.destination_ip, PORT)
@@ -51,13 +51,7 @@ class Stage:
     def accept_all(self) -> None:
         """Accept what comes, so that the queue never fills: in a server of its own."""
         with self.destination.entered():
-            self.server = subprocess.Popen(
-                [*COMMAND, "server", "-r", f"{REMOTE[0]}:{PORT}"],
-                stdout=subprocess.PIPE,
-                env=clean_environment(),
-            )
-        assert self.server.stdout
-        assert b"Ready to accept connections" in self.server.stdout.readline()
+            self.server = RunningServer(f"{REMOTE[0]}:{PORT}").process
 
     def hold(self, ports: Iterable[int], timeout_ms: int = 20_000) -> int:
         """Dial from each port of the container and keep what connects; return how many did not."""
@@ -88,13 +82,7 @@ class Stage:
         for each in watched:
             arguments += ["--watch-netns", each]
         with self.container.entered():
-            return subprocess.Popen(
-                [*COMMAND, *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=clean_environment(),
-            )
+            return start_cli(*arguments)
 
     def finish(self, client: subprocess.Popen[str], out: Path) -> dict[str, Any]:
         """Wait for a client; return its result."""

@@ -30,7 +30,7 @@ from snat_race.report.renderers.markdown import markdown
 from snat_race.report.renderers.text import text, verdict_line
 from snat_race.report.terminal import PIPED_WIDTH, Terminal, printable, terminal_of
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
-from tests.conftest import run_cli
+from tests.conftest import fork_cli
 
 PIECES = (
     *(
@@ -237,7 +237,7 @@ def test_a_warning_and_a_line_of_a_run_hold_nothing_that_a_terminal_obeys(
     [("a\x1b[31mb", "a?[31mb"), ("\udcff", r"'\udcff' is not UTF-8"), ("x" * 100_000, "x" * 200 + "...")],
 )
 def test_a_message_is_one_line_whatever_was_typed(argument: str, said: str) -> None:
-    done = run_cli("report", argument)
+    done = fork_cli("report", argument)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -254,6 +254,6 @@ def test_a_width_that_is_none_is_passed_over(columns: str, monkeypatch: pytest.M
 @pytest.mark.parametrize("number", ["", "x", "1" * 5000])
 def test_a_shell_that_asks_in_another_way_gets_one_line(number: str) -> None:
     asked = {"_SNAT_RACE_COMPLETE": "complete_bash", "COMP_WORDS": "snat-race l", "COMP_CWORD": number}
-    done = run_cli(**asked)
+    done = fork_cli(**asked)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch("snat_race: no shell that is known here asks like this: .*\n", done.stderr)

@@ -10,7 +10,6 @@ import re
 import select
 import signal
 import struct
-import subprocess
 import termios
 import time
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from snat_race.report.live.panel import REFRESH_S
 from snat_race.results import sample
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 from snat_race.results.schema import Summary
-from tests.conftest import COMMAND, PRIVATE, SOON_S, RunningServer, clean_environment, fork_cli, run_cli
+from tests.conftest import PRIVATE, SOON_S, RunningServer, fork_cli, start_cli
 
 PANEL, LAST = re.compile(r"since start [^:]*worker "), re.compile(r"last round")
 CODE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
@@ -172,11 +171,8 @@ class Terminal:
     def __init__(self, *args: str, columns: int = 100, rows: int = 40, **extra: str) -> None:
         self.master, slave = pty.openpty()
         self.resize(columns, rows)
-        environment = clean_environment(**({"TERM": "xterm-256color"} | extra))
-        del environment["COLUMNS"]
-        self.process = subprocess.Popen(
-            [*COMMAND, *args], stdin=slave, stdout=slave, stderr=slave, env=environment
-        )
+        environment = {"TERM": "xterm-256color", "COLUMNS": ""} | extra  # the terminal knows its width
+        self.process = start_cli(*args, stdin=slave, stdout=slave, stderr=slave, **environment)
         os.close(slave)
         self.written, self._decoder = "", codecs.getincrementaldecoder("utf-8")()
 
@@ -323,7 +319,7 @@ def test_a_dumb_terminal_gets_the_usual_text(server: RunningServer, terminals: l
 
 @pytest.mark.parametrize("extra", [{"FORCE_COLOR": "1", "TERM": "xterm"}])
 def test_a_pipe_gets_the_usual_text(server: RunningServer, extra: dict[str, str]) -> None:
-    done = run_cli(*dialling(server, "--duration", "1100ms"), **extra)
+    done = fork_cli(*dialling(server, "--duration", "1100ms"), **extra)
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert "last 2 s" not in done.stdout + done.stderr

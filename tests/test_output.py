@@ -17,7 +17,7 @@ from snat_race.cli.result_writer import require_writable, write_atomically
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.runs import signals
 from snat_race.runs.signals import StopSignals
-from tests.conftest import COMMAND, SOON_S, clean_environment, eventually, fork_cli
+from tests.conftest import COMMAND, clean_environment, eventually, fork_cli
 
 
 def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -192,10 +192,7 @@ def test_what_is_written_arrives_whole_though_a_signal_cuts_a_write_short() -> N
 @pytest.mark.parametrize("args", [["--help"], ["lab", "--list"], ["report", "--schema"]], ids=" ".join)
 def test_a_full_disk_behind_stdout_is_one_line(args: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [*COMMAND, *args], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-            timeout=SOON_S, env=clean_environment(),
-        )  # fmt: skip
+        done = fork_cli(*args, stdout=full.fileno())
     assert (done.returncode, done.stderr.count("\n")) == (4, 1), done.stderr
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from snat_race.lab.variant_loader import VariantLoader
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.servers import TcpServer
 from snat_race.runs.worker_placement import first_cpus
-from tests.conftest import COMMAND, SOON_S, assert_all_clashed, clean_environment, eventually, in_sandbox
+from tests.conftest import SOON_S, assert_all_clashed, eventually, in_sandbox, start_cli
 
 PORT = 8080
 
@@ -40,12 +39,11 @@ def race(
     clients = []
     for number, container in enumerate((hosts.containers[0], hosts.containers[-1])):
         out = ["--output", str(folder / f"{number}.json")]
-        command = [*COMMAND, "client", "-r", f"{IPV4.destination_ip}:{PORT}", *options, *out]
         with container.entered():
-            clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=clean_environment()))
+            clients.append(start_cli("client", "-r", f"{IPV4.destination_ip}:{PORT}", *options, *out))
     for client in clients:
         assert client.stdout
-        assert b"Starting" in client.stdout.readline()
+        assert "Starting" in client.stdout.readline()
     first = server.accepted
     try:
         eventually(

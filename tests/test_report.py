@@ -23,7 +23,7 @@ from snat_race.report.renderers.text import text
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.schema import ClientResult, Latency, Summary
-from tests.conftest import ROOT, SOON_S, fork_cli, run_cli, start_cli
+from tests.conftest import ROOT, SOON_S, fork_cli, start_cli
 from tests.results import BEGAN, rise, small_client, small_doctor, small_lab, small_watch, summary_of
 
 Kept = Callable[..., Path]
@@ -299,7 +299,7 @@ def test_a_killed_run_leaves_a_stream_up_to_its_last_period(tmp_path: Path, port
 
 def test_a_stream_and_the_file_of_its_run_agree(tmp_path: Path, port: int) -> None:
     out, stream = tmp_path / "out.json", tmp_path / "stream.json"
-    done = run_cli(
+    done = fork_cli(
         "client", "-r", f"127.0.0.1:{port}", "--count", "20", "-d", "1000", "--json", "-o", str(out)
     )
     stream.write_text(done.stdout)

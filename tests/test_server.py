@@ -4,7 +4,7 @@ import socket
 import psutil
 import pytest
 
-from tests.conftest import SOON_S, RunningServer, eventually, gone, run_cli
+from tests.conftest import SOON_S, RunningServer, eventually, fork_cli, gone
 
 
 def connect(host: str, port: int) -> None:
@@ -37,7 +37,7 @@ def test_it_listens_on_a_range_of_ports() -> None:
 
 
 def test_an_address_in_use_is_one_line_and_exit_4(server: RunningServer) -> None:
-    done = run_cli("server", "-r", server.address)
+    done = fork_cli("server", "-r", server.address)
     assert done.returncode == 4
     assert done.stderr.count("\n") == 1
     assert "in use" in done.stderr

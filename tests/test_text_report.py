@@ -21,7 +21,7 @@ from snat_race.report.renderers.text import text
 from snat_race.report.terminal import PIPED_WIDTH, Terminal, bar, terminal_of
 from snat_race.results import schema
 from snat_race.results.model import Result
-from tests.conftest import PRIVATE, RunningServer, fork_cli, run_cli
+from tests.conftest import PRIVATE, RunningServer, fork_cli
 from tests.results import small_comparison, small_doctor, small_lab, small_prediction
 
 Kept = Callable[..., Path]
@@ -187,7 +187,7 @@ def test_a_lab_and_the_report_of_its_file_print_the_same_bytes(
 
 def test_a_client_ends_with_the_report_of_its_file(server: RunningServer, tmp_path: Path) -> None:
     out = tmp_path / "client.json"
-    done = run_cli("client", "-r", server.address, "-d", "5000", "--duration", "1s", "-o", str(out))
+    done = fork_cli("client", "-r", server.address, "-d", "5000", "--duration", "1s", "-o", str(out))
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(fork_cli("report", str(out)).stdout)
 

@@ -13,7 +13,7 @@ import pytest
 from snat_race.errors import SnatRaceError, UsageError
 from snat_race.kernel import netns_lookup, tools
 from snat_race.lab.variants import variant_of_file
-from tests.conftest import ROOT, run_cli
+from tests.conftest import ROOT, fork_cli
 
 
 def script(path: Path, text: str) -> Path:
@@ -138,7 +138,7 @@ def test_what_is_no_namespace_is_refused_at_once(kind: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["fifo", "device"])
 def test_a_fifo_or_device_as_a_namespace_is_one_line(kind: str, tmp_path: Path) -> None:
     path = str(ODD_PATHS[kind](tmp_path / "odd"))
-    done = run_cli("doctor", "--netns", path, timeout=30)
+    done = fork_cli("doctor", "--netns", path)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"snat_race: --netns: {path} is no namespace; give a PID, a name, a path or docker:CONTAINER"
