@@ -18,7 +18,7 @@ from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns, netns_lookup, tools
 from snat_race.kernel.tools import where
 from snat_race.report.wording.findings import why_unreadable
-from snat_race.results.findings import NotExposed, Undo, Unreadable, UnreadableReason
+from snat_race.results.findings import NotExposed, Unchangeable, Undo, Unreadable, UnreadableReason
 from snat_race.rules import reader
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_list import NftList
@@ -325,16 +325,19 @@ def test_what_iptables_calls_incompatible_is_read_with_nft() -> None:
 @NFT
 @IPTABLES
 def test_what_no_tool_here_can_print_is_not_called_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nft shows that iptables has written a rule, but not its flags."""
+    """nft says in words what a rule of iptables does. What it leaves out, a match say, nobody knows."""
     monkeypatch.setattr(reader, "_BASES", ())
 
     def read() -> tuple[list[str], tuple[Unreadable, ...]]:
         load("docker.rules", "nft")
         found = reader.read(netns_lookup.here())
-        return [rule.text for rule in found.exposed], found.unreadable
+        return [(rule.source_network, rule.unchangeable) for rule in found.exposed], found.unreadable
 
     exposed, (why,) = in_sandbox(read)
-    assert exposed == []
+    assert exposed == [
+        ("172.18.0.0/16", Unchangeable.iptables_does_not_print),
+        ("172.17.0.0/16", Unchangeable.iptables_does_not_print),
+    ]
     assert why.reason == UnreadableReason.no_iptables
     assert "no iptables here" in why_unreadable(why)
 
@@ -481,3 +484,69 @@ def test_a_lock_that_stays_taken_is_reported(tmp_path: Path, monkeypatch: pytest
             pass
     with tools.xtables_lock():
         assert lock.exists()
+
+
+ANONYMOUS = """table inet router {
+ chain post {
+  type nat hook postrouting priority srcnat;
+  oifname "eth0" jump {
+   ip saddr 10.1.0.0/16 masquerade
+   ip saddr 10.2.0.0/16 snat ip to 192.0.2.8 fully-random
+  }
+  oifname "eth1" masquerade
+ }
+ chain forward {
+  type filter hook forward priority filter;
+  iifname "lan0" jump {
+   tcp dport 25 log prefix "no snat for mail " drop
+  }
+ }
+}
+"""
+AMONG_IPTABLES = """table ip nat {
+ chain ts-postrouting {
+  meta mark & 0x00ff0000 == 0x00040000 counter masquerade
+ }
+}
+insert rule ip nat POSTROUTING counter jump ts-postrouting
+"""
+
+
+def there_and_back() -> tuple[list[str], list[str], tuple[Unreadable, ...], bool]:
+    """Apply and revert; return the exposed rules before, those after, and what was not read."""
+    here, saved = netns_lookup.here(), list[Undo]()
+    before, found = listing(*TOOLS), reader.read(here)
+    done = mitigate.apply(here, saved.append)
+    left = [rule.text for rule in reader.read(here).exposed]
+    assert [rule.text for rule in done.unchangeable] == left
+    mitigate.revert(here, Undo.model_validate_json(saved[0].model_dump_json()))
+    assert listing(*TOOLS) == before
+    return [rule.text for rule in found.exposed], left, found.unreadable, done.complete
+
+
+@PRIVATE
+@NFT
+def test_a_rule_in_an_anonymous_chain_is_found_and_left_and_others_are_changed() -> None:
+    def work() -> Any:
+        subprocess.run(["nft", "-f", "-"], input=ANONYMOUS, text=True, check=True)
+        return there_and_back()
+
+    inside = "ip saddr 10.1.0.0/16 masquerade"
+    assert in_sandbox(work) == ([inside, 'oifname "eth1" masquerade'], [inside], (), False)
+
+
+@PRIVATE
+@NFT
+@pytest.mark.skipif(not where("iptables-nft"), reason="there is no iptables-nft")
+def test_what_nft_hides_from_iptables_is_judged_and_the_rule_at_fault_is_named() -> None:
+    def work() -> Any:
+        load("docker.rules", "nft")
+        subprocess.run(["nft", "-f", "-"], input=AMONG_IPTABLES, text=True, check=True)
+        return there_and_back()
+
+    exposed, left, (why,), complete = in_sandbox(work)
+    assert [rule for rule in exposed if "172.17.0.0/16" in rule] == left[-1:]
+    assert len(exposed) == len(left) + 1
+    assert why.reason is UnreadableReason.nft_among_iptables
+    assert "chain ip nat ts-postrouting handle" in why_unreadable(why)
+    assert not complete

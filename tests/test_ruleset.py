@@ -10,7 +10,7 @@ import pytest
 
 from snat_race.kernel import netns_lookup
 from snat_race.results.findings import ChainAddress, Undo
-from snat_race.rules import iptables_save, nft_list, reader, undo
+from snat_race.rules import iptables_save, nft_text, reader, undo
 from snat_race.rules.rewrite import Rewrite
 from snat_race.rules.ruleset import Edit, positions
 from snat_race.runs import mitigate
@@ -55,8 +55,8 @@ def parsed_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return wrapper
 
-    for module in (iptables_save, nft_list):
-        monkeypatch.setattr(module, "_parsed", counted(module._parsed))
+    for module, name in ((iptables_save, "_parsed"), (nft_text, "chains")):
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     return texts
 
 

@@ -99,6 +99,8 @@ class Unchangeable(StrEnum):
     comment_not_utf8 = "comment_not_utf8"
     ruleset_not_understood = "ruleset_not_understood"
     text_is_ambiguous = "text_is_ambiguous"
+    in_anonymous_chain = "in_anonymous_chain"
+    iptables_does_not_print = "iptables_does_not_print"
 
 
 class UnreadableReason(StrEnum):
@@ -109,6 +111,7 @@ class UnreadableReason(StrEnum):
     not_one_line = "not_one_line"  # the rules, or where they are
     not_understood = "not_understood"  # where the rules are
     no_iptables = "no_iptables"  # the chains, of nft, that iptables has written
+    nft_among_iptables = "nft_among_iptables"  # the rules of nft in a table of iptables
     no_legacy_iptables = "no_legacy_iptables"  # the loaded tables
     no_nft = "no_nft"  # nothing: iptables calls table nat incompatible
 

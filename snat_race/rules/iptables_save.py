@@ -15,7 +15,7 @@ from typing import Self
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.nftables import KernelRule, Replacement
-from snat_race.results.findings import ChainAddress, ToolName
+from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.ruleset import (
     ChainKey,
@@ -46,6 +46,8 @@ _JUMPS = ("-j", "--jump", "-g", "--goto")
 _PORTS = re.compile(r":([0-9]{1,5})(?:-([0-9]{1,5}))?$")
 _LAST_PORT = 65535
 _FLAGS = {" --random": "random", " --random-fully": "fully-random", " --persistent": "persistent"}
+# What a tool prints in place of what it cannot, because its library of extensions is another version's.
+_NOT_PRINTED = re.compile(r"\[(?:unsupported revision|\d+ bytes of unknown [^]]*)\]")
 _LAST_FLAGS = re.compile(r"(?: --random| --random-fully| --persistent)*$")
 
 
@@ -53,8 +55,8 @@ class IptablesSave(Ruleset):
     """What ``iptables-save -c`` prints, or a namesake: of IPv4 or IPv6, of one back end."""
 
     def __init__(self, tool: ToolName, text: str) -> None:
-        self._family = "ip6" if tool.startswith("ip6") else "ip"
-        chains, self._broken = _parsed(self._family, text)
+        self.family = "ip6" if tool.startswith("ip6") else "ip"
+        chains, self._broken = _parsed(self.family, text)
         super().__init__(tool, text, chains)
 
     @staticmethod
@@ -96,6 +98,11 @@ class IptablesSave(Ruleset):
         """The lines that iptables-save would not print so; a rule whose comment has a line break is one."""
         return self._broken
 
+    @property
+    def not_understood(self) -> list[str]:
+        """The rules that translate sources and are not printed whole, so that more may be in them."""
+        return [rule.text for rule in self.snat_rules if _is_cut_short(rule.text)]
+
     @cached_property
     def _nat_rules(self) -> dict[str, list[tuple[RuleLine, list[str]]]]:
         """The rules of table nat by chain, each with its words; none if it is not in one line."""
@@ -111,7 +118,7 @@ class IptablesSave(Ruleset):
         reachable = self._reachable()
         rules = []
         for name, lines in self._nat_rules.items():
-            chain = ChainAddress(tool=self.tool, family=self._family, table="nat", chain=name)
+            chain = ChainAddress(tool=self.tool, family=self.family, table="nat", chain=name)
             for index, (line, words) in enumerate(lines):
                 if _target(words) in _SNAT_TARGETS:
                     rules.append(_snat_rule(chain, index, line.text, words, reachable=name in reachable))
@@ -294,7 +301,12 @@ def _snat_rule(
         destination_network=_value(matches, "-d"),
         comment=_value(matches, "--comment"),
         reachable=reachable,
+        unchangeable=Unchangeable.iptables_does_not_print if _is_cut_short(text) else None,
     )
+
+
+def _is_cut_short(text: str) -> bool:
+    return bool(_NOT_PRINTED.search(text) and _NOT_PRINTED.search(_QUOTED.sub("", text)))
 
 
 def _translation(target: list[str]) -> tuple[str, tuple[int, int] | None]:

@@ -8,10 +8,11 @@ understood. It may translate sources, so such a rule must not pass for one that 
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.rules.nft_words import WordedRule, anonymous_chain, worded
 from snat_race.rules.ruleset import ChainKey, reached
 
 _HOOKS = ("postrouting", "input")  # where the kernel calls source translation
@@ -28,11 +29,21 @@ _STATEMENTS = frozenset(
     }
 )
 _XT_TARGETS = ("MASQUERADE", "SNAT")
+# iptables prints a table only if it knows all expressions in it: nft_is_expr_compatible() in iptables'
+# iptables/nft.c. These it knows (seen with 1.8.7 to 1.8.13), with conditions on these apart.
+_PRINTED_BY_IPTABLES = frozenset(
+    {"xt", "match", "counter", "limit", "continue", "accept", "drop", "return", "vmap", "mangle", *_JUMPS}
+)
+_NOT_PRINTED_BY_IPTABLES = frozenset(
+    {"ct", "fib", "rt", "socket", "osf", "ipsec", "numgen", "jhash", "symhash"}
+)
 _PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 _LAST_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
 # nft puts a comment, or a prefix for the log, into quotes as it is, and a set's name without any.
 _ENDS_QUOTE = re.compile(r'["\n]')
+# What nft 1.0.2 says of a verdict in a set that a newer one has made: it may be a jump.
+_LOST_VERDICT = "[invalid type]"
 _STRANGE_SET = re.compile(r"@.*[^\w./\\-]", re.ASCII | re.DOTALL)
 
 Json = dict[str, Any]
@@ -62,6 +73,10 @@ class JsonRule:
     source_network: str  # that it asks for; "" is any, or several
     destination_network: str  # likewise
     targets: frozenset[str]  # the chains that it may jump or go to
+    foreign_to_iptables: bool  # whether iptables cannot print it, and then prints nothing of its table
+    iptables_target: str = ""  # the target of iptables by which it translates sources; "" if nft names none
+    # Of a rule in an anonymous chain: its text. Chain, handle and comment are those of the outer rule.
+    inner_text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,11 +101,11 @@ def listing(documents: Iterable[str]) -> Listing:
 
 
 def _listing(objects: Iterable[tuple[str, Json]]) -> Listing:
-    rules = []
+    rules: list[JsonRule] = []
     roots: list[ChainKey] = []
     for kind, thing in objects:
         if kind == "rule":
-            rules.append(_rule(thing))
+            rules += _rules(thing)
         elif kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
             roots.append((*_table(kind, thing), _text(kind, thing, "name")))
         elif kind == "map":  # what a map leads to counts as led to
@@ -134,27 +149,69 @@ def _table(kind: str, thing: Json) -> tuple[str, str]:
     return _text(kind, thing, "family"), _text(kind, thing, "table")
 
 
-def _rule(thing: Json) -> JsonRule:
+def translation_in_words(text: str) -> Translation | None:
+    """Return what the text of a rule says of the source's translation; None if nothing that is known."""
+    rule = worded(text)
+    return _translation(_statements(list(rule.statements)))[0] if rule and rule.understood else None
+
+
+def _rules(thing: Json) -> Iterator[JsonRule]:
+    """Yield a rule, then those in its anonymous chain that translate sources."""
     expressions = thing.get("expr")
-    statements = list(_statements(expressions))
+    statements = []
+    inside: list[WordedRule] = []
+    clear = True
+    for kind, said in _statements(expressions):
+        rule = None if kind or not isinstance(said, str) else anonymous_chain(said)
+        if rule:
+            inside += rule.inside
+            clear = clear and rule.understood
+        else:
+            statements.append((kind, said))
     said_of_packets = list(_strings(expressions))
     others = [value for key, value in thing.items() if key != "expr"]
     comment = thing.get("comment")
-    translation, clear = _translation(statements)
-    return JsonRule(
+    translation, known = _translation(statements)
+    targets = {*_targets(expressions), *_targets([list(rule.statements) for rule in inside])}
+    outer = JsonRule(
         chain=(*_table("rule", thing), _text("rule", thing, "chain")),
         handle=_number(thing.get("handle")) or 0,
         comment=comment if isinstance(comment, str) else "",
         translation=translation,
-        understood=clear and bool(statements) and all(map(_known, statements)),
+        understood=clear
+        and known
+        and bool(statements or inside)
+        and all(map(_known, statements))
+        and not any(_LOST_VERDICT in word for word in said_of_packets),
         quotable=not _ENDS_QUOTE.search("".join([*said_of_packets, *_strings(others)]))
         and not any(map(_STRANGE_SET.match, said_of_packets)),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
+        iptables_target=next(
+            (said["name"] for kind, said in statements if kind == "xt" and _is_named(said)), ""
+        ),
+        foreign_to_iptables=not all(map(_printed_by_iptables, statements))
+        or any(_translation(_statements(list(rule.statements)))[0] for rule in inside),
         protocol=_protocol(statements),
         source_network=_network(statements, "saddr"),
         destination_network=_network(statements, "daddr"),
-        targets=frozenset(_targets(expressions)),
+        targets=frozenset(targets),
     )
+    yield outer
+    for rule in inside:
+        # What the outer rule asks for, the inner one asks for too.
+        of_both = [*_statements(list(rule.statements)), *statements]
+        translation, _ = _translation(of_both)
+        if translation:
+            yield replace(
+                outer,
+                comment=rule.comment or outer.comment,
+                translation=translation,
+                by_iptables=False,
+                protocol=_protocol(of_both),
+                source_network=_network(of_both, "saddr"),
+                destination_network=_network(of_both, "daddr"),
+                inner_text=rule.text,
+            )
 
 
 def _statements(expressions: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON
@@ -174,6 +231,17 @@ def _known(statement: tuple[str, Any]) -> bool:
     if kind in _JUMPS:
         return isinstance(said, dict) and isinstance(said.get("target"), str)
     return kind in _STATEMENTS
+
+
+def _printed_by_iptables(statement: tuple[str, Any]) -> bool:
+    kind, said = statement
+    if kind == "log":
+        return isinstance(said, dict) and "group" in said
+    return kind in _PRINTED_BY_IPTABLES and _NOT_PRINTED_BY_IPTABLES.isdisjoint(_keys(said))
+
+
+def _is_named(target: Any) -> bool:  # noqa: ANN401
+    return isinstance(target, dict) and target.get("name") in _XT_TARGETS
 
 
 def _may_translate(target: Any) -> bool:  # noqa: ANN401
@@ -263,6 +331,18 @@ def _strings(thing: Any) -> Iterator[str]:  # noqa: ANN401
         elif isinstance(part, list):
             waiting += part
         elif isinstance(part, dict):
+            waiting += part.values()
+
+
+def _keys(thing: Any) -> Iterator[str]:  # noqa: ANN401
+    """Yield every key of an object, however deep."""
+    waiting = [thing]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            yield from part
             waiting += part.values()
 
 

@@ -1,7 +1,8 @@
 """What nft prints: its chains, the SNAT rules in them, and how nft rewrites them. Pure.
 
-The text of ``nft -a list ruleset`` says how rules are written, and the number (handle) of each. The
-JSON of the same says what they mean; it is only read to find the SNAT rules: see ``nft_json``.
+The text of ``nft -a list ruleset`` says how rules are written, and the number (handle) of each: see
+``nft_text``. The JSON of the same says what they mean; it is only read to find the SNAT rules: see
+``nft_json``.
 
 nft addresses a rule by its handle, so no other rule can be hit by mistake. Three faults of nft 1.0.6
 decide what is done here. ``replace rule`` aborts if the rule holds a set with networks, and ``--echo``,
@@ -14,17 +15,18 @@ have no flags.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.nftables import Replacement
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
+from snat_race.rules import nft_text
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.merged_sets import merged
-from snat_race.rules.nft_json import JsonRule, Translation, listing
+from snat_race.rules.nft_json import JsonRule, Translation, listing, translation_in_words
 from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
@@ -36,23 +38,11 @@ from snat_race.rules.ruleset import (
     positions,
 )
 
-_TABLE = re.compile(r"^table (\S+) (\S+) \{")
-_CHAIN = re.compile(r"^\tchain (\S+) \{")
-_RULE = re.compile(r"^\t\t(.+) # handle ([0-9]{1,20})$")
-# What counts, and its count. What is quoted, a comment say, is left alone.
-_COUNTED = re.compile(
-    r'"[^"]*"|\b(counter)( packets \d+ bytes \d+)|\b(quota (?:over |until )?\d+ \w+)( used \d+ \w+)?'
-    r"|\b(last)( used \S+)"
-)
-_SET_OF_ONE = re.compile(r'"[^"]*"|\{ ([^\s{}",]+) \}')
 _ANY_SET = re.compile(r'"[^"]*"|\{ ([^{}"]+) \}')
 _COMMENT = re.compile(r' comment "[^"]*"$')
-_HANDLE = re.compile(r" # handle \d+$")
 _FLAG_WORDS = ("random", "fully-random", "persistent")
-_FLAGS = re.compile(r"^\tflags (\S+)$")
 _NAME = re.compile(r"[\w./\\-]+", re.ASCII)  # what nft takes for a name, and for nothing else
 _ABOUT_SNAT = re.compile(r"\b(masquerade|snat)\b")
-_RULES_AT_ONCE = 1 << 16  # whose words are kept: each is read before a change, for a trial and after it
 
 
 class NftList(Ruleset):
@@ -65,7 +55,7 @@ class NftList(Ruleset):
             EnvironmentLacks: the JSON is not nft's.
 
         """
-        super().__init__(tool, text, _parsed(text))
+        super().__init__(tool, text, nft_text.chains(text))
         self._has_json = bool(documents)
         self._listing = listing(documents)
 
@@ -88,11 +78,11 @@ class NftList(Ruleset):
             EnvironmentLacks: a table or a chain has a name that nft would take for something else.
 
         """
-        flagged = _table_flags(text)
+        flagged = nft_text.table_flags(text)
         if not flagged:
             return []
         commands = [[tool, "-j", "list", "maps"]]
-        for family, table, chain in _parsed(text):
+        for family, table, chain in nft_text.chains(text):
             names = (family, table, chain) if (family, table) in flagged else (family, table)
             if not all(map(_NAME.fullmatch, names)):
                 raise EnvironmentLacks(f"the name of table {table} or of chain {chain} is no name to nft")
@@ -121,9 +111,10 @@ class NftList(Ruleset):
     def snat_rules(self) -> tuple[SnatRule, ...]:
         """The rules that translate sources, in order, not judged yet.
 
-        Those that iptables has written are not nft's to read: see :attr:`written_by_iptables`.
+        Those that iptables has written are among them where nft says in words what they do; only iptables
+        can print them whole: see :attr:`written_by_iptables`.
         """
-        table_flags = _table_flags(self.text)
+        table_flags = nft_text.table_flags(self.text)
         chains = {
             key: ChainAddress(tool=self.tool, family=key[0], table=key[1], chain=key[2])
             for key in self._chains
@@ -138,7 +129,7 @@ class NftList(Ruleset):
             snat_rule = SnatRule(
                 chain=chain,
                 index=index,
-                text=self.rules_of(chain)[index].text,
+                text=rule.inner_text or self._chains[rule.chain][index].text,
                 to_address=translation.to_address,
                 flags=translation.flags,
                 ports=translation.ports,
@@ -159,9 +150,10 @@ class NftList(Ruleset):
         """
         of_json: dict[ChainKey, list[int]] = {}
         for rule in self._listing.rules:
-            of_json.setdefault(rule.chain, []).append(rule.handle)
+            if not rule.inner_text:
+                of_json.setdefault(rule.chain, []).append(rule.handle)
         of_text = {key: [line.handle for line in lines] for key, lines in self._chains.items()}
-        about_snat = {rule.chain for rule, _ in self._translating} | {
+        about_snat = {rule.chain for rule in self._listing.rules if rule.translation} | {
             key for key, lines in self._chains.items() for line in lines if _ABOUT_SNAT.search(line.text)
         }
         unlike = [
@@ -173,7 +165,7 @@ class NftList(Ruleset):
         torn = [
             line.strip()
             for line in self.text.split("\n")
-            if line.count('"') % 2 and not _HANDLE.search(line)
+            if line.count('"') % 2 and nft_text.without_handle(line) == line
         ]
         return unlike + torn
 
@@ -191,10 +183,28 @@ class NftList(Ruleset):
         """The chains in which iptables' own targets translate sources, or may."""
         return {rule.chain for rule in self._listing.rules if rule.by_iptables and rule.chain[1] == "nat"}
 
+    def foreign_to_iptables(self, family: str, table: str) -> list[str]:
+        """Return the rules for which iptables does not print a table that it has written to."""
+        return [
+            f"chain {' '.join(rule.chain)} handle {rule.handle} '{text}'"
+            for rule in self._listing.rules
+            if rule.chain[:2] == (family, table) and rule.foreign_to_iptables and not rule.inner_text
+            if (text := self._text_of(rule))
+        ]
+
     @property
-    def _translating(self) -> list[tuple[JsonRule, Translation]]:
+    def _translating(self) -> Iterator[tuple[JsonRule, Translation]]:
         """The rules that masquerade or do SNAT, each with what it says of that."""
-        return [(rule, rule.translation) for rule in self._listing.rules if rule.translation]
+        for rule in self._listing.rules:
+            if rule.translation:
+                yield rule, rule.translation
+            elif rule.iptables_target and (translation := translation_in_words(self._text_of(rule))):
+                yield rule, translation
+
+    def _text_of(self, rule: JsonRule) -> str:
+        """Return a rule as the text has it; "" if it has not."""
+        index = self._handles.get(rule.chain, {}).get(rule.handle)
+        return "" if index is None else self._chains[rule.chain][index].text
 
     @cached_property
     def _handles(self) -> dict[ChainKey, dict[int, int]]:
@@ -219,15 +229,12 @@ class NftList(Ruleset):
     @staticmethod
     def without_marks(line: str) -> str:
         """Return a line without the handle behind it."""
-        return _HANDLE.sub("", line)
+        return nft_text.without_handle(line)
 
     @staticmethod
-    @lru_cache(maxsize=_RULES_AT_ONCE)
     def uncounted(rule: str) -> str:
         """Return a rule without what its counters have counted, as nft prints it when loaded again."""
-        bare = _COUNTED.sub(lambda shape: "".join(filter(None, shape.groups()[::2])) or shape[0], rule)
-        # A set of one is printed as a set until it is loaded again; then as its only element.
-        return _SET_OF_ONE.sub(lambda shape: shape[1] or shape[0], bare)
+        return nft_text.uncounted(rule)
 
     @classmethod
     def comparable(cls, rule: str) -> str:
@@ -290,6 +297,10 @@ def _unchangeable(rule: JsonRule, table_flags: set[str]) -> Unchangeable | None:
     """Return why a rule cannot be changed. Its text may be loaded, so it must be one rule to nft too: a
     comment with a quote may go on with commands.
     """
+    if rule.inner_text:
+        return Unchangeable.in_anonymous_chain
+    if rule.by_iptables:
+        return Unchangeable.iptables_does_not_print
     if "owner" in table_flags:
         return Unchangeable.table_has_owner
     if not rule.quotable or not all(map(_NAME.fullmatch, rule.chain)):
@@ -348,35 +359,3 @@ def _parted(rule: str) -> tuple[str, list[str], str]:
     head, _, last = body.rpartition(" ")
     flags = last.split(",")
     return (head, flags, comment) if set(flags) <= set(_FLAG_WORDS) else (body, [], comment)
-
-
-def _parsed(text: str) -> dict[ChainKey, list[RuleLine]]:
-    """Return every rule of ``nft -a list ruleset``, by chain, in order."""
-    chains: dict[ChainKey, list[RuleLine]] = {}
-    family = table = chain = ""
-    for number, line in enumerate(text.split("\n")):
-        if shape := _TABLE.match(line):
-            family, table, chain = shape[1], shape[2], ""
-        elif shape := _CHAIN.match(line):
-            chain = shape[1]
-            chains.setdefault((family, table, chain), [])
-        elif line == "\t}":
-            chain = ""
-        elif chain and (shape := _RULE.match(line)):
-            rule = shape[1]
-            chains[family, table, chain].append(
-                RuleLine(number=number, text=rule, uncounted=NftList.uncounted(rule), handle=int(shape[2]))
-            )
-    return chains
-
-
-def _table_flags(text: str) -> dict[tuple[str, str], set[str]]:
-    """Return the flags of each table, by family and name: ``dormant``, ``owner``."""
-    flags: dict[tuple[str, str], set[str]] = {}
-    table = ("", "")
-    for line in text.split("\n"):
-        if shape := _TABLE.match(line):
-            table = shape[1], shape[2]
-        elif shape := _FLAGS.match(line):
-            flags[table] = set(shape[1].split(","))
-    return flags

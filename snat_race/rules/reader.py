@@ -90,7 +90,10 @@ def read(namespace: Namespace) -> HostRules:
     # What iptables-nft has written is in tables that nft lists too, but only iptables can print it whole.
     through_nft = [ruleset for ruleset in iptables if ruleset.tool not in legacy_tools]
     read_already = {chain for ruleset in through_nft for chain in ruleset.nonempty_chains}
-    if nft := _read_nft(namespace, read_already, unreadable):
+    unprinted = {
+        (ruleset.family, table) for ruleset in through_nft for table in ruleset.incompatible_tables
+    }
+    if nft := _read_nft(namespace, read_already, unprinted, unreadable):
         rulesets.append(nft)
         snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
     if not present and not tools.where(_NFT):
@@ -136,16 +139,20 @@ def _read_iptables(
         else:
             ruleset = IptablesSave(tool, text)
             rulesets.append(ruleset)
-            unreadable += _broken(ruleset)
+            unreadable += _not_understood(ruleset)
     return rulesets
 
 
 def _read_nft(
-    namespace: Namespace, read_already: set[ChainKey], unreadable: list[Unreadable]
+    namespace: Namespace,
+    read_already: set[ChainKey],
+    unprinted: set[tuple[str, str]],
+    unreadable: list[Unreadable],
 ) -> NftList | None:
     """Return what nft prints, None if it prints nothing; add what could not be read to ``unreadable``.
 
-    ``read_already``: the chains that iptables has printed.
+    ``read_already``: the chains that iptables has printed. ``unprinted``: family and name of the tables
+    that it does not print, because nft has written to them.
     """
     if not tools.where(_NFT):
         return None
@@ -158,12 +165,14 @@ def _read_nft(
     except EnvironmentLacks as failed:
         unreadable.append(_failure(_NFT, failed))
         return None
-    unreadable += _broken(nft)
-    if rules := nft.not_understood:
-        details = tuple(printable(rule) for rule in rules)
-        unreadable.append(Unreadable(reason=UnreadableReason.not_understood, tool=_NFT, details=details))
-    if unread := nft.written_by_iptables - read_already:
-        names = tuple(" ".join(chain) for chain in sorted(unread))
+    unreadable += _not_understood(nft)
+    unread = nft.written_by_iptables - read_already
+    for table in sorted({chain[:2] for chain in unread} & unprinted):
+        foreign = tuple(map(printable, nft.foreign_to_iptables(*table))) or (f"table {' '.join(table)}",)
+        unreadable.append(
+            Unreadable(reason=UnreadableReason.nft_among_iptables, tool=_NFT, details=foreign)
+        )
+    if names := tuple(" ".join(chain) for chain in sorted(unread) if chain[:2] not in unprinted):
         unreadable.append(Unreadable(reason=UnreadableReason.no_iptables, tool=_NFT, details=names))
     return nft
 
@@ -253,11 +262,16 @@ def _failure(tool: ToolName, failed: EnvironmentLacks) -> Unreadable:
     return Unreadable(reason=UnreadableReason.tool_failed, tool=tool, details=(str(failed),))
 
 
-def _broken(ruleset: Ruleset) -> Iterator[Unreadable]:
-    """Yield the rules that a tool prints in several lines, or that changed while it was asked twice."""
-    if broken := ruleset.broken:
-        rules = tuple(printable(rule) for rule in broken)
-        yield Unreadable(reason=UnreadableReason.not_one_line, tool=ruleset.tool, details=rules)
+def _not_understood(ruleset: IptablesSave | NftList) -> Iterator[Unreadable]:
+    """Yield the rules that a tool prints in several lines, or that changed while it was asked twice; and
+    those that say what is not known here.
+    """
+    for reason, rules in (
+        (UnreadableReason.not_one_line, ruleset.broken),
+        (UnreadableReason.not_understood, ruleset.not_understood),
+    ):
+        if rules:
+            yield Unreadable(reason=reason, tool=ruleset.tool, details=tuple(map(printable, rules)))
 
 
 def _unseen(

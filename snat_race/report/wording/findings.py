@@ -164,6 +164,10 @@ _UNCHANGEABLE = {
     "certain",
     Unchangeable.text_is_ambiguous: "a name, a comment or a prefix in it has a character that nft cannot "
     "quote, so its text may say something else; change it where it comes from",
+    Unchangeable.in_anonymous_chain: "it is in an anonymous chain, 'jump { ... }', whose rules the kernel "
+    "lets nobody change; load the rule that jumps there again, with fully-random inside",
+    Unchangeable.iptables_does_not_print: "only iptables can change it as it is, and none here prints it "
+    "whole",
 }
 _UNREADABLE = {
     UnreadableReason.no_tool: "no tool that reads rules is here: 'sudo apt-get install nftables iptables'",
@@ -174,6 +178,9 @@ _UNREADABLE = {
     "translate sources: {details}",
     UnreadableReason.no_iptables: "{tool}: chain {details}: holds rules of iptables that no iptables here "
     "can print",
+    UnreadableReason.nft_among_iptables: "iptables prints nothing of this table, because nft has written "
+    "to it: {details}. What it would print is judged by what {tool} lists. Take these rules out with "
+    "'nft delete rule', and load them in a table of another name",
     UnreadableReason.no_legacy_iptables: "tables of legacy {tool} are loaded ({details}): install "
     "{tool}-legacy",
     UnreadableReason.no_nft: "{tool} calls table nat incompatible: 'sudo apt-get install nftables', to "
