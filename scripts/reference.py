@@ -1,6 +1,8 @@
-"""``make reference``: write docs/reference.md, the manual page and the completions of each shell.
+"""``make reference``: write docs/reference.md, the manual page and the completions of each shell, and
+docs/owners.md.
 
-All of them come from the command line itself. Packages bring what is in share/.
+All of them come from the command line itself, the last from what the program knows of others. Packages
+bring what is in share/.
 """
 
 import os
@@ -11,6 +13,9 @@ from pathlib import Path
 
 from scripts.command_line import EXIT_CODES, Entry, Option, entries
 from scripts.man_page import man_page
+from snat_race.report.wording.owners import words_of
+from snat_race.results.findings import RuleOwner
+from snat_race.rules.owner_marks import IPTABLES_NAT, MARKS, Mark
 
 ROOT = Path(__file__).resolve().parent.parent
 # Where each shell looks for the completion of a program, below the prefix of an installation.
@@ -45,12 +50,38 @@ the option is given. As in the Go tool, `c` means `client`, `s` means `server`, 
 
 ## Commands"""
 
+OWNERS = """\
+# Programs that write SNAT rules
+
+<!-- 'make reference' writes this page. Change snat_race/rules/owner_marks.py or
+snat_race/report/wording/owners.py instead. -->
+
+`doctor` and `mitigate` say which program wrote a rule, because that program writes it again. A rule is a
+program's if it stands in a chain that the program makes or uses, and reads as the program writes it
+there: its matches, what it translates to, and its comment. A chain or a comment that is only named like a
+program's does not count, nor does a rule that somebody else has put into its chain. Such rules are by
+"{unknown}".
+
+These are the programs that are known. Chains are patterns; those without a table are in table nat of
+iptables or ip6tables. The last column says in which source or documentation the rule and the setting were
+read. What old versions wrote may be known from the rulesets of hosts only: the comments of
+`snat_race/rules/owner_marks.py` say so.
+
+{table}
+
+Some rules are not recognised, because nothing in them says whose they are. **ufw** has no chain of its
+own in table nat: what translates there is what you wrote into `before.rules`. **strongSwan** adds no SNAT
+rule of its own. Of **Shorewall**'s rules, those that its optimiser moves into chain POSTROUTING look like
+anybody's. So do Docker's rules for a bridge that you named yourself, with iptables.
+"""
+
 
 def written() -> dict[str, str]:
     """Return what ``make reference`` writes, by its path in the repository."""
     commands = entries()
     return {
         "docs/reference.md": reference(commands),
+        "docs/owners.md": owners(),
         "share/man/man1/snat-race.1": man_page(commands),
         **{path: completion(shell) for shell, path in COMPLETIONS.items()},
     }
@@ -60,6 +91,23 @@ def reference(commands: Iterable[Entry]) -> str:
     """Return the whole page, as Markdown."""
     codes = "\n".join(f"| {code} | {meaning} |" for code, meaning in EXIT_CODES)
     return "\n\n".join([INTRODUCTION.format(codes=codes), *map(_section, commands)]) + "\n"
+
+
+def owners() -> str:
+    """Return the page about programs that write SNAT rules, as Markdown."""
+    rows = [("program", "its chains", "writes its rule again", "for random ports", "read in")]
+    for owner in sorted(MARKS, key=lambda owner: str(owner).lower()):
+        words = words_of(owner)
+        chains = ", ".join(dict.fromkeys(map(_chain, MARKS[owner])))
+        rows.append((str(owner), chains, words.again, words.setting, words.source or "not verified"))
+    head, *body = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    table = "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+    return OWNERS.format(unknown=RuleOwner.unknown, table=table)
+
+
+def _chain(mark: Mark) -> str:
+    """Return where the rules of a mark are."""
+    return f"`{mark.chain}`" if mark.table == IPTABLES_NAT else f"`{mark.table}`: `{mark.chain}`"
 
 
 def completion(shell: str) -> str:
@@ -103,7 +151,7 @@ def _code(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return text.replace("|", r"\|").replace("<", "&lt;")
 
 
 def main(root: Path) -> None:

@@ -29,7 +29,7 @@ from snat_race.results.findings import (
 )
 from snat_race.results.model import Tool
 from snat_race.results.schema_v1 import upgraded
-from snat_race.rules.owners import MARKS
+from snat_race.rules.owner_marks import MARKS
 from tests.conftest import ROOT, fork_cli
 
 GOOD = Host(

@@ -22,7 +22,6 @@ from snat_race.results.findings import NotExposed, Unchangeable, Undo, Unreadabl
 from snat_race.rules import reader
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_list import NftList
-from snat_race.rules.owners import owner_of
 from snat_race.runs import mitigate
 from tests.conftest import IPTABLES, NFT, PRIVATE, ROOT, SOON_S, fork_cli, in_sandbox, start_cli
 
@@ -117,7 +116,8 @@ def test_every_exposed_rule_is_found_cured_and_put_back(name: str, backend: str)
         load(name, backend)
         here, saved = netns_lookup.here(), list[Undo]()
         before, plain = listing(*TOOLS), rules(listing(tool))
-        found = [(str(owner_of(rule)), rule.text) for rule in reader.read(here).exposed]
+        read = reader.read(here)
+        found = [(str(read.owners.owner_of(rule)), rule.text) for rule in read.exposed]
         mitigate.apply(here, saved.append)
         cured, left = rules(listing(tool)), reader.read(here)
         if saved:

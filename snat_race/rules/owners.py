@@ -1,55 +1,136 @@
 """Which program wrote a SNAT rule: its owner, who writes the rule again. Pure.
 
-Owners are recognised by the names of chains and tables and by comments, as these programs write them.
-When an owner writes its rule again, and which setting it documents: ``report/wording/owners.py``.
+A rule is a program's if it stands in a chain that the program makes, and reads as the program writes it
+there. One of the two is not enough: people add rules to the chains of programs, and name chains and
+comments after them. What each program writes: ``rules/owner_marks.py``. When it writes its rule again, and
+which setting it documents: ``report/wording/owners.py``.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from snat_race.results.findings import RuleOwner
 from snat_race.rules.exposure import SnatRule
+from snat_race.rules.owner_marks import MARKS, Mark
+from snat_race.rules.ruleset import ChainKey
 
+_CHAINS_AT_ONCE = 1 << 14  # whose marks are kept: kube-proxy and CNI plugins make thousands of chains
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marks:
-    """What an owner is recognised by: either pattern is enough; there is none if it is empty."""
+_IPTABLES = re.compile(r"-A \S+ (?P<matches>.*?)-j (?P<target>MASQUERADE|SNAT)\b(?P<to>.*)", re.DOTALL)
+_IPTABLES_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
+_IPTABLES_TO = re.compile(r"--to-(?:source|ports) (\S+)")
 
-    names: str = ""  # a pattern of "table chain # comment"
-    rule: str = ""  # a pattern of the rule's own words
-
-
-# Docker comes last, because it marks nothing: its rules are known by the devices of its networks only.
-MARKS = {
-    RuleOwner.kube_proxy: Marks(names=r"\bKUBE-POSTROUTING\b|^kube-proxy |kubernetes service traffic"),
-    RuleOwner.flannel: Marks(names=r"FLANNEL|flanneld masq|^flannel-ipv[46] "),
-    RuleOwner.calico: Marks(names=r"\bcali-|cali:"),
-    RuleOwner.ip_masq_agent: Marks(names=r"IP-MASQ|ip-masq-agent:"),
-    RuleOwner.aws_vpc_cni: Marks(names=r"\bAWS-SNAT-CHAIN|AWS, SNAT"),
-    RuleOwner.cilium: Marks(names=r"CILIUM_POST|cilium (masquerade|host->cluster|snat)"),
-    RuleOwner.antrea: Marks(names=r"ANTREA-POSTROUTING|Antrea: "),
-    RuleOwner.kube_router: Marks(rule=r"kube-router-pod-subnets"),
-    RuleOwner.cni_portmap: Marks(names=r"CNI-HOSTPORT-MASQ|^cni_hostport "),
-    RuleOwner.cni_bridge: Marks(names=r"\bCNI-[0-9a-f]{24}\b|^cni_plugins_masquerade "),
-    RuleOwner.netavark: Marks(names=r"NETAVARK|^netavark "),
-    RuleOwner.libvirt: Marks(names=r"LIBVIRT_PRT|^libvirt_network "),
-    RuleOwner.firewalld: Marks(names=r"^firewalld |\bPOST_\S+_allow\b"),
-    RuleOwner.incus: Marks(names=r"^(incus|lxd) |generated for (Incus|LXD) network"),
-    RuleOwner.tailscale: Marks(names=r"ts-postrouting"),
-    RuleOwner.docker: Marks(
-        names=r"^docker-bridges ",
-        rule=r" -o (docker0|br-[0-9a-f]{12}|docker_gwbridge) (-m addrtype --src-type LOCAL )?"
-        r"-j (MASQ|SNAT)",
-    ),
+_NFT = re.compile(
+    r'(?P<matches>.*?)(?:\b(?P<target>masquerade|snat)\b|xt target "(?P<xt>MASQUERADE|SNAT)")'
+    r'(?P<to>(?: "[^"]*"|[^"])*?)(?: comment ".*")?',
+    re.DOTALL,
+)
+_NFT_TO = re.compile(r"\bto (\S+)")
+_NFT_VALUE = r'(?P<value>\{[^}]*\}|"[^"]*"|\S+)'
+_NFT_MATCHES = {
+    rf"ip6? saddr (?P<not>!= )?{_NFT_VALUE}": "-s",
+    rf"ip6? daddr (?P<not>!= )?{_NFT_VALUE}": "-d",
+    rf"iif(?:name)? (?P<not>!= )?{_NFT_VALUE}": "-i",
+    rf"oif(?:name)? (?P<not>!= )?{_NFT_VALUE}": "-o",
+    rf"(?:meta l4proto|ip protocol|ip6 nexthdr) (?P<not>!= )?{_NFT_VALUE}": "-p",
+    rf"(?:tcp|udp|sctp|dccp|th) dport (?P<not>!= )?{_NFT_VALUE}": "--dport",
+    rf"meta mark (?:& \S+ )?(?:== )?(?P<not>!= )?{_NFT_VALUE}": "--mark",
+    rf"fib saddr type (?P<not>!= )?{_NFT_VALUE}": "--src-type",
+    rf"fib daddr type (?P<not>!= )?{_NFT_VALUE}": "--dst-type",
+    rf"meta nfproto (?P<not>!= )?{_NFT_VALUE}": "--nfproto",
+    r"(?P<not>)(?P<value>counter)(?: packets \d+ bytes \d+)?": "",
 }
+"""Matches of nft, and the words of iptables for the same."""
+_NFT_MATCH = [(re.compile(rf"\s*{pattern}(?=\s|$)"), word) for pattern, word in _NFT_MATCHES.items()]
+_ADDRESS_TYPES = ("--src-type", "--dst-type")  # in capitals in iptables
+
+
+class Owners:
+    """Tells the owners of the rules of a host, of which some are known by what stands near them."""
+
+    def __init__(self, rules: Iterable[SnatRule] = (), chains: Collection[ChainKey] = ()) -> None:
+        """``rules``: all SNAT rules of the host; ``chains``: all its chains, also those without any."""
+        self._texts = {(rule.chain.key, rule.index): rule.text for rule in rules}
+        self._chains = frozenset(f"{table} {chain}" for _, table, chain in chains)
+
+    def owner_of(self, rule: SnatRule) -> RuleOwner:
+        """Return who wrote a rule, as far as can be told."""
+        candidates = _marks_of(rule.chain.family, rule.chain.table, rule.chain.chain)
+        if not candidates:
+            return RuleOwner.unknown
+        matches, to = _shape(rule)
+        for owner, mark in candidates:
+            if mark.fits(matches, to, rule.comment) and self._has_companions(rule, mark):
+                return owner
+        return RuleOwner.unknown
+
+    def _has_companions(self, rule: SnatRule, mark: Mark) -> bool:
+        """Whether that stands near a rule without which its own words prove nothing."""
+        if mark.with_chain and mark.with_chain not in self._chains:
+            return False
+        if not mark.next_to:
+            return True
+        neighbours = (self._texts.get((rule.chain.key, rule.index + step), "") for step in (-1, 1))
+        return any(re.fullmatch(mark.next_to, text) for text in neighbours)
 
 
 def owner_of(rule: SnatRule) -> RuleOwner:
-    """Return who wrote a rule, as far as can be told."""
-    names = f"{rule.chain.table} {rule.chain.chain} # {rule.comment}"
-    for owner, marks in MARKS.items():
-        if marks.names and re.search(marks.names, names):
-            return owner
-        if marks.rule and re.search(marks.rule, rule.text):
-            return owner
-    return RuleOwner.unknown
+    """Return who wrote a rule, as far as it says so itself."""
+    return Owners().owner_of(rule)
+
+
+@lru_cache(maxsize=_CHAINS_AT_ONCE)
+def _marks_of(family: str, table: str, chain: str) -> list[tuple[RuleOwner, Mark]]:
+    """Return the marks of those who may write into a chain."""
+    return [
+        (owner, mark)
+        for owner, marks in MARKS.items()
+        for mark in marks
+        if re.fullmatch(mark.table, f"{family} {table}") and re.fullmatch(mark.chain, chain)
+    ]
+
+
+def _shape(rule: SnatRule) -> tuple[list[str], str]:
+    """Return the matches of a rule in the words of iptables, and what it translates to, "" for any."""
+    if rule.chain.tool == "nft":
+        return _nft_shape(rule.text)
+    shape = _IPTABLES.fullmatch(rule.text)
+    if not shape:
+        return [rule.text], ""
+    to = _IPTABLES_TO.search(shape["to"])
+    return list(_iptables_matches(shape["matches"])), to[1] if to else ""
+
+
+def _iptables_matches(text: str) -> Iterable[str]:
+    """Yield each match with its values, negated ones behind ``! ``; no comment, and no module's name."""
+    match: list[str] = []
+    for word in _IPTABLES_WORD.findall(text):
+        begins = word == "!" or (word.startswith("-") and match[-1:] not in (["!"], ["--comment"]))
+        if begins and match and match[0] not in ("-m", "--comment"):
+            yield " ".join(match)
+        match = [word] if begins else [*match, word]
+    if match and match[0] not in ("-m", "--comment"):
+        yield " ".join(match)
+
+
+def _nft_shape(text: str) -> tuple[list[str], str]:
+    shape = _NFT.fullmatch(text)
+    if not shape:
+        return [text], ""
+    matches = []
+    rest = shape["matches"].strip()
+    while rest:
+        word, known = next(
+            ((word, known) for pattern, word in _NFT_MATCH if (known := pattern.match(rest))), ("", None)
+        )
+        if not known:
+            matches.append(rest)
+            break
+        rest = rest[known.end() :].strip()
+        if word:
+            value = known["value"].strip('"')
+            value = value.upper() if word in _ADDRESS_TYPES else value
+            matches.append(f"{'! ' if known['not'] else ''}{word} {value}")
+    to = _NFT_TO.search(shape["to"])
+    return matches, to[1].removeprefix(":") if to else ""

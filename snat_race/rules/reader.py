@@ -22,7 +22,7 @@ from snat_race.rules.dns_servers import dns_servers
 from snat_race.rules.exposure import HostTraits, SnatRule, judged
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_list import NftList
-from snat_race.rules.owners import owner_of
+from snat_race.rules.owners import Owners
 from snat_race.rules.ruleset import ChainKey, Ruleset
 
 _BASES = ("iptables", "ip6tables")
@@ -42,6 +42,7 @@ class HostRules:
     snat_rules: tuple[SnatRule, ...]  # of all tools, judged
     unreadable: tuple[Unreadable, ...]  # what could not be looked into
     traits: HostTraits  # that the rules were judged by
+    owners: Owners  # who tells which program wrote a rule
 
     @property
     def exposed(self) -> list[SnatRule]:
@@ -62,7 +63,7 @@ class HostRules:
         return ExaminedRule(
             address=rule.chain,
             text=rule.text,
-            owner=owner_of(rule),
+            owner=self.owners.owner_of(rule),
             not_exposed=rule.not_exposed,
             unchangeable=rule.unchangeable,
             ports=rule.ports,
@@ -106,6 +107,7 @@ def read(namespace: Namespace) -> HostRules:
         snat_rules=tuple(_marked(rule, not_understood) for rule in judged(snat_rules, traits)),
         unreadable=tuple(unreadable),
         traits=traits,
+        owners=Owners(snat_rules, {chain for ruleset in rulesets for chain in ruleset.chains}),
     )
 
 

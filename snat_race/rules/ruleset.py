@@ -5,7 +5,7 @@ counts and locks is decided there, and nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self, TypeVar
@@ -68,6 +68,11 @@ class Ruleset(ABC):
     def rules_of(self, chain: ChainAddress) -> list[RuleLine]:
         """Return the rules of a chain, in order; none if there is no such chain."""
         return self._chains.get(chain.key, [])
+
+    @property
+    def chains(self) -> Collection[ChainKey]:
+        """All chains, also those without rules."""
+        return self._chains.keys()
 
     @property
     def texts(self) -> dict[ChainKey, list[str]]:

@@ -20,7 +20,6 @@ from snat_race.results.findings import (
 )
 from snat_race.rules import loader, reader, undo
 from snat_race.rules.loader import Interfered, Loader
-from snat_race.rules.owners import owner_of
 from snat_race.rules.reader import HostRules
 from snat_race.rules.rewrite import Rewrite, cure
 from snat_race.rules.ruleset import ChainKey
@@ -65,7 +64,7 @@ def _planned(rules: HostRules) -> Mitigation:
     exposed = rules.exposed
     return Mitigation(
         rewrites=tuple(rewrite for rewrite in rewrites if rewrite.edits),
-        owners=tuple(dict.fromkeys(map(owner_of, exposed))),
+        owners=tuple(dict.fromkeys(map(rules.owners.owner_of, exposed))),
         unchangeable=tuple(rules.examined(rule) for rule in exposed if rule.unchangeable),
         unreadable=rules.unreadable,
     )
