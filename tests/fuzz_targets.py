@@ -43,7 +43,8 @@ from snat_race.rules.rewrite import cure
 from snat_race.rules.undo import back, planned
 from tests.conftest import ROOT
 from tests.fuzz_results import reported
-from tests.fuzzing import target
+from tests.fuzz_rulesets import all_looked_into, hosts
+from tests.fuzzing import HostTarget, target
 from tests.results import small_client, small_lab, small_watch
 from tests.streams import client_events, lines_of, watch_events
 from tests.test_hostile_text import DOES_SOMETHING, document
@@ -217,6 +218,12 @@ def fuzz_iptables_save(text: str) -> None:
             rewrite = cure(ruleset, [rule for rule in rules if rule.exposed])
             assert rewrite.script is not None
             assert rewrite.diff is not None
+
+
+@target(*hosts(), kind=HostTarget)
+def fuzz_host(text: str) -> None:
+    """All rules of a host, from what its tools print to what people read."""
+    all_looked_into(text)
 
 
 SAVED = IptablesSave("iptables-nft", seed("iptables-save.txt"))

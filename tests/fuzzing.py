@@ -163,10 +163,33 @@ class Target:
         return text
 
 
+@dataclass(frozen=True)
+class HostTarget(Target):
+    """Its inputs are hosts: JSON objects of what each command prints, as text or as JSON."""
+
+    def mutated(self, random: Random) -> str:
+        """Return a host with one to six changes, each to what one command prints."""
+        host = dict(random.choice(self.documents))
+        for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
+            command = random.choice(list(host))
+            said = host[command]
+            if isinstance(said, str):
+                others = [other[command] for other in self.documents if isinstance(other.get(command), str)]
+                others = others or [said]
+                host[command] = random.choice(_CHANGES)(said, random, others)
+            elif random.random() < 0.95:
+                host[command] = _changed(said, random)
+            else:
+                host[command] = random.choice(_CHANGES)(json.dumps(said), random, self.seeds)
+        return json.dumps(host)
+
+
 TARGETS: dict[str, Target] = {}
 
 
-def target(*seeds: str) -> Callable[[Callable[[str], object]], Callable[[str], object]]:
+def target(
+    *seeds: str, kind: type[Target] = Target
+) -> Callable[[Callable[[str], object]], Callable[[str], object]]:
     """Register a function as the fuzz target of its name, without ``fuzz_``."""
 
     def registered(run: Callable[[str], object]) -> Callable[[str], object]:
@@ -176,7 +199,7 @@ def target(*seeds: str) -> Callable[[Callable[[str], object]], Callable[[str], o
             with suppress(ValueError):
                 documents.append(json.loads(seed))
         nested = tuple(document for document in documents if isinstance(document, dict | list))
-        TARGETS[name] = Target(name, run, seeds or ("",), nested)
+        TARGETS[name] = kind(name, run, seeds or ("",), nested)
         return run
 
     return registered
