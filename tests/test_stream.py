@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,22 @@ def test_a_run_without_a_period_is_left_out(tmp_path: Path) -> None:
             "line 3: netns cannot be",
         ),
         (
+            (lines_of(watch_events("a"))[:2], '{"event": "period", "schema_version": 2, "netns": 5}\n'),
+            "line 3: netns cannot be '5'",
+        ),
+        (
+            (lines_of(client_events("a"))[:2], '{"event": "period", "schema_version": 2, "summary": 5}\n'),
+            "line 3: it cannot be '5'",
+        ),
+        (
+            (
+                lines_of(watch_events("a"))[:2],
+                '{"event": "period", "schema_version": 2, "netns\n',
+                lines_of(watch_events("a"))[2:3],
+            ),
+            "line 3: it is no JSON",
+        ),
+        (
             (lines_of(client_events("a"))[:1], '{"a": ' + "[" * 10_000 + "\n", "{}\n"),
             "line 2: ",
         ),
@@ -210,6 +227,20 @@ def test_a_watch_of_an_older_version_has_the_periods_of_its_stream(tmp_path: Pat
     watch = read(written(tmp_path / "w.json", lines, [older]))
     assert isinstance(watch, WatchResult)
     assert (watch.cut_off, len(watch.periods)) == (False, 3)
+
+
+@pytest.mark.parametrize("events", [client_events, watch_events])
+@pytest.mark.parametrize("periods", [1, 40])
+def test_a_period_counts_the_same_however_its_event_is_written(
+    tmp_path: Path, events: Callable[..., Iterator[dict[str, Any]]], periods: int
+) -> None:
+    ours = lines_of(events("a", periods), ended=False)
+    as_we_write = read(written(tmp_path / "ours.json", ours))
+    for separators, order in (((",", ":"), 1), ((", ", ": "), -1)):
+        others = [
+            json.dumps(dict([*json.loads(line).items()][::order]), separators=separators) for line in ours
+        ]
+        assert read(written(tmp_path / "others.json", others)) == as_we_write
 
 
 # ---- long streams

@@ -10,6 +10,7 @@ from snat_race.analysis.diagnosis import DEFAULT_NAT, diagnose
 from snat_race.analysis.kept_periods import dials_added_up, periods_of_client, periods_of_watch
 from snat_race.analysis.merge import merged_summary
 from snat_race.results.counters import CounterDelta, kernel_counters, total_of
+from snat_race.results.model import Model
 from snat_race.results.schema import ClientResult, Started, Summary, WatchResult
 
 Event = dict[str, Any]
@@ -18,6 +19,10 @@ _FROM_START = ("run_id", "tool", "started_at", "environment", "spec", "warnings"
 """What a result takes over from the first event of its stream."""
 _OF_EVENTS = ("event", "schema_version")
 """What a period has only as an event."""
+
+
+class _ClientPeriod(Model):
+    summary: Summary
 
 
 class ClientSoFar:
@@ -36,7 +41,13 @@ class ClientSoFar:
             pydantic.ValidationError: it is not as we write it.
 
         """
-        period = Summary.model_validate(event.get("summary"))
+        self._add(Summary.model_validate(event.get("summary")))
+
+    def add_json(self, fields: bytes) -> None:
+        """Add the next period, of the JSON of what its event says of it; errors as for :meth:`add`."""
+        self._add(_ClientPeriod.model_validate_json(fields).summary)
+
+    def _add(self, period: Summary) -> None:
         self._exhausted += exhausted_over(period.counters, self._nat)
         self._periods.add(period)
 
@@ -75,7 +86,14 @@ class WatchSoFar:
             pydantic.ValidationError: it is not as we write it.
 
         """
-        self._exhausted += exhausted_over([self._periods.add(event)], self._nat)
+        self._add(self._periods.add(event))
+
+    def add_json(self, fields: bytes) -> None:
+        """Add the next period, of the JSON of what its event says of it; errors as for :meth:`add`."""
+        self._add(self._periods.add_json(fields))
+
+    def _add(self, period: CounterDelta) -> None:
+        self._exhausted += exhausted_over([period], self._nat)
 
     def result(self) -> WatchResult | None:
         """Return what the periods add up to; None if there is none."""
@@ -110,7 +128,13 @@ class WatchPeriods:
         """
         for name in _OF_EVENTS:
             event.pop(name, None)
-        period = CounterDelta.model_validate(event)
+        return self._added(CounterDelta.model_validate(event))
+
+    def add_json(self, fields: bytes) -> CounterDelta:
+        """Add the next period, of the JSON of what its event says of it; otherwise as :meth:`add`."""
+        return self._added(CounterDelta.model_validate_json(fields))
+
+    def _added(self, period: CounterDelta) -> CounterDelta:
         self._periods.add(period)
         return period
 

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 from pydantic_core import from_json
 
 from snat_race.errors import UsageError
+from snat_race.results.model import SCHEMA_VERSION
 
 LARGEST_OBJECT = 64 << 20
 """Bytes of JSON in one piece: a result of 1,024 periods on 512 CPUs, indented, has 42 million."""
@@ -24,6 +25,7 @@ _MIB = LARGEST_OBJECT >> 20
 _EVENT = re.compile(rb'\s*\{\s*"event"\s*:\s*"(\w+)"')
 _BEGINNING = b'{"event":'
 _FAILURE = b'{"event": "failure"'  # nothing is read from it, and there may be ten for each period
+_PERIOD = f'{{"event": "period", "schema_version": {SCHEMA_VERSION}, '.encode()
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\x1f\x8b": "compressed; unpack it first: gunzip",
@@ -48,8 +50,14 @@ class Line(NamedTuple):
     @property
     def event(self) -> str | None:
         """Of what kind it is, by its first bytes, as we write them; None: it has to be parsed to tell."""
+        if self.text.startswith(_PERIOD):  # a long stream consists of these
+            return "period"
         kind = _EVENT.match(self.text)
         return kind[1].decode() if kind else None
+
+    def fields_of_period(self) -> bytes | None:
+        """Return the JSON of what a period's event says of it; None: it is none as we write it."""
+        return b"{" + self.text[len(_PERIOD) :] if self.text.startswith(_PERIOD) else None
 
     def parsed(self) -> dict[str, Any]:
         """Return the object, as an event: what has no such word is a result.

@@ -132,12 +132,29 @@ class _Run:
         for line in lines(self._path, self._file, first=self.first_period):
             if end and line.offset >= end.offset:
                 break
+            if _add_as_written(run, line):
+                continue
             try:
                 if (line.event or line.parsed()["event"]) == "period":
                     run.add(upgraded(line.parsed()))
             except ValueError as failed:
                 _refuse(self._path, line, failed, may_be_cut_off=line.is_last)
         self._file.seek(back_to)
+
+
+def _add_as_written(run: ClientSoFar | WatchSoFar | WatchPeriods, line: Line) -> bool:
+    """Add a period that is as this version writes it; one that is not is looked at more closely then.
+
+    A long stream consists of these. Its bytes become an object at once: 8 us, and 14 us by way of a dict.
+    """
+    fields = line.fields_of_period()
+    if not fields:
+        return False
+    try:
+        run.add_json(fields)
+    except ValidationError:
+        return False
+    return True
 
 
 @contextmanager
