@@ -22,7 +22,7 @@ from snat_race.analysis.summary import from_histogram
 from snat_race.cli import arguments, parsing
 from snat_race.cli.result_writer import json_text
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
-from snat_race.kernel import counters, host, netns_lookup, nftables
+from snat_race.kernel import counters, host, netlink, netns_lookup, nftables
 from snat_race.lab.variants import variant_named, variant_of_command, variant_of_file
 from snat_race.load.endpoint import Endpoint
 from snat_race.report.document import Check, CheckList
@@ -37,6 +37,8 @@ from snat_race.report.terminal import Terminal
 from snat_race.results.findings import Undo
 from snat_race.rules.exposure import HostTraits, judged
 from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.kernel_list import KernelList, Unclear, by_chain
+from snat_race.rules.nft_commands import of_json_without_flags
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import owner_of
 from snat_race.rules.rewrite import cure
@@ -165,16 +167,22 @@ class Answers:
 
 
 RULE = nftables._message(
-    nftables._NEW_RULE, 0, 1, "ip", nftables._attribute(1, b"nat\0") + nftables._attribute(2, b"post\0")
+    nftables._NEW_RULE, 0, 1, "ip", netlink.attribute(1, b"nat\0") + netlink.attribute(2, b"post\0")
 )
-GENERATION = nftables._message(nftables._NEW_GENERATION, 0, 2, "ip", nftables._attribute(1, b"\0\0\0\5"))
+GENERATION = nftables._message(nftables._NEW_GENERATION, 0, 2, "ip", netlink.attribute(1, b"\0\0\0\5"))
 
 
 @target((RULE + GENERATION).decode("latin-1"), RULE.decode("latin-1"))
 def fuzz_nftables_netlink(text: str) -> None:
     try:
-        for _, _, _, body in nftables._answers(Answers(text.encode("latin-1", "ignore"))):
-            dict(nftables._attributes(body[4:]))
+        for _, _, _, body in netlink.answers(Answers(text.encode("latin-1", "ignore"))):
+            dict(netlink.attributes(body[4:]))
+            rules = by_chain([nftables.KernelRule("ip", "nat", "post", body[4:])])
+            chain = nftables.KernelChain(
+                family="ip", table="nat", name="post", translates=True, table_has_flags=False
+            )
+            with suppress(Unclear):
+                KernelList([chain], rules).of_interest(most=9)
     except OSError as refused:
         if refused.errno != errno.EBADMSG:
             raise
@@ -202,7 +210,7 @@ def fuzz_nft_json(text: str) -> None:
 @target(NFT_TEXT)
 def fuzz_nft_text(text: str) -> None:
     looked_into(NftList("nft", text, NFT_JSON))
-    NftList.json_commands_without_flags("nft", text)
+    of_json_without_flags("nft", text, NftList("nft", text).chains)
 
 
 @target(seed("iptables-save.txt"), seed("iptables-save.txt").replace("172.17.0.0/16", "fd00::/64"))

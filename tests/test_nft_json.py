@@ -13,7 +13,7 @@ from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.netns_lookup import HERE
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.findings import Level, Unchangeable, UnreadableReason
-from snat_race.rules import reader
+from snat_race.rules import nft_commands, reader
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.nft_list import NftList
 from snat_race.runs import doctor, watch
@@ -209,15 +209,16 @@ def test_a_name_that_nft_would_take_for_a_command_is_not_handed_to_it() -> None:
         "{ # handle 1\n", "{ # handle 1\n\tflags owner\n", 1
     )
     with pytest.raises(EnvironmentLacks, match="no name to nft"):
-        NftList.json_commands_without_flags("nft", text)
+        nft_commands.of_json_without_flags("nft", text, NftList("nft", text).chains)
 
 
 @PRIVATE
 @NFT
 def test_a_watch_goes_on_without_the_rules_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NftList, "json_command", staticmethod(lambda tool: [tool, "--version"]))
+    monkeypatch.setattr(nft_commands, "of_json", lambda tool, _: [[tool, "--version"]])
 
     def watched() -> tuple[list[MeasurementWarning], list[MeasurementWarning], bool]:
+        subprocess.run(["nft", "add table ip a; add chain ip a b"], check=True)
         heads: list[Started] = []
         result, ended = watch.run(
             WatchSettings(netns=HERE, interval_s=0.1, duration_s=0.2),
@@ -237,9 +238,10 @@ def test_a_watch_goes_on_without_the_rules_and_warns(monkeypatch: pytest.MonkeyP
 
 
 def test_rules_that_cannot_be_read_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NftList, "json_command", staticmethod(lambda tool: [tool, "--version"]))
+    monkeypatch.setattr(nft_commands, "of_json", lambda tool, _: [[tool, "--version"]])
 
     def read() -> list[tuple[str, str]]:
+        subprocess.run(["nft", "add table ip a; add chain ip a b"], check=True)
         return [(bad.reason, bad.details[0]) for bad in reader.read(netns_lookup.here()).unreadable]
 
     ((reason, why),) = in_sandbox(read)

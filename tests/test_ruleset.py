@@ -115,7 +115,7 @@ def test_an_apply_parses_what_the_tools_print_and_nothing_twice(
         return parsed_texts, [text for text in printed if not text.startswith('{"nftables"')]
 
     parsed, texts = in_sandbox(applied)
-    assert parsed == texts
+    assert list(filter(None, parsed)) == list(filter(None, texts))
 
 
 @PRIVATE

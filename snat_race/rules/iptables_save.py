@@ -64,6 +64,15 @@ class IptablesSave(Ruleset):
         """Print counters too: they are loaded again with the rules."""
         return [f"{tool}-save", "-c"]
 
+    @property
+    def commands(self) -> list[list[str]]:
+        """What prints these rules."""
+        return [self.print_command(self.tool)]
+
+    def printed_again(self, text: str) -> Self:
+        """Return what the same tool has printed later."""
+        return type(self)(self.tool, text)
+
     @staticmethod
     def load_command(tool: ToolName, *, trial: bool, wait_s: int) -> list[str]:
         """Load a script without flushing the chains that it names."""
@@ -176,16 +185,15 @@ class IptablesSave(Ruleset):
         """Return the edits as netlink wants them. If the kernel has other than as many rules as there are
         lines, some line is no rule.
         """
+        tables = {edit.chain.key[:2] for edit in edits}
         for (family, table, chain), lines in self._chains.items():
-            held = present.get((family, table), {}).get(chain, ())
-            if (family, table) in present and len(lines) != len(held):
+            held = present.get((family, table, chain), ())
+            if (family, table) in tables and len(lines) != len(held):
                 raise EnvironmentLacks(
                     f"chain {table} {chain}: {self.title} prints {len(lines)} rules, and the kernel has "
                     f"{len(held)}"
                 )
-        return [
-            _replacement(edit, present[edit.chain.key[:2]][edit.chain.chain][edit.index]) for edit in edits
-        ]
+        return [_replacement(edit, present[edit.chain.key][edit.index]) for edit in edits]
 
     def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
         """Return the edits if each chain reads exactly as it was meant to: iptables prints a rule as it

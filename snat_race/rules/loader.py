@@ -13,6 +13,7 @@ from snat_race.kernel.nftables import GenerationPassed, Replacement
 from snat_race.kernel.tools import printable
 from snat_race.results.findings import ChainAddress, Change
 from snat_race.rules import reader, undo
+from snat_race.rules.kernel_list import by_chain
 from snat_race.rules.rewrite import Rewrite
 from snat_race.rules.ruleset import Edit, Ruleset, Way
 
@@ -65,8 +66,13 @@ class Loader:
         except EnvironmentLacks:
             return None
 
-    def tried(self, rewrites: Iterable[Rewrite]) -> tuple[list[Rewrite], list[str]]:
-        """Return what could be made of the rewrites, and what is said to the rest; nothing is changed."""
+    def tried(
+        self, rewrites: Iterable[Rewrite], read_at: int | None = None
+    ) -> tuple[list[Rewrite], list[str]]:
+        """Return what could be made of the rewrites, and what is said to the rest; nothing is changed.
+
+        ``read_at``: the generation of nftables that they are of; None if that is not known.
+        """
         loadable = []
         refusals = []
         for rewrite in rewrites:
@@ -74,7 +80,7 @@ class Loader:
                 if rewrite.ruleset.way is Way.by_number:
                     edits, refused = self._tried_by_number(rewrite)
                 else:
-                    edits, refused = self._tried_by_netlink(rewrite)
+                    edits, refused = self._tried_by_netlink(rewrite, read_at)
             except EnvironmentLacks as failed:
                 edits, refused = [], [f"the rules of {rewrite.tool}: {failed}"]
             refusals += refused
@@ -114,7 +120,7 @@ class Loader:
             return undo.planned(exchange.made)
 
     def _read_back(self, made: Rewrite) -> list[Change]:
-        after = reader.reread(self.namespace, made.tool)
+        after = reader.reread(self.namespace, made.ruleset)
         edits = made.ruleset.settled(made.edits, after)
         if edits is None:
             raise ReadsOtherwise(
@@ -124,7 +130,7 @@ class Loader:
         return undo.settled(Rewrite(after, tuple(edits)))
 
     def _onto_now(self, rewrite: Rewrite) -> Rewrite:
-        made = rewrite.onto(reader.reread(self.namespace, rewrite.tool))
+        made = rewrite.onto(reader.reread(self.namespace, rewrite.ruleset))
         if made is None or made.ruleset.broken or undo.marks(made) != undo.marks(rewrite):
             raise Interfered(
                 f"another program changes the rules of {rewrite.tool} at the same time: try again"
@@ -133,9 +139,9 @@ class Loader:
 
     # by netlink
 
-    def _tried_by_netlink(self, rewrite: Rewrite) -> tuple[list[Edit], list[str]]:
+    def _tried_by_netlink(self, rewrite: Rewrite, read_at: int | None) -> tuple[list[Edit], list[str]]:
         """Return the edits that could be made, and what is said to the others."""
-        exchange, refused = self._exchanged(rewrite, None, trial=True)
+        exchange, refused = self._exchanged(rewrite, None, read_at=read_at, trial=True)
         if refused and rewrite.ruleset.way is Way.by_netlink_or_handle:
             # All of them by the tool, then: two transactions could be cut apart.
             edits, refusals = self._tried_by_script(rewrite)
@@ -151,7 +157,7 @@ class Loader:
         return edits, [_refusal_of(rewrite.edits[index], said) for index, said in refused.items()]
 
     def _exchanged(
-        self, rewrite: Rewrite, ready: _Exchange | None, *, trial: bool
+        self, rewrite: Rewrite, ready: _Exchange | None, *, read_at: int | None = None, trial: bool
     ) -> tuple[_Exchange, dict[int, str]]:
         """Have the kernel replace rules, if they are those that were read; or only try it.
 
@@ -161,7 +167,7 @@ class Loader:
         deadline = time.monotonic() + _KEEP_TRYING_S
         while True:
             try:
-                exchange = ready or self._exchange_of(rewrite)
+                exchange = ready or self._exchange_of(rewrite, read_at)
                 if not exchange.replacements:
                     return exchange, {}
                 return exchange, nftables.replace(
@@ -172,11 +178,11 @@ class Loader:
                 if time.monotonic() > deadline:
                     raise Interfered("other programs keep changing rules: try again") from None
 
-    def _exchange_of(self, rewrite: Rewrite) -> _Exchange:
+    def _exchange_of(self, rewrite: Rewrite, read_at: int | None) -> _Exchange:
         made_for = nftables.generation(self.namespace)
-        made = self._onto_now(rewrite)
+        made = rewrite if read_at == made_for else self._onto_now(rewrite)
         tables = dict.fromkeys(edit.chain.key[:2] for edit in made.edits)
-        present = {table: nftables.rules(self.namespace, *table) for table in tables}
+        present = by_chain(rule for table in tables for rule in nftables.rules(self.namespace, *table))
         if nftables.generation(self.namespace) != made_for:  # text and netlink are of different rules
             raise GenerationPassed
         direct = [edit for edit in made.edits if _mark(made, edit) not in self._by_script]

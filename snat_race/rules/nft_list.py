@@ -8,14 +8,12 @@ nft addresses a rule by its handle, so no other rule can be hit by mistake. Thre
 decide what is done here. ``replace rule`` aborts if the rule holds a set with networks, and ``--echo``,
 which would tell the new handle, may abort too. So a new rule is inserted at the old one's handle, the old
 one is deleted, and the new handle is found by reading back: the kernel counts a table's handles upwards,
-in the order of the commands (nf_tables_alloc_handle() in net/netfilter/nf_tables_api.c). And a table's
-flags in JSON are whatever its memory holds by then: another string, or nothing that can be written, where
-the JSON ends. So flags are taken from the text, and where JSON ends early, it is asked for in pieces that
-have no flags.
+in the order of the commands (nf_tables_alloc_handle() in net/netfilter/nf_tables_api.c). And flags in JSON
+are not to be believed: see ``nft_commands``.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
@@ -23,7 +21,7 @@ from typing import Self
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.nftables import Replacement
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
-from snat_race.rules import nft_text
+from snat_race.rules import nft_commands, nft_text
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.merged_sets import merged
 from snat_race.rules.nft_json import JsonRule, Translation, listing, translation_in_words
@@ -41,55 +39,44 @@ from snat_race.rules.ruleset import (
 _ANY_SET = re.compile(r'"[^"]*"|\{ ([^{}"]+) \}')
 _COMMENT = re.compile(r' comment "[^"]*"$')
 _FLAG_WORDS = ("random", "fully-random", "persistent")
-_NAME = re.compile(r"[\w./\\-]+", re.ASCII)  # what nft takes for a name, and for nothing else
 _ABOUT_SNAT = re.compile(r"\b(masquerade|snat)\b")
 
 
 class NftList(Ruleset):
     """What ``nft -a list ruleset`` prints, and ``nft -j list ruleset``, if the SNAT rules are wanted."""
 
-    def __init__(self, tool: ToolName, text: str, *documents: str) -> None:
+    def __init__(
+        self, tool: ToolName, text: str, *documents: str, only: Collection[ChainKey] | None = None
+    ) -> None:
         """Parse the text, and the JSON, in one document or in several.
+
+        ``only``: the chains that were asked for; None is all.
 
         Raises:
             EnvironmentLacks: the JSON is not nft's.
 
         """
-        super().__init__(tool, text, nft_text.chains(text))
+        chains = nft_text.chains(text)
+        if only is not None:
+            chains = {key: lines for key, lines in chains.items() if key in only}
+        super().__init__(tool, text, chains)
+        self._only = only
         self._has_json = bool(documents)
         self._listing = listing(documents)
 
-    @staticmethod
-    def print_command(tool: ToolName) -> list[str]:
-        """Print handles too: a rule is rewritten by its handle."""
-        return [tool, "-a", "list", "ruleset"]
+    @property
+    def is_part(self) -> bool:
+        """Whether only some chains were asked for."""
+        return self._only is not None
 
-    @staticmethod
-    def json_command(tool: ToolName) -> list[str]:
-        """Print what the rules mean."""
-        return [tool, "-j", "list", "ruleset"]
+    @property
+    def commands(self) -> list[list[str]]:
+        """What prints these rules."""
+        return nft_commands.of_text(self.tool, self._only)
 
-    @staticmethod
-    def json_commands_without_flags(tool: ToolName, text: str) -> list[list[str]]:
-        """Return what prints the same in pieces, none of which holds a table's flags; none if no table
-        has any.
-
-        Raises:
-            EnvironmentLacks: a table or a chain has a name that nft would take for something else.
-
-        """
-        flagged = nft_text.table_flags(text)
-        if not flagged:
-            return []
-        commands = [[tool, "-j", "list", "maps"]]
-        for family, table, chain in nft_text.chains(text):
-            names = (family, table, chain) if (family, table) in flagged else (family, table)
-            if not all(map(_NAME.fullmatch, names)):
-                raise EnvironmentLacks(f"the name of table {table} or of chain {chain} is no name to nft")
-            command = [tool, "-j", "list", "chain" if len(names) == 3 else "table", *names]
-            if command not in commands:
-                commands.append(command)
-        return commands
+    def printed_again(self, text: str) -> Self:
+        """Return what the same tool has printed later, of the same chains: without JSON."""
+        return type(self)(self.tool, text, only=self._only)
 
     @staticmethod
     def load_command(tool: ToolName, *, trial: bool, wait_s: int) -> list[str]:  # noqa: ARG004 - no lock
@@ -105,7 +92,7 @@ class NftList(Ruleset):
     @property
     def title(self) -> str:
         """The command that people print these rules with."""
-        return f"{self.tool} list ruleset"
+        return "; ".join(" ".join([tool, *what]) for tool, _, *what in self.commands)
 
     @cached_property
     def snat_rules(self) -> tuple[SnatRule, ...]:
@@ -257,15 +244,14 @@ class NftList(Ruleset):
     def replacements(self, edits: Sequence[Edit], present: KernelRules) -> list[Replacement]:
         """Return the edits as netlink wants them: the rules are known by their handles."""
         by_handle = {
-            (table, rule.handle): rule
-            for table in {edit.chain.key[:2] for edit in edits}
-            for rules in present[table].values()
-            for rule in rules
+            (chain, rule.handle): rule
+            for chain in {edit.chain.key for edit in edits}
+            for rule in present.get(chain, ())
         }
         replacements = []
         for edit in edits:
             handle = self.rules_of(edit.chain)[edit.index].handle
-            rule = by_handle.get((edit.chain.key[:2], handle))
+            rule = by_handle.get((edit.chain.key, handle))
             if rule is None:
                 raise EnvironmentLacks(f"{edit.chain}: the kernel has no rule with handle {handle}")
             replacements.append(Replacement(rule=rule, flags=self.flags_of(edit.new)))
@@ -303,7 +289,7 @@ def _unchangeable(rule: JsonRule, table_flags: set[str]) -> Unchangeable | None:
         return Unchangeable.iptables_does_not_print
     if "owner" in table_flags:
         return Unchangeable.table_has_owner
-    if not rule.quotable or not all(map(_NAME.fullmatch, rule.chain)):
+    if not rule.quotable or not all(map(nft_commands.NAME.fullmatch, rule.chain)):
         return Unchangeable.text_is_ambiguous
     return None
 

@@ -2,13 +2,15 @@
 
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel import host, tools
+from snat_race.kernel import host, nftables, tools
 from snat_race.kernel.netns import Namespace
+from snat_race.kernel.nftables import GenerationPassed
 from snat_race.kernel.tools import printable
 from snat_race.results import kernels
 from snat_race.results.findings import (
@@ -18,9 +20,11 @@ from snat_race.results.findings import (
     Unreadable,
     UnreadableReason,
 )
+from snat_race.rules import nft_commands
 from snat_race.rules.dns_servers import dns_servers
 from snat_race.rules.exposure import HostTraits, SnatRule, judged
 from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.kernel_list import KernelList, Unclear, by_chain
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import Owners
 from snat_race.rules.ruleset import ChainKey, Ruleset
@@ -32,6 +36,8 @@ _READINGS = 3
 _DEFAULT_PORTS = 32768, 60999  # net.ipv4.ip_local_port_range of a new namespace
 _ANY_PORT = 1, 65535
 _LEGACY_TABLES = {"iptables": "ip_tables_names", "ip6tables": "ip6_tables_names"}
+_FEW_RULES = 1000  # nft prints and we parse them in 0.1 s
+_FEW_CHAINS = 16  # each is printed by an nft of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +49,7 @@ class HostRules:
     unreadable: tuple[Unreadable, ...]  # what could not be looked into
     traits: HostTraits  # that the rules were judged by
     owners: Owners  # who tells which program wrote a rule
+    generation: int | None = None  # of nftables while they were read; None if it changed, or is not known
 
     @property
     def exposed(self) -> list[SnatRule]:
@@ -78,10 +85,12 @@ def strategy_of(tool: ToolName) -> type[IptablesSave] | type[NftList]:
 
 def read(namespace: Namespace) -> HostRules:
     """Read whatever rules there are, and judge them for this kernel and its clients' ports."""
+    version = host.kernel_version()
     with namespace.entered():
         traits = HostTraits(
-            random_is_full=kernels.searches_from_random(host.kernel_version()), client_ports=_client_ports()
+            random_is_full=kernels.searches_from_random(version), client_ports=_client_ports()
         )
+    generation = _generation(namespace)
     present = iptables_tools()
     legacy_tools = {tool for tool in present if _legacy(namespace, tool)}
     unreadable: list[Unreadable] = []
@@ -94,38 +103,50 @@ def read(namespace: Namespace) -> HostRules:
     unprinted = {
         (ruleset.family, table) for ruleset in through_nft for table in ruleset.incompatible_tables
     }
-    if nft := _read_nft(namespace, read_already, unprinted, unreadable):
+    # On old kernels, rules that translate destinations matter too: see HostRules.dns_servers.
+    sources_only = not kernels.udp_clash_loses(version, servers=2)
+    kernel = _kernel_list(namespace)
+    only = _of_interest(kernel, through_nft) if kernel and sources_only and not unprinted else None
+    if nft := _read_nft(namespace, only, read_already, unprinted, unreadable):
         rulesets.append(nft)
         snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
     if not present and not tools.where(_NFT):
         unreadable.append(Unreadable(reason=UnreadableReason.no_tool))
     unreadable += _unseen(namespace, iptables, legacy_tools)
     not_understood = {ruleset.tool for ruleset in rulesets if ruleset.broken}
+    chains = {chain for ruleset in rulesets for chain in ruleset.chains}.union(
+        kernel.keys if kernel else ()
+    )
     # Two clients may come by rules of different tools, so all are judged together.
     return HostRules(
         rulesets=tuple(rulesets),
         snat_rules=tuple(_marked(rule, not_understood) for rule in judged(snat_rules, traits)),
         unreadable=tuple(unreadable),
         traits=traits,
-        owners=Owners(snat_rules, {chain for ruleset in rulesets for chain in ruleset.chains}),
+        owners=Owners(snat_rules, chains),
+        generation=generation if generation == _generation(namespace) else None,
     )
 
 
-def reread(namespace: Namespace, tool: ToolName) -> Ruleset:
-    """Return what a tool prints now.
+def reread(namespace: Namespace, before: Ruleset) -> Ruleset:
+    """Return what a tool prints now, of the same chains.
 
     Raises:
         EnvironmentLacks: it is not here, or fails.
 
     """
-    strategy = strategy_of(tool)
-    command = strategy.print_command(tool)
-    if not tools.where(command[0]):
-        raise EnvironmentLacks(f"there is no {command[0]} here to read the rules back with")
+    if not before.commands:  # nft was asked for nothing
+        return before
+    command = before.commands[0][0]
+    if not tools.where(command):
+        raise EnvironmentLacks(f"there is no {command} here to read the rules back with")
     try:
-        return strategy(tool, _output(namespace, command))
+        return before.printed_again(_outputs(namespace, before.commands))
     except EnvironmentLacks as failed:
-        raise EnvironmentLacks(f"{command[0]}: {failed}") from failed
+        if isinstance(before, NftList) and before.is_part:  # one of the chains is not there any more, say
+            with suppress(EnvironmentLacks):
+                return before.printed_again(_outputs(namespace, nft_commands.of_text(_NFT)))
+        raise EnvironmentLacks(f"{command}: {failed}") from failed
 
 
 def _read_iptables(
@@ -147,23 +168,26 @@ def _read_iptables(
 
 def _read_nft(
     namespace: Namespace,
+    only: list[ChainKey] | None,
     read_already: set[ChainKey],
     unprinted: set[tuple[str, str]],
     unreadable: list[Unreadable],
 ) -> NftList | None:
     """Return what nft prints, None if it prints nothing; add what could not be read to ``unreadable``.
 
-    ``read_already``: the chains that iptables has printed. ``unprinted``: family and name of the tables
-    that it does not print, because nft has written to them.
+    ``only``: the chains that it has to print; None is all. ``read_already``: the chains that iptables has
+    printed. ``unprinted``: family and name of the tables that it does not print, because nft has written
+    to them.
     """
     if not tools.where(_NFT):
         return None
     try:
-        for _ in range(_READINGS):  # text and JSON are asked for one after the other, and rules may change
-            text = _output(namespace, NftList.print_command(_NFT))
-            nft = _nft_list(namespace, text)
-            if not nft.broken:
-                break
+        try:
+            nft = _nft_list(namespace, only)
+        except EnvironmentLacks:
+            if only is None:
+                raise
+            nft = _nft_list(namespace, None)
     except EnvironmentLacks as failed:
         unreadable.append(_failure(_NFT, failed))
         return None
@@ -179,21 +203,66 @@ def _read_nft(
     return nft
 
 
-def _nft_list(namespace: Namespace, text: str) -> NftList:
-    """Return what nft prints, given its text: with JSON of one piece, or of several, if nft cannot write
-    it whole.
+def _kernel_list(namespace: Namespace) -> KernelList | None:
+    """Return None if the kernel has no nftables, or does not list them."""
+    try:
+        return KernelList(nftables.chains(namespace), by_chain(nftables.rules(namespace)))
+    except (EnvironmentLacks, GenerationPassed):
+        return None
+
+
+def _of_interest(kernel: KernelList, through_nft: Iterable[IptablesSave]) -> list[ChainKey] | None:
+    """Return the chains that nft has to print; None if it is to print all.
+
+    Not those of tables that iptables has printed whole; of the others, if there are many rules, those only
+    that have to do with the translation of sources.
+    """
+    printed = {key: lines for ruleset in through_nft for key, lines in ruleset.chains.items()}
+    left = kernel.without(kernel.whole_tables(printed))
+    if not left.chains:
+        return []
+    if kernel.count <= _FEW_RULES or any(chain.table_has_flags for chain in left.chains):
+        return None
+    try:
+        keys = left.of_interest(most=kernel.count // 2)
+    except Unclear:
+        return None
+    return keys if len(keys) <= _FEW_CHAINS and all(map(nft_commands.may_name, keys)) else None
+
+
+def _nft_list(namespace: Namespace, only: list[ChainKey] | None) -> NftList:
+    """Return what nft prints of these chains, or of all: with JSON of one piece, or of several, if nft
+    cannot write it whole.
 
     Raises:
         EnvironmentLacks: it can write neither.
 
     """
+    for _ in range(_READINGS):  # text and JSON are asked for one after the other, and rules may change
+        text = _outputs(namespace, nft_commands.of_text(_NFT, only))
+        try:
+            documents = [_output(namespace, command) for command in nft_commands.of_json(_NFT, only)]
+            nft = NftList(_NFT, text, *documents, only=only)
+        except EnvironmentLacks:
+            commands = nft_commands.of_json_without_flags(_NFT, text, NftList(_NFT, text).chains)
+            if not commands:
+                raise
+            nft = NftList(_NFT, text, *(_output(namespace, command) for command in commands), only=only)
+        if not nft.broken:
+            break
+    return nft
+
+
+def _generation(namespace: Namespace) -> int | None:
+    """Return None if the kernel has no nftables, or does not say."""
     try:
-        return NftList(_NFT, text, _output(namespace, NftList.json_command(_NFT)))
+        return nftables.generation(namespace)
     except EnvironmentLacks:
-        commands = NftList.json_commands_without_flags(_NFT, text)
-        if not commands:
-            raise
-        return NftList(_NFT, text, *(_output(namespace, command) for command in commands))
+        return None
+
+
+def _outputs(namespace: Namespace, commands: Iterable[list[str]]) -> str:
+    return "".join(_output(namespace, command) for command in commands)
 
 
 def _output(namespace: Namespace, command: list[str]) -> str:

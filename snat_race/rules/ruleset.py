@@ -5,7 +5,7 @@ counts and locks is decided there, and nowhere else.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self, TypeVar
@@ -16,8 +16,8 @@ from snat_race.rules.exposure import RANDOM, SnatRule
 
 ChainKey = tuple[str, str, str]
 """Family, table and name of a chain."""
-KernelRules = Mapping[tuple[str, str], Mapping[str, Sequence[KernelRule]]]
-"""The rules of tables, these by family and name, by chain."""
+KernelRules = Mapping[ChainKey, Sequence[KernelRule]]
+"""The rules of whole tables, as the kernel holds them."""
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -70,19 +70,23 @@ class Ruleset(ABC):
         return self._chains.get(chain.key, [])
 
     @property
-    def chains(self) -> Collection[ChainKey]:
-        """All chains, also those without rules."""
-        return self._chains.keys()
-
-    @property
     def texts(self) -> dict[ChainKey, list[str]]:
         """All rules by chain, without counts and handles."""
         return {key: [line.uncounted for line in lines] for key, lines in self._chains.items()}
 
-    @staticmethod
+    @property
+    def chains(self) -> Mapping[ChainKey, Sequence[RuleLine]]:
+        """All chains, also those without rules, each with its rules in order."""
+        return self._chains
+
+    @property
     @abstractmethod
-    def print_command(tool: ToolName) -> list[str]:
-        """Return what prints the rules, with all that it takes to rewrite them."""
+    def commands(self) -> list[list[str]]:
+        """What prints these rules, with all that it takes to rewrite them, one after the other."""
+
+    @abstractmethod
+    def printed_again(self, text: str) -> Self:
+        """Return what the same tool has printed later, of the same chains."""
 
     @staticmethod
     @abstractmethod

@@ -88,7 +88,7 @@ def apply(namespace: Namespace, save: Save) -> Mitigation:
 def _applied(loading: Loader, save: Save) -> Mitigation:
     before = reader.read(loading.namespace)
     wanted = _planned(before)
-    rewrites, refusals = _loadable(loading, wanted.rewrites)
+    rewrites, refusals = _loadable(loading, wanted.rewrites, before.generation)
     attempt = _Attempt(loading, before, rewrites, save)
     if rewrites:
         attempt.make()
@@ -144,7 +144,8 @@ class _Attempt:
         raise _kind_of(failed)(f"{failed}; {differences}") from failed
 
     def _back(self, tool: ToolName) -> tuple[Rewrite, list[Change]]:
-        return undo.back(reader.reread(self._loading.namespace, tool), self._changes[tool])
+        before = next(rewrite.ruleset for rewrite in self._rewrites if rewrite.tool == tool)
+        return undo.back(reader.reread(self._loading.namespace, before), self._changes[tool])
 
     def _is_changed(self, tool: ToolName) -> bool:
         rewrite, lost = self._back(tool)
@@ -203,7 +204,9 @@ def _reverted(loading: Loader, saved: Undo) -> Mitigation:
         by_tool.setdefault(change.tool, []).append(change)
     before = reader.read(loading.namespace)
     wanted = [_back(before, tool, changes) for tool, changes in by_tool.items()]
-    rewrites, refusals = _loadable(loading, [rewrite for rewrite in wanted if rewrite.edits])
+    rewrites, refusals = _loadable(
+        loading, [rewrite for rewrite in wanted if rewrite.edits], before.generation
+    )
     done: list[ToolName] = []
     for rewrite in rewrites:
         try:
@@ -226,14 +229,16 @@ def _again(work: Callable[[], Mitigation]) -> Mitigation:
     return work()
 
 
-def _loadable(loading: Loader, rewrites: Iterable[Rewrite]) -> tuple[list[Rewrite], list[str]]:
+def _loadable(
+    loading: Loader, rewrites: Iterable[Rewrite], read_at: int | None
+) -> tuple[list[Rewrite], list[str]]:
     """Return what the tools would load, and what they say to the rest.
 
     Raises:
         EnvironmentLacks: they refuse everything.
 
     """
-    loadable, refusals = loading.tried(list(rewrites))
+    loadable, refusals = loading.tried(list(rewrites), read_at)
     if refusals and not loadable:
         raise EnvironmentLacks(f"{'; '.join(refusals)}; nothing was changed")
     return loadable, refusals
@@ -253,11 +258,13 @@ def _differences(
     reordered: list[str] = []
     for tool in names:
         ruleset = before.ruleset_of(tool)
+        if ruleset is None:  # then nothing of it was changed
+            continue
+        was = ruleset.texts
         try:
-            now = reader.reread(loading.namespace, tool).texts
+            now = reader.reread(loading.namespace, ruleset).texts
         except SnatRaceError as failed:
             return f"what the rules are now cannot be read ({failed}): look at them"
-        was = ruleset.texts if ruleset else {}
         for key in {**was, **now}:
             if key in apart_from:
                 continue
