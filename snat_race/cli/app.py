@@ -89,7 +89,7 @@ def _spellings(command: Any, context: Any) -> dict[str, arguments.Spelling]:  # 
 def main() -> None:
     """Run the command line; every error ends here, as one line and an exit code."""
     stop = StopSignals.of_process()
-    stdout = terminal.make_streams_robust(on_loss=stop.request)
+    stdout = terminal.make_streams_robust(on_loss=stop.reader_lost)
     code = _run_to_code()
     sys.stdout.flush()
     if stdout.failure and not stdout.reader_left:

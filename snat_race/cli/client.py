@@ -10,6 +10,7 @@ from snat_race.cli.parsing import naming
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.errors import SnatRaceError, UsageError
 from snat_race.runs.settings import LONGEST_TIMEOUT_MS, ClientSettings, Close, Mode
+from snat_race.runs.signals import StopSignals
 
 if TYPE_CHECKING:
     from snat_race.kernel.counters import CounterReader
@@ -83,6 +84,8 @@ def client(
     )
     _check(settings)
     limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
+    # An exit code that is asked for is that of the whole run, whoever reads what it prints.
+    StopSignals.of_process().outlives_reader = bool(limits and (duration or count))
     with naming("--remote-addr"):
         remote = worker_placement.find_remote(remote_addr, settings.timeout_ms)
     with naming("--local-ip"):

@@ -39,6 +39,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.requested = False
+        self.outlives_reader = False  # whether a run goes on whose stdout nobody reads any more
         self.blocked_since_s: float | None = None  # when the write() began that may be broken off
         self._requested_s = 0.0
         self._held = False
@@ -92,6 +93,11 @@ class StopSignals:
             self.requested = True
             self._requested_s = time.monotonic()
             self._previous_timer = signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
+
+    def reader_lost(self) -> None:
+        """Request a stop because stdout cannot be written any more, unless the run goes on without."""
+        if not self.outlives_reader:
+            self.request()
 
     def wait(self, longest_s: float) -> bool:
         """Wait for a signal, ``longest_s`` seconds at the most; return whether a stop is requested."""
