@@ -1,7 +1,6 @@
 """An exit code is the verdict's, whoever reads stdout: nobody, or somebody who leaves after a line."""
 
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
@@ -10,32 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import MOST_S, NFT, PRIVATE, ROOT, SOON_S, _be_cli, in_sandbox
+from tests.conftest import MOST_S, NFT, PRIVATE, ROOT, SOON_S, in_sandbox, start_cli
 
 EXAMPLES = ROOT / "docs" / "examples"
 RACING, CURED = str(EXAMPLES / "racing-1.json"), str(EXAMPLES / "cured-1.json")
 EXPOSED = "table ip t { chain p { type nat hook postrouting priority 100; masquerade; }; }"
 DIALS = 200
-
-
-def started(command: tuple[str, ...], writer: int, *unneeded: int) -> int:
-    """Start a command in a fork, with ``writer`` as its stdout; return the process.
-
-    ``unneeded``: what this process has open and the command must not.
-    """
-    pid = os.fork()
-    if not pid:
-        signal.alarm(MOST_S)
-        for descriptor in unneeded:
-            os.close(descriptor)
-        with Path(os.devnull).open("w") as nowhere:
-            _be_cli(command, {}, os.fdopen(writer, "w"), nowhere)
-    os.close(writer)
-    return pid
-
-
-def ended(pid: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def code_of(command: tuple[str, ...], *, read: bool) -> int:
@@ -44,10 +23,10 @@ def code_of(command: tuple[str, ...], *, read: bool) -> int:
     with os.fdopen(reader, "rb") as stream:
         if not read:
             stream.close()
-        pid = started(command, writer)
-        if read:
-            assert stream.read()
-        return ended(pid)
+        with start_cli(*command, stdout=writer, stderr=subprocess.DEVNULL) as process:
+            os.close(writer)
+            assert not read or stream.read()
+            return process.wait(MOST_S)
 
 
 def codes(*command: str) -> list[int]:
@@ -133,7 +112,8 @@ def test_a_client_with_a_limit_goes_on_without_a_reader(form: tuple[str, ...]) -
             *("--count", str(DIALS), "--summary-interval-sec", "1", "--max-error-rate", "1%", *form),
         )
         reader, writer = os.pipe()
-        client = started(command, writer, listener.fileno(), reader)
+        client = start_cli(*command, stdout=writer, stderr=subprocess.DEVNULL)
+        os.close(writer)
         for _ in range(DIALS // 2):
             listener.accept()[0].close()
             if reader >= 0:
@@ -141,4 +121,4 @@ def test_a_client_with_a_limit_goes_on_without_a_reader(form: tuple[str, ...]) -
                 os.close(reader)
                 reader = -1
         listener.close()
-        assert ended(client) == 3
+        assert client.wait(MOST_S) == 3
