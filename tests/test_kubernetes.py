@@ -76,6 +76,8 @@ def test_a_kustomization_names_what_is_there_and_all_of_it(path: Path) -> None:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_our_command_line_takes_the_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for container in containers(WORKLOADS[name]):
+        if container.get("command") == ["sleep", "infinity"]:  # waits for 'kubectl exec'
+            continue
         for key, value in SETTINGS.items() if "envFrom" in container else ():
             monkeypatch.setenv(key, value)
         waiting = UNTIL.search(container.get("command", [""])[-1])
@@ -121,14 +123,14 @@ def test_selectors_and_affinities_find_their_pods(name: str) -> None:
 def test_nobody_has_more_rights_than_it_takes(name: str) -> None:
     pod = WORKLOADS[name]["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
-    assert pod.get("hostNetwork", False) == (pod["containers"][0]["name"] in {"server", "watch"})
+    assert pod.get("hostNetwork", False) == (pod["containers"][0]["name"] in {"server", "watch", "doctor"})
     for container in containers(WORKLOADS[name]):
         rights = container["securityContext"]
         assert rights["readOnlyRootFilesystem"]
         assert not rights["allowPrivilegeEscalation"]
         assert rights["capabilities"]["drop"] == ["ALL"]
         added = rights["capabilities"].get("add", [])
-        assert bool(added) == (container["name"] == "watch") == ("runAsUser" in rights)
+        assert bool(added) == (container["name"] in {"watch", "doctor"}) == ("runAsUser" in rights)
         assert {"cpu", "memory"} == set(container["resources"]["requests"])
         assert set(container["resources"]["limits"]) == {"memory"}
 
@@ -163,5 +165,5 @@ def test_the_collector_asks_for_the_pods_that_measure() -> None:
     text = (ROOT / "scripts" / "collect").read_text()
     assert f'COMPONENT = "{COMPONENT}"' in text
     kinds = {each["spec"]["template"]["metadata"]["labels"][COMPONENT] for each in WORKLOADS.values()}
-    assert kinds == {"client", "watch", "server"}
+    assert kinds == {"client", "watch", "server", "doctor"}
     assert "in (client,watch)" in text

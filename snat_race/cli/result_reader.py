@@ -7,24 +7,35 @@ from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter, ValidationError
 
+from snat_race.analysis.fleet import fleet
 from snat_race.analysis.merge import merged
 from snat_race.analysis.stream import ClientSoFar, WatchPeriods, WatchSoFar, so_far
 from snat_race.cli.parsing import quoted
 from snat_race.cli.result_lines import Line, NotJson, lines, opened
 from snat_race.errors import UsageError
 from snat_race.results.findings import DoctorResult
+from snat_race.results.fleet import FleetResult
 from snat_race.results.model import SCHEMA_VERSION
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, Started, WatchResult
 from snat_race.results.schema_v1 import upgraded
 
-AnyResult = ClientResult | LabResult | MergedResult | WatchResult | DoctorResult
+AnyResult = ClientResult | LabResult | MergedResult | WatchResult | DoctorResult | FleetResult
 _KINDS: dict[str, type[AnyResult]] = {
     "client": ClientResult,
     "lab": LabResult,
     "merged": MergedResult,
     "watch": WatchResult,
     "doctor": DoctorResult,
+    "fleet": FleetResult,
 }
+
+
+_ALONE = {
+    "lab": "'compare' sets labs side by side",
+    "doctor": "give doctor's results only, of as many hosts as you like",
+    "fleet": "give doctor's results of all hosts anew",
+}
+"""What else can be done with a result that cannot be merged with others; else it is given alone."""
 
 
 def schema() -> dict[str, Any]:
@@ -80,10 +91,14 @@ def read_runs(path: Path) -> list[AnyResult]:
                     run = _Run(path, file)
         results += run.cut_off(None)
     if is_empty:
-        raise UsageError(f"{path}: is empty; give a file of --output or --json")
+        raise EmptyFile(f"{path}: is empty; give a file of --output or --json")
     if not results:
         raise UsageError(f"{path}: holds no result of snat_race; give a file of --output or --json")
     return results
+
+
+class EmptyFile(UsageError):
+    """A file has nothing in it: the program that was to write it ended before."""
 
 
 class _Run:
@@ -219,7 +234,7 @@ def read_all(paths: Sequence[Path]) -> AnyResult:
         UsageError: as for :func:`read`; or they cannot be merged.
 
     """
-    results = [(path, result) for path in paths for result in read_runs(path)]
+    results, empty = _read_each(paths)
     known: dict[str, Path] = {}
     for path, result in results:
         if known.get(result.run_id) == path:
@@ -227,12 +242,12 @@ def read_all(paths: Sequence[Path]) -> AnyResult:
         if result.run_id in known:
             raise UsageError(f"{path}: is the same run as {known[result.run_id]}; give each only once")
         known[result.run_id] = path
-    if len(results) == 1:
+    if len(results) == 1 and not empty:
         return results[0][1]
-    for path, result in results:
-        if result.kind not in {"client", "watch"}:
-            advice = "'compare' sets labs side by side" if result.kind == "lab" else "give it alone"
-            raise UsageError(f"{path}: a {result.kind} result cannot be merged with others; {advice}")
+    examined = [(_host(path), result) for path, result in results if result.kind == "doctor"]
+    if len(examined) == len(results):
+        return fleet(examined, list(map(_host, empty)))
+    _require_mergeable(results)
     clients = [result for _, result in results if result.kind == "client"]
     watches = [result for _, result in results if result.kind == "watch"]
     if not clients:
@@ -243,3 +258,31 @@ def read_all(paths: Sequence[Path]) -> AnyResult:
         raise UsageError(f"these results cannot be merged: {_damage(failed)}") from failed
     except ValueError as failed:
         raise UsageError(f"these results cannot be merged: {failed}") from failed
+
+
+def _read_each(paths: Sequence[Path]) -> tuple[list[tuple[Path, AnyResult]], list[Path]]:
+    """Return the results of all files; and the files that are empty, which is no fault beside results of
+    ``doctor``: it could not be run on each host of many.
+    """
+    results: list[tuple[Path, AnyResult]] = []
+    empty: dict[Path, EmptyFile] = {}
+    for path in paths:
+        try:
+            results += [(path, result) for result in read_runs(path)]
+        except EmptyFile as failed:
+            empty[path] = failed
+    if empty and {result.kind for _, result in results} != {"doctor"}:
+        raise next(iter(empty.values()))
+    return results, list(empty)
+
+
+def _host(path: Path) -> str:
+    """Return which host a file is of, if its result does not say: as 'doctor-HOST.json' is."""
+    return path.stem.removeprefix("doctor-")
+
+
+def _require_mergeable(results: Sequence[tuple[Path, AnyResult]]) -> None:
+    for path, result in results:
+        if result.kind not in {"client", "watch"}:
+            advice = _ALONE.get(result.kind, "give it alone")
+            raise UsageError(f"{path}: a {result.kind} result cannot be merged with others; {advice}")

@@ -49,6 +49,11 @@ def usable_cpus() -> list[int]:
     return list(psutil.Process().cpu_affinity())
 
 
+def host_name() -> str:
+    """Return the name of this host: a pod in its node's network has the node's."""
+    return platform.node()
+
+
 def online_cpus() -> int:
     """Return the host's online CPUs: the same number in every container of the host."""
     return os.sysconf("SC_NPROCESSORS_ONLN")

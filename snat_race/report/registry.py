@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from snat_race.analysis.comparison import Comparable, comparable_client, comparable_lab
-from snat_race.report.builders import client, comparison, csv_rows, doctor, forecast, lab, watch
+from snat_race.report.builders import client, comparison, csv_rows, doctor, fleet, forecast, lab, watch
 from snat_race.report.document import Document
 from snat_race.report.figures.data import Figure
 from snat_race.results.conclusions import Cause
@@ -92,6 +92,10 @@ KINDS: dict[str, Kind] = {
     "doctor": Kind(
         document=doctor.document,
         csv_rows=csv_rows.of_doctor,
+    ),
+    "fleet": Kind(
+        document=fleet.document,
+        csv_rows=csv_rows.of_fleet,
     ),
     "comparison": Kind(
         document=comparison.document,

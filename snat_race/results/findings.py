@@ -129,6 +129,7 @@ class UnreadableReason(StrEnum):
     nft_among_iptables = "nft_among_iptables"  # the rules of nft in a table of iptables
     no_legacy_iptables = "no_legacy_iptables"  # the loaded tables
     no_nft = "no_nft"  # nothing: iptables calls table nat incompatible
+    no_result = "no_result"  # nothing: of a fleet's host, whose file is empty
 
 
 class ChainAddress(Model):
@@ -217,6 +218,8 @@ class DoctorResult(Result):
 
     kind: Literal["doctor"] = "doctor"
     """The kind of this result."""
+    host: str = ""
+    """Name of the host, as its kernel has it; "": a file that does not say."""
     sysctls: dict[str, str]
     """Settings that shape losses and measurements, by their full names."""
     findings: list[Finding]

@@ -31,6 +31,7 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
     findings = [*_of_rules(rules, namespace), *checkup(facts)]
     return DoctorResult(
         **record.fields(),
+        host=host.host_name(),
         spec={"netns": namespace.name, "workers": workers},
         sysctls=facts.sysctls,
         findings=findings,

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from snat_race.analysis.comparison import Compared
+from snat_race.report.builders.fleet import rows
 from snat_race.report.builders.forecast import Prediction
 from snat_race.report.wording.findings import worded
 from snat_race.report.wording.program import Program
 from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.findings import DoctorResult
+from snat_race.results.fleet import FleetResult
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, Summary, WatchResult
 
 Row = dict[str, Any]
@@ -53,6 +55,19 @@ def of_doctor(result: DoctorResult) -> Iterator[Row]:
             "check": words.title,
             "evidence": words.evidence,
             "advice": words.advice,
+        }
+
+
+def of_fleet(result: FleetResult) -> Iterator[Row]:
+    """Yield each host, with each program that wrote exposed rules there."""
+    for row in rows(result):
+        yield {
+            "level": row.level.value,
+            "host": row.host,
+            "kernel": row.kernel,
+            "exposed_rules": row.exposed,
+            "owner": row.owner,
+            "what_helps": row.helps,
         }
 
 

@@ -5,6 +5,7 @@ A check is one member of ``Check`` and one entry in the table below.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from snat_race.report.wording.causes import RESOLVED_BY
 from snat_race.report.wording.formats import filled, namespace, plural
@@ -45,6 +46,18 @@ class FindingWords:
     advice: str  # what to do; "" if nothing
 
 
+class Examined(Protocol):
+    """A host that was looked at."""
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Machine and kernel that ``doctor`` ran on."""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Settings of that run."""
+
+
 def verdict(result: DoctorResult) -> str:
     """Return the verdict in one sentence."""
     rules = sum(finding.level == Level.exposed for finding in result.findings)
@@ -55,7 +68,7 @@ def verdict(result: DoctorResult) -> str:
     return "Not exposed: no rule here can lose SYNs to the race."
 
 
-def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingWords:
+def worded(result: Examined, finding: Finding, program: Program) -> FindingWords:
     """Return one finding of a result in words; its advice may be a command of ``program``."""
     if recorded := finding.recorded:
         return FindingWords(title=recorded.check, evidence=recorded.evidence, advice=recorded.advice)
@@ -71,7 +84,7 @@ def worded(result: DoctorResult, finding: Finding, program: Program) -> FindingW
     return FindingWords(title=words.title, evidence=evidence, advice=advice)
 
 
-def _advice(result: DoctorResult, finding: Finding, program: Program) -> str:
+def _advice(result: Examined, finding: Finding, program: Program) -> str:
     if finding.rule:
         return _rule_advice(finding.rule, result, program)
     if finding.check == Check.rules:
@@ -126,20 +139,20 @@ def _rule_evidence(rule: ExaminedRule) -> str:
     return f"{rule.text} (by {rule.owner}) keeps the clients' ports: its SYNs can race"
 
 
-def _rule_advice(rule: ExaminedRule, result: DoctorResult, program: Program) -> str:
+def _rule_advice(rule: ExaminedRule, result: Examined, program: Program) -> str:
     if rule.unchangeable:
         return f"{why_unchangeable(rule.unchangeable)}: {setting(rule.owner)}"
     command = program.mitigation(*_namespace_option(result))
     return f"{command}; for good: {setting(rule.owner)}"
 
 
-def _unreadable_advice(result: DoctorResult, program: Program) -> str:
+def _unreadable_advice(result: Examined, program: Program) -> str:
     if result.environment.get("root"):
         return "mend that, and look again"
     return program.try_as_root("doctor", *_namespace_option(result))
 
 
-def _namespace_option(result: DoctorResult) -> list[str]:
+def _namespace_option(result: Examined) -> list[str]:
     name = result.spec.get("netns", OWN_NAMESPACE)
     return [] if name == OWN_NAMESPACE else ["--netns", name]
 
@@ -185,6 +198,7 @@ _UNREADABLE = {
     "{tool}-legacy",
     UnreadableReason.no_nft: "{tool} calls table nat incompatible: 'sudo apt-get install nftables', to "
     "read it",
+    UnreadableReason.no_result: "doctor left no result there, its file is empty",
 }
 
 
