@@ -205,22 +205,22 @@ def test_what_others_changed_meanwhile_stays_and_so_do_counters(backend: str) ->
     assert reverted == [
         f"[0:0] -A POSTROUTING {other}",
         "[7:420] -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE",
-        "[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully",
+        "[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE",
         "[6:360] -A POSTROUTING -s 10.3.0.0/16 -j ACCEPT",
-        "[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE",
+        "[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully",
     ]
 
 
-# The second rule was random before; the last then reads like it, and only that one is put back.
+# The last rule was random before; the second then reads like it, and only that one is put back.
 COUNTED = """*nat
 :PREROUTING ACCEPT [0:0]
 :INPUT ACCEPT [0:0]
 :OUTPUT ACCEPT [0:0]
 :POSTROUTING ACCEPT [0:0]
 [7:420] -A POSTROUTING -s 10.1.0.0/16 -j MASQUERADE
-[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully
+[5:300] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE
 [6:360] -A POSTROUTING -s 10.3.0.0/16 -j ACCEPT
-[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE
+[4:240] -A POSTROUTING -s 10.2.0.0/16 -j MASQUERADE --random-fully
 COMMIT
 """
 

@@ -14,6 +14,7 @@ from snat_race.rules.exposure import SnatRule
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.nft_json import listing, translation_in_words
 from snat_race.rules.nft_list import NftList
+from snat_race.rules.traffic import ANY_PROTOCOL, protocol
 
 HERE = Path(__file__).parent
 NFT_VERSIONS = ("1.0.2", "1.0.6", "1.0.9", "1.1.3", "1.1.7")
@@ -38,7 +39,7 @@ def facts(rules: tuple[SnatRule, ...]) -> list[tuple[Any, ...]]:
             rule.flags,
             rule.ports,
             rule.source_network,
-            rule.destination_network,
+            [one.traffic[:5] for one in rule.translations[:1]],
             rule.comment,
             rule.reachable,
             rule.unchangeable,
@@ -68,19 +69,22 @@ def test_rules_in_anonymous_chains_are_known_by_their_words(version: str) -> Non
     inside = [
         rule for rule in nft(version).snat_rules if rule.unchangeable is Unchangeable.in_anonymous_chain
     ]
-    assert [(rule.text, rule.source_network, rule.protocol, set(rule.flags)) for rule in inside] == [
-        ("ip saddr 10.81.0.0/16 masquerade", "10.81.0.0/16", "", set()),
+    assert [
+        (rule.text, rule.source_network, rule.translations[0].traffic.protocols, set(rule.flags))
+        for rule in inside
+    ] == [
+        ("ip saddr 10.81.0.0/16 masquerade", "10.81.0.0/16", ANY_PROTOCOL, set()),
         (
             (
                 "ip saddr 10.82.0.0/16 ip daddr != 10.0.0.0/8 counter packets 0 bytes 0 snat to 192.0.2.8 "
                 "fully-random"
             ),
             "10.82.0.0/16",
-            "",
+            ANY_PROTOCOL,
             {"fully-random"},
         ),
-        ("ip protocol icmp masquerade", "", "icmp", set()),
-        ('ip saddr 10.83.0.7 masquerade comment "a } b"', "10.83.0.7", "", set()),
+        ("ip protocol icmp masquerade", "", protocol("icmp"), set()),
+        ('ip saddr 10.83.0.7 masquerade comment "a } b"', "10.83.0.7", ANY_PROTOCOL, set()),
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 from snat_race.rules import nft_text
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.nft_words import WordedRule, anonymous_chain, worded
+from snat_race.rules.traffic import protocol
 
 
 def statements(text: str) -> list[dict[str, Any]]:
@@ -191,10 +192,10 @@ def in_json(said: Any) -> NftList:
 
 def test_what_the_outer_rule_asks_for_the_inner_one_asks_for_too() -> None:
     inner, outer = in_json("jump {\n\t\t\tmeta l4proto tcp masquerade\n\t\t}").snat_rules
-    assert (inner.text, inner.source_network, inner.protocol) == (
+    assert (inner.text, inner.source_network, inner.translations[0].traffic.protocols) == (
         "meta l4proto tcp masquerade",
         "10.7.0.1",
-        "tcp",
+        protocol("tcp"),
     )
     assert (outer.text, outer.source_network) == ("ip saddr 10.9.0.0/16 masquerade", "")
 

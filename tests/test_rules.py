@@ -3,9 +3,10 @@
 import pytest
 
 from snat_race.results.findings import ChainAddress, RuleOwner, ToolName
-from snat_race.rules.exposure import HostTraits, SnatRule, judged
+from snat_race.rules.exposure import HostTraits, SnatRule, Translation, judged
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.owners import owner_of
+from snat_race.rules.traffic import Traffic, addresses, protocol
 
 
 @pytest.mark.parametrize(
@@ -29,18 +30,18 @@ def test_a_rule_is_judged_by_its_own_words(line: str, source: str, exposed: bool
 
 
 def test_two_clients_race_by_rules_of_different_tools_too() -> None:
-    def single(tool: ToolName, family: str, source: str, address: str = "", protocol: str = "") -> SnatRule:
+    def single(tool: ToolName, family: str, source: str, address: str = "", named: str = "") -> SnatRule:
         chain = ChainAddress(tool=tool, family=family, table="nat", chain="x")
-        return SnatRule(
-            chain=chain, index=0, text="", to_address=address, source_network=source, protocol=protocol
-        )
+        traffic = Traffic(sources=addresses(source), protocols=protocol(named or "all"))
+        translation = Translation(traffic, addresses(address) if address else None)
+        return SnatRule(chain=chain, index=0, text="", translations=(translation,))
 
     one = single("nft", "inet", "10.0.0.1")
     for other, races in (
         (single("iptables-nft", "ip", "10.0.0.2/32"), True),
         (single("iptables-nft", "ip", "10.0.0.2/32", "192.0.2.1"), True),
         (single("iptables-nft", "ip", "10.0.0.1/32"), False),
-        (single("iptables-nft", "ip", "10.0.0.2", protocol="udp"), True),
+        (single("iptables-nft", "ip", "10.0.0.2", named="udp"), True),
         (single("nft", "inet", "fd00::1"), False),
     ):
         assert [rule.exposed for rule in judged([one, other], HostTraits())] == [races, races]

@@ -103,8 +103,11 @@ class NotExposed(StrEnum):
     no_ports = "no_ports"
     client_reaches_itself = "client_reaches_itself"
     single_client = "single_client"
+    tuples_apart = "tuples_apart"
     single_port = "single_port"
     ports_apart = "ports_apart"
+    behind_another = "behind_another"
+    loop_back_set = "loop_back_set"
 
 
 class Unchangeable(StrEnum):

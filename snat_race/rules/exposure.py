@@ -1,19 +1,37 @@
 """Which SNAT rules of a host are exposed to the race, and why the others are not. Pure.
 
-A rule is exposed if the kernel tries to keep the client's source port, and two clients may share the
-address that it translates to: get_unique_tuple() in net/netfilter/nf_nat_core.c keeps the port unless
-NF_NAT_RANGE_PROTO_RANDOM_ALL is set.
+A rule is exposed if the kernel tries to keep its clients' source ports, and may so give two of them the
+same translated tuple: same protocol, address, port and destination. get_unique_tuple() in
+net/netfilter/nf_nat_core.c keeps a port that the rule's range holds, unless NF_NAT_RANGE_PROTO_RANDOM_ALL
+is set. A range of one port it gives without a search, so there is nothing to lose and nothing to draw.
 """
 
-import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from typing import NamedTuple
 
 from snat_race.results.findings import ChainAddress, NotExposed, Unchangeable
+from snat_race.rules.clashes import Parts, clashing
+from snat_race.rules.traffic import (
+    ANY_ADDRESS,
+    ANY_DEVICE,
+    ANY_PORT,
+    V4,
+    V6,
+    WITH_PORTS,
+    Devices,
+    Intervals,
+    Traffic,
+    join,
+    meet,
+    versions_of,
+    without,
+)
 
 RANDOM = frozenset({"random", "fully-random"})
-_WITHOUT_PORTS = frozenset({"icmp", "icmpv6", "ipv6-icmp", "1", "58"})
+ONE_PORT: Intervals = ((0, 0),)  # stands for a port that is computed of something else
+_MASQUERADE = {V4[0]: 1 << 130, V6[0]: 1 << 131}  # stands for the address that a masquerade chooses
+_WILD = ("+", "*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +43,16 @@ class HostTraits:
     random_is_full: bool = True
     # From which ports clients connect: those of this host, and those of its containers.
     client_ports: tuple[int, int] = (32768, 60999)
+    # The addresses of its devices, one of which a masquerade gives; None: not known.
+    addresses: Intervals | None = None
+
+
+class Translation(NamedTuple):
+    """What a rule gives to some of its packets; a map gives different things to different clients."""
+
+    traffic: Traffic
+    to: Intervals | None = None  # the addresses; None is that of the device: masquerade
+    ports: Intervals | None = None  # None: any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +65,15 @@ class SnatRule:
     to_address: str = ""  # what it translates to; "" for masquerade
     flags: frozenset[str] = frozenset()  # random, fully-random, persistent, netmap
     ports: tuple[int, int] | None = None  # that it may give to clients, both inclusive; None is any
-    protocol: str = ""  # that it asks for; "" is any
     source_network: str = ""  # that it asks for; "" is any, or several
-    destination_network: str = ""  # likewise
     comment: str = ""
     reachable: bool = True  # whether a packet can come to its chain
+    translations: tuple[
+        Translation, ...
+    ] = ()  # none: no packet can come to the rule, as others are before it
+    loops_back: bool = (
+        False  # whether it is kube-proxy's for clients that reach themselves, by its set's name
+    )
     unchangeable: Unchangeable | None = None  # why no other program can change it
     not_exposed: NotExposed | None = None  # see :func:`judged`
 
@@ -54,76 +86,151 @@ class SnatRule:
 def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     """Return the rules of a whole host, each with the reason why it is not exposed, if there is one.
 
-    A rule for a pool of clients is exposed by itself. A rule for a single client is exposed only if a
-    rule for another client, in whichever tool, may give that the same address. Rules that draw ports
-    race neither with one another nor with these.
+    A rule that gives several clients the same is exposed by itself. A rule that gives something to single
+    clients is exposed only if a rule, in whichever tool, may give another single client the same. It
+    does not race with rules that draw ports; so it is not exposed because of a rule for many clients, which
+    is exposed by itself and draws ports as soon as it is cured.
     """
-    alone = [
-        replace(rule, not_exposed=reason) if (reason := _reason_alone(rule, traits)) else rule
-        for rule in rules
+    listed = list(rules)
+    looked_at = [_alone(rule, traits) for rule in listed]
+    singles = [
+        (index, translation)
+        for index, (reason, kept) in enumerate(looked_at)
+        if reason is None and all(translation.traffic.one_client for translation in kept)
+        for translation in kept
     ]
-    single = [rule for rule in alone if rule.exposed and _one_client(rule)]
+    racing = {
+        index
+        for (index, _), clashes in zip(singles, clashing(_claims(singles, traits)), strict=True)
+        if clashes
+    }
+    apart = {index for index, _ in singles} - racing
     return [
-        replace(rule, not_exposed=NotExposed.single_client)
-        if rule.exposed and _one_client(rule) and not any(_race(rule, other) for other in single)
+        replace(rule, not_exposed=_apart(kept) if index in apart else reason)
+        if reason or index in apart
         else rule
-        for rule in alone
+        for index, (rule, (reason, kept)) in enumerate(zip(listed, looked_at, strict=True))
     ]
 
 
-def _race(rule: SnatRule, other: SnatRule) -> bool:
-    """Whether two rules of a client each give them one address. Masquerade may mean any."""
-    return (
-        _network(rule.source_network) != _network(other.source_network)
-        and (rule.protocol == other.protocol or not (rule.protocol and other.protocol))
-        and bool(_ip_versions(rule) & _ip_versions(other))
-        and (rule.to_address == other.to_address or not (rule.to_address and other.to_address))
-    )
-
-
-def _ip_versions(rule: SnatRule) -> set[int]:
-    """Return the IP versions that a rule may be for; a chain of family inet has both."""
-    if named := f"{rule.source_network}{rule.to_address}":
-        return {6 if ":" in named else 4}
-    return {"ip": {4}, "ip6": {6}}.get(rule.chain.family, {4, 6})
-
-
-def _reason_alone(rule: SnatRule, traits: HostTraits) -> NotExposed | None:
-    """Return why a rule is not exposed, whatever other rules there are."""
+def _alone(rule: SnatRule, traits: HostTraits) -> tuple[NotExposed | None, list[Translation]]:
+    """Return why a rule is not exposed, whatever other rules there are; and what of it may be."""
     if "fully-random" in rule.flags or (traits.random_is_full and "random" in rule.flags):
-        return NotExposed.random_ports
-    if "netmap" in rule.flags:
-        return NotExposed.address_per_client
+        return NotExposed.random_ports, []
     if not rule.reachable:
-        return NotExposed.unreachable_chain
-    if rule.protocol in _WITHOUT_PORTS:
-        return NotExposed.no_ports
-    if rule.source_network and rule.source_network == rule.destination_network and _one_client(rule):
-        return NotExposed.client_reaches_itself
-    return _reason_of_ports(rule.ports, traits) if rule.ports else None
+        return NotExposed.unreachable_chain, []
+    if rule.loops_back:
+        return NotExposed.loop_back_set, []
+    if "netmap" in rule.flags:
+        return NotExposed.address_per_client, []
+    left = list(rule.translations)
+    for reason, harmless in _HARMLESS.items():
+        if not left:
+            break
+        left = [translation for translation in left if not harmless(translation, traits)]
+        if not left:
+            return reason, []
+    return (None, left) if left else (NotExposed.behind_another, [])
 
 
-def _reason_of_ports(ports: tuple[int, int], traits: HostTraits) -> NotExposed | None:
-    """Return why a rule that gives out these ports only is not exposed.
+def _has_no_ports(translation: Translation, _: HostTraits) -> bool:
+    return not meet(translation.traffic.protocols, WITH_PORTS)
 
-    A client's port that is not among them cannot be kept, so another is drawn.
+
+def _reaches_itself(translation: Translation, _: HostTraits) -> bool:
+    return translation.traffic.to_itself
+
+
+def _gives_one_port(translation: Translation, _: HostTraits) -> bool:
+    ports = translation.ports
+    return ports is not None and all(low == high for low, high in ports)
+
+
+def _keeps_none(translation: Translation, traits: HostTraits) -> bool:
+    """Whether a client's own port is never among those that are given, so that another is drawn."""
+    return not _given(translation, traits)
+
+
+_HARMLESS = {
+    NotExposed.no_ports: _has_no_ports,
+    NotExposed.client_reaches_itself: _reaches_itself,
+    NotExposed.single_port: _gives_one_port,
+    NotExposed.ports_apart: _keeps_none,
+}
+
+
+def _given(translation: Translation, traits: HostTraits) -> Intervals:
+    """Return the ports that two clients may be given alike: those that are kept, or drawn in order.
+
+    A rule that asks for source ports gets clients that connect from these.
     """
-    clients = traits.client_ports
-    if ports[0] == ports[1]:
-        return NotExposed.single_port
-    if traits.random_is_full and (ports[1] < clients[0] or clients[1] < ports[0]):
-        return NotExposed.ports_apart
-    return None
+    ports = translation.ports or ANY_PORT
+    if not traits.random_is_full:
+        return ports
+    from_ports = translation.traffic.source_ports
+    return meet(ports, (traits.client_ports,) if from_ports == ANY_PORT else from_ports)
 
 
-def _one_client(rule: SnatRule) -> bool:
-    network = _network(rule.source_network)
-    return network is not None and network.num_addresses == 1
+def _size(numbers: Intervals) -> int:
+    return sum(high - low + 1 for low, high in numbers)
 
 
-@lru_cache(maxsize=1 << 14)  # a rule is compared with all others
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(text, strict=False) if text else None
-    except ValueError:
-        return None
+def _disjoint(given: list[Intervals]) -> bool:
+    return _size(join(ends for numbers in given for ends in numbers)) == sum(map(_size, given))
+
+
+def _apart(translations: list[Translation]) -> NotExposed:
+    """Return why rules for single clients that do not clash are harmless."""
+    clients = {translation.traffic.sources for translation in translations}
+    if len(clients) == 1:
+        return NotExposed.single_client
+    addresses = {translation.traffic.sources: translation.to or ANY_ADDRESS for translation in translations}
+    if _disjoint(list(addresses.values())):
+        return NotExposed.address_per_client
+    return NotExposed.tuples_apart
+
+
+def _claims(singles: Iterable[tuple[int, Translation]], traits: HostTraits) -> Iterator[tuple[int, Parts]]:
+    """Yield each client with all that it may be given."""
+    listed = list(singles)
+    numbers = _numbers([translation.traffic.devices for _, translation in listed])
+    for _, translation in listed:
+        traffic = translation.traffic
+        parts = (
+            _addresses(translation, traits),
+            _given(translation, traits),
+            traffic.destinations,
+            traffic.destination_ports,
+            meet(traffic.protocols, WITH_PORTS),
+            numbers[traffic.devices],
+        )
+        yield traffic.sources[0][0], parts
+
+
+def _addresses(translation: Translation, traits: HostTraits) -> Intervals:
+    """Return the addresses that may be given; a masquerade's are those of the host, as far as known."""
+    if translation.to is not None:
+        return translation.to
+    versions = versions_of(translation.traffic.sources)
+    mine = versions if traits.addresses is None else meet(versions, traits.addresses)
+    return (*mine, *((_MASQUERADE[version],) * 2 for version in versions))
+
+
+def _numbers(devices: list[Devices]) -> dict[Devices, Intervals]:
+    """Return numbers for sets of devices, so that two that share one share a number; 0 is any other one."""
+    kinds = set(devices)
+    names = sorted({name for kind in kinds for name in kind.names if not name.endswith(_WILD)})
+    number = {name: at for at, name in enumerate(names, 1)}
+    every: Intervals = ((0, len(names)),)
+    numbers = {ANY_DEVICE: every}
+    for kind in kinds - {ANY_DEVICE}:
+        patterns = [name[:-1] for name in kind.names if name.endswith(_WILD)]
+        matching = [number[name] for name in kind.names if name in number]
+        if patterns:
+            matching += [at for name, at in number.items() if name.startswith(tuple(patterns))]
+        listed = join((at, at) for at in matching)
+        if kind.excluded:
+            numbers[kind] = without(every, listed)
+        else:
+            numbers[kind] = join([*listed, (0, 0)]) if patterns else listed
+    return numbers

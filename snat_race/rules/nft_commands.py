@@ -27,8 +27,11 @@ def of_text(tool: ToolName, only: Iterable[ChainKey] | None = None) -> list[list
 
 
 def of_json(tool: ToolName, only: Iterable[ChainKey] | None = None) -> list[list[str]]:
-    """Return what prints the same as JSON, which says what the rules mean."""
-    return [[name, "-j", *what] for name, _, *what in of_text(tool, only)]
+    """Return what prints the same as JSON, which says what the rules mean; of some chains, with the elements
+    of sets and maps.
+    """
+    commands = [[name, "-j", *what] for name, _, *what in of_text(tool, only)]
+    return commands if only is None else [*_sets_and_maps(tool), *commands]
 
 
 def of_json_without_flags(tool: ToolName, text: str, chains: Iterable[ChainKey]) -> list[list[str]]:
@@ -42,7 +45,7 @@ def of_json_without_flags(tool: ToolName, text: str, chains: Iterable[ChainKey])
     flagged = table_flags(text)
     if not flagged:
         return []
-    commands = [[tool, "-j", "list", "maps"]]
+    commands = _sets_and_maps(tool)
     for family, table, chain in chains:
         names = (family, table, chain) if (family, table) in flagged else (family, table)
         if not all(map(NAME.fullmatch, names)):
@@ -51,6 +54,10 @@ def of_json_without_flags(tool: ToolName, text: str, chains: Iterable[ChainKey])
         if command not in commands:
             commands.append(command)
     return commands
+
+
+def _sets_and_maps(tool: ToolName) -> list[list[str]]:
+    return [[tool, "-j", "list", kind] for kind in ("sets", "maps")]
 
 
 def may_name(chain: ChainKey) -> bool:

@@ -7,7 +7,7 @@ understood. It may translate sources, so such a rule must not pass for one that 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,7 +37,6 @@ _PRINTED_BY_IPTABLES = frozenset(
 _NOT_PRINTED_BY_IPTABLES = frozenset(
     {"ct", "fib", "rt", "socket", "osf", "ipsec", "numgen", "jhash", "symhash"}
 )
-_PROTOCOL = ({"meta": {"key": "l4proto"}}, {"payload": {"protocol": "ip", "field": "protocol"}})
 _LAST_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
 # nft puts a comment, or a prefix for the log, into quotes as it is, and a set's name without any.
@@ -69,9 +68,8 @@ class JsonRule:
     understood: bool  # whether all its statements are known
     quotable: bool  # whether the text that nft prints of it can be no other rule, and no command
     by_iptables: bool  # whether it translates sources, or may, in iptables' own words
-    protocol: str  # that it asks for; "" is any
     source_network: str  # that it asks for; "" is any, or several
-    destination_network: str  # likewise
+    statements: tuple[tuple[str, Any], ...]  # each by its name, with what it says; see ``nft_matches``
     targets: frozenset[str]  # the chains that it may jump or go to
     foreign_to_iptables: bool  # whether iptables cannot print it, and then prints nothing of its table
     iptables_target: str = ""  # the target of iptables by which it translates sources; "" if nft names none
@@ -85,6 +83,9 @@ class Listing:
 
     rules: tuple[JsonRule, ...]
     reachable: frozenset[ChainKey]  # the chains that a packet can come to where sources are translated
+    base_chains: tuple[ChainKey, ...]  # those that the kernel calls
+    # The elements of sets and maps by table and name, apart from those that packets change.
+    elements: Mapping[tuple[str, str], Mapping[str, list[Any]]]
 
 
 def listing(documents: Iterable[str]) -> Listing:
@@ -103,18 +104,34 @@ def listing(documents: Iterable[str]) -> Listing:
 def _listing(objects: Iterable[tuple[str, Json]]) -> Listing:
     rules: list[JsonRule] = []
     roots: list[ChainKey] = []
+    base_chains: list[ChainKey] = []
+    elements: dict[tuple[str, str], dict[str, list[Any]]] = {}
     for kind, thing in objects:
         if kind == "rule":
             rules += _rules(thing)
         elif kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
-            roots.append((*_table(kind, thing), _text(kind, thing, "name")))
+            base_chains.append((*_table(kind, thing), _text(kind, thing, "name")))
         elif kind == "map":  # what a map leads to counts as led to
             roots += [(*_table(kind, thing), name) for name in _targets(thing)]
+        if kind in ("set", "map") and (listed := _elements(thing)):
+            elements.setdefault(_table(kind, thing), {})[_text(kind, thing, "name")] = listed
     leads: dict[ChainKey, set[ChainKey]] = {}
     for rule in rules:
         leads.setdefault(rule.chain, set()).update((*rule.chain[:2], name) for name in rule.targets)
-    reachable = reached(roots, lambda chain: leads.get(chain, ()))
-    return Listing(rules=tuple(rules), reachable=frozenset(reachable))
+    reachable = reached([*base_chains, *roots], lambda chain: leads.get(chain, ()))
+    return Listing(
+        rules=tuple(rules),
+        reachable=frozenset(reachable),
+        base_chains=tuple(base_chains),
+        elements=elements,
+    )
+
+
+def _elements(thing: Json) -> list[Any]:
+    """Return the elements of a set or map; none if packets may change them, or if there are none."""
+    listed = thing.get("elem")
+    flags = _words(thing.get("flags")) or ()
+    return listed if isinstance(listed, list) and not {"dynamic", "timeout"} & set(flags) else []
 
 
 def _objects(documents: Iterable[str]) -> Iterator[tuple[str, Json]]:
@@ -191,9 +208,8 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         ),
         foreign_to_iptables=not all(map(_printed_by_iptables, statements))
         or any(_translation(_statements(list(rule.statements)))[0] for rule in inside),
-        protocol=_protocol(statements),
         source_network=_network(statements, "saddr"),
-        destination_network=_network(statements, "daddr"),
+        statements=tuple(statements),
         targets=frozenset(targets),
     )
     yield outer
@@ -207,9 +223,8 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
                 comment=rule.comment or outer.comment,
                 translation=translation,
                 by_iptables=False,
-                protocol=_protocol(of_both),
                 source_network=_network(of_both, "saddr"),
-                destination_network=_network(of_both, "daddr"),
+                statements=tuple(of_both),
                 inner_text=rule.text,
             )
 
@@ -295,17 +310,6 @@ def _matches(statements: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, Any]]
     for kind, said in statements:
         if kind == "match" and isinstance(said, dict) and said.get("op") == "==":
             yield said.get("left"), said.get("right")
-
-
-def _protocol(statements: Iterable[tuple[str, Any]]) -> str:
-    return next(
-        (
-            str(right)
-            for left, right in _matches(statements)
-            if left in _PROTOCOL and isinstance(right, str | int)
-        ),
-        "",
-    )
 
 
 def _network(statements: Iterable[tuple[str, Any]], field: str) -> str:

@@ -13,7 +13,7 @@ are not to be believed: see ``nft_commands``.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
@@ -23,8 +23,11 @@ from snat_race.kernel.nftables import Replacement
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
 from snat_race.rules import nft_commands, nft_text
 from snat_race.rules.exposure import SnatRule
+from snat_race.rules.exposure import Translation as Given
+from snat_race.rules.iptables_matches import translations
 from snat_race.rules.merged_sets import merged
 from snat_race.rules.nft_json import JsonRule, Translation, listing, translation_in_words
+from snat_race.rules.nft_matches import given_by
 from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
@@ -107,9 +110,10 @@ class NftList(Ruleset):
             for key in self._chains
         }
         rules = []
-        for rule, translation in self._translating:
+        for rule, given in zip(self._listing.rules, given_by(self._listing), strict=True):
+            translation = self._translation_of(rule)
             index = self._handles.get(rule.chain, {}).get(rule.handle)
-            if index is None:
+            if index is None or translation is None:
                 continue
             chain = chains[rule.chain]
             flags = table_flags.get(rule.chain[:2], set())
@@ -120,9 +124,8 @@ class NftList(Ruleset):
                 to_address=translation.to_address,
                 flags=translation.flags,
                 ports=translation.ports,
-                protocol=rule.protocol,
                 source_network=rule.source_network,
-                destination_network=rule.destination_network,
+                translations=given if rule.translation else _in_words(translation, given),
                 comment=rule.comment,
                 reachable=rule.chain in self._listing.reachable and "dormant" not in flags,
                 unchangeable=_unchangeable(rule, flags),
@@ -179,14 +182,11 @@ class NftList(Ruleset):
             if (text := self._text_of(rule))
         ]
 
-    @property
-    def _translating(self) -> Iterator[tuple[JsonRule, Translation]]:
-        """The rules that masquerade or do SNAT, each with what it says of that."""
-        for rule in self._listing.rules:
-            if rule.translation:
-                yield rule, rule.translation
-            elif rule.iptables_target and (translation := translation_in_words(self._text_of(rule))):
-                yield rule, translation
+    def _translation_of(self, rule: JsonRule) -> Translation | None:
+        """Return what a rule says of the translation, in JSON or else in words; None if nothing."""
+        if rule.translation or not rule.iptables_target:
+            return rule.translation
+        return translation_in_words(self._text_of(rule))
 
     def _text_of(self, rule: JsonRule) -> str:
         """Return a rule as the text has it; "" if it has not."""
@@ -277,6 +277,11 @@ class NftList(Ruleset):
                 old = edit.old if same_words else self.with_flags(new, self.flags_of(edit.old))
                 settled.append(replace(edit, index=index, old=old, new=new))
         return settled
+
+
+def _in_words(said: Translation, given: Iterable[Given]) -> tuple[Given, ...]:
+    """Return what a rule gives to its packets that says so in words only, as those of iptables."""
+    return translations(said.to_address, said.ports, (one.traffic for one in given))
 
 
 def _unchangeable(rule: JsonRule, table_flags: set[str]) -> Unchangeable | None:

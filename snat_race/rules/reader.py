@@ -20,14 +20,16 @@ from snat_race.results.findings import (
     Unreadable,
     UnreadableReason,
 )
-from snat_race.rules import nft_commands
+from snat_race.rules import ipsets, nft_commands
 from snat_race.rules.dns_servers import dns_servers
 from snat_race.rules.exposure import HostTraits, SnatRule, judged
+from snat_race.rules.ipsets import IpSet
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.kernel_list import KernelList, Unclear, by_chain
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import Owners
 from snat_race.rules.ruleset import ChainKey, Ruleset
+from snat_race.rules.traffic import addresses, join
 
 _BASES = ("iptables", "ip6tables")
 _NFT: ToolName = "nft"
@@ -88,7 +90,9 @@ def read(namespace: Namespace) -> HostRules:
     version = host.kernel_version()
     with namespace.entered():
         traits = HostTraits(
-            random_is_full=kernels.searches_from_random(version), client_ports=_client_ports()
+            random_is_full=kernels.searches_from_random(version),
+            client_ports=_client_ports(),
+            addresses=join(ends for text in host.local_addresses() for ends in addresses(text)) or None,
         )
     generation = _generation(namespace)
     present = iptables_tools()
@@ -160,10 +164,20 @@ def _read_iptables(
         except EnvironmentLacks as failed:
             unreadable.append(_failure(tool, failed))
         else:
-            ruleset = IptablesSave(tool, text)
+            ruleset = IptablesSave(tool, text, _ipsets(namespace) if " --match-set " in text else {})
             rulesets.append(ruleset)
             unreadable += _not_understood(ruleset)
     return rulesets
+
+
+def _ipsets(namespace: Namespace) -> dict[str, IpSet]:
+    """Return the sets that rules of iptables may ask for; none, as if nobody knew what they hold, if there
+    is no tool here that prints them.
+    """
+    try:
+        return ipsets.parsed(_output(namespace, ["ipset", "save"]))
+    except EnvironmentLacks:
+        return {}
 
 
 def _read_nft(

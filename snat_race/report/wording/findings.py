@@ -161,12 +161,25 @@ _NOT_EXPOSED: dict[NotExposed, Callable[[ExaminedRule], str]] = {
     NotExposed.random_ports: lambda _: "draws ports at random",
     NotExposed.address_per_client: lambda _: "gives each client an address of its own",
     NotExposed.unreachable_chain: lambda _: "nothing leads to its chain",
-    NotExposed.no_ports: lambda _: "ICMP has no ports",
+    NotExposed.no_ports: lambda _: "its protocol has no ports that a NAT could change",
     NotExposed.client_reaches_itself: lambda _: "a client that reaches itself",
     NotExposed.single_client: lambda _: "a single client",
-    NotExposed.single_port: lambda rule: f"has port {_low(rule.ports)} only, so nothing to draw from",
+    NotExposed.tuples_apart: lambda _: (
+        "no two clients can be given the same address and port for one destination"
+    ),
+    NotExposed.single_port: lambda rule: (
+        f"has port {_low(rule.ports)} only, so nothing to draw from"
+        if rule.ports
+        else "gives each packet a single port, so nothing is kept and there is nothing to draw from"
+    ),
     NotExposed.ports_apart: lambda rule: (
         f"draws from {_range(rule.ports)}, apart from the clients' ports {_range(rule.client_ports)}"
+        if rule.ports
+        else "keeps no client's port, as none is among those that it gives"
+    ),
+    NotExposed.behind_another: lambda _: "gets no packets, because rules before it take them all",
+    NotExposed.loop_back_set: lambda _: (
+        "a client that reaches itself, by the name of kube-proxy's set; its members say nothing else"
     ),
 }
 _UNCHANGEABLE = {

@@ -1,0 +1,114 @@
+"""Sets of iptables' match ``set``, as ``ipset save`` prints them: which packets their members are. Pure.
+
+See ipset(8). A set is read as it is now. An empty one says nothing of what it is for, so it counts as not
+read; so does one whose members are not understood here.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from snat_race.rules.traffic import (
+    ANY_PORT,
+    Devices,
+    Intervals,
+    Traffic,
+    addresses,
+    both,
+    join,
+    ports,
+    protocol,
+    with_part,
+)
+
+# kube-proxy in IPVS mode puts every endpoint into these, as address, port and its own address again: a pod
+# that reaches itself through a service (pkg/proxy/ipvs/ipset.go, kubeLoopBackIPSet).
+_LOOP_BACK = ("KUBE-LOOP-BACK", "KUBE-6-LOOP-BACK")
+_LOOP_BACK_DIRECTIONS = "dst,dst,src"
+_PROTOCOLS_WITHOUT_PORTS = ("icmp", "icmpv6", "ipv6-icmp")
+
+
+class IpSet(NamedTuple):
+    """One set."""
+
+    kind: str  # hash:ip,port,ip
+    members: tuple[str, ...]
+    plain: bool  # whether being a member is all there is to a match: none is marked ``nomatch``
+
+
+def parsed(text: str) -> dict[str, IpSet]:
+    """Return the sets that ``ipset save`` prints, by name."""
+    kinds: dict[str, str] = {}
+    listed: dict[str, list[str]] = {}
+    exceptions = set()
+    for line in text.split("\n"):
+        words = line.split(" ")
+        if words[0] == "create" and len(words) > 2:
+            kinds[words[1]] = words[2]
+        elif words[0] == "add" and len(words) > 2:
+            listed.setdefault(words[1], []).append(words[2])
+            if "nomatch" in words[3:]:
+                exceptions.add(words[1])
+    return {
+        name: IpSet(kind, tuple(listed.get(name, ())), name not in exceptions)
+        for name, kind in kinds.items()
+    }
+
+
+def members(ipset: IpSet | None, directions: str) -> list[Traffic] | None:
+    """Return what a match with a set is for, a member each; None if that is not known.
+
+    ``directions``: which end of a packet each part of a member is about, as in ``dst,dst,src``.
+    """
+    if ipset is None or not ipset.members or not ipset.plain:
+        return None
+    parts = ipset.kind.partition(":")[2].split(",")
+    ends = directions.split(",")
+    try:
+        if len(parts) == 1 and parts[0] in ("ip", "net"):
+            field = "sources" if ends[0] == "src" else "destinations"
+            numbers = join(ends for member in ipset.members for ends in addresses(member))
+            return [with_part(Traffic(), field, numbers)]
+        return [_member(member, parts, ends) for member in ipset.members]
+    except (ValueError, IndexError):
+        return None
+
+
+def loops_back(name: str, directions: str) -> bool:
+    """Whether a match is for clients that reach themselves, by the name that kube-proxy gives the set."""
+    return name in _LOOP_BACK and directions == _LOOP_BACK_DIRECTIONS
+
+
+def _member(member: str, parts: Sequence[str], ends: Sequence[str]) -> Traffic:
+    """Raise ValueError if it is not understood, IndexError if it has other parts than its set."""
+    values = member.split(",")
+    if len(values) != len(parts) or len(ends) < len(parts):
+        raise ValueError(member)
+    traffic = Traffic()
+    for value, part, end in zip(values, parts, ends, strict=False):
+        common = both(traffic, _about(value, part, from_source=end == "src"))
+        if common is None:
+            raise ValueError(member)
+        traffic = common
+    return traffic
+
+
+def _about(value: str, part: str, *, from_source: bool) -> Traffic:
+    if part in ("ip", "net"):
+        numbers = addresses(value)
+        return Traffic(sources=numbers) if from_source else Traffic(destinations=numbers)
+    if part == "port":
+        named, numbers = _port(value)
+        if from_source:
+            return Traffic(protocols=named, source_ports=numbers)
+        return Traffic(protocols=named, destination_ports=numbers)
+    if part == "iface" and not from_source and not value.startswith("physdev:"):
+        return Traffic(devices=Devices(frozenset({value}), excluded=False))
+    return Traffic(others=frozenset({f"{part} {value}"}))
+
+
+def _port(value: str) -> tuple[Intervals, Intervals]:
+    """Return the protocols and the ports of ``tcp:80``, ``icmp:echo-request`` or ``80``."""
+    named, _, number = value.rpartition(":")
+    if named in _PROTOCOLS_WITHOUT_PORTS:
+        return protocol(named), ANY_PORT
+    return protocol(named or "th"), ports(number)

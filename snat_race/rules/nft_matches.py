@@ -1,0 +1,372 @@
+"""What the statements of nft's JSON, libnftables-json(5), ask of a packet and give to it. Pure.
+
+Whatever is not understood here is a condition that is not known, or leaves open what is given: a rule is
+then for more packets, or gives more addresses and ports, than in truth.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from snat_race.rules.exposure import ONE_PORT, RANDOM, Translation
+from snat_race.rules.nft_json import JsonRule, Listing
+from snat_race.rules.paths import Step, arriving
+from snat_race.rules.ruleset import ChainKey
+from snat_race.rules.traffic import (
+    ANY_ADDRESS,
+    ANY_PROTOCOL,
+    V4,
+    V6,
+    Devices,
+    Intervals,
+    Traffic,
+    addresses,
+    both,
+    join,
+    of_family,
+    ports,
+    protocol,
+    with_part,
+    without,
+)
+
+Json = dict[str, Any]
+Statement = tuple[str, Any]
+Elements = Mapping[str, Sequence[Any]]
+"""The elements of the sets and maps of a table, by name; none of those that packets change."""
+
+_TRANSLATIONS = ("masquerade", "snat")
+_VERDICTS = ("accept", "drop", "return", "goto", "reject", "queue")
+_CHANCE = (
+    "limit",
+    "quota",
+    "ct count",
+    "meter",
+    "set",
+    "map",
+    "xt",
+    "",
+)  # the same packet may pass, or not
+_IP = {"ip": V4, "ip6": V6, "ipv4": V4, "ipv6": V6}
+_PORTS_OF = ("tcp", "udp", "udplite", "sctp", "dccp", "th")
+_MOST_ALTERNATIVES = 1 << 17  # of one rule
+
+
+def given_by(listing: Listing) -> list[tuple[Translation, ...]]:
+    """Return what each rule gives to which packets; nothing if it gives none, or if none come to it."""
+    families = {rule.chain: of_family(rule.chain[0]) for rule in listing.rules}
+    chains: dict[ChainKey, list[Step[ChainKey]]] = {}
+    at = []
+    for rule in listing.rules:
+        steps = chains.setdefault(rule.chain, [])
+        at.append((rule.chain, len(steps)))
+        if rule.chain in listing.reachable:
+            steps.append(_step(rule, families[rule.chain], listing.elements.get(rule.chain[:2], {})))
+        else:
+            steps.append(Step(()))
+    led_to = {target for steps in chains.values() for step in steps for _, target in step.jumps}
+    # What only a map leads to that no rule is seen to use, packets may come to from anywhere.
+    roots = [*listing.base_chains, *(chain for chain in listing.reachable if chain not in led_to)]
+    came = arriving(chains, {chain: of_family(chain[0]) for chain in roots})
+    return [
+        tuple(
+            one._replace(traffic=common)
+            for traffic in came.get(key, ())
+            for one in translations_of(rule.statements, listing.elements.get(rule.chain[:2], {}))
+            if (common := both(traffic, one.traffic))
+        )
+        if rule.translation or rule.iptables_target
+        else ()
+        for rule, key in zip(listing.rules, at, strict=True)
+    ]
+
+
+def _step(rule: JsonRule, family: Traffic, elements: Elements) -> Step[ChainKey]:
+    traffic = traffic_of(rule.statements, family, elements)
+    jumps = tuple(
+        (tuple(_each_of_both(traffic, part)), (*rule.chain[:2], target))
+        for part, target in jumps_of(rule.statements, family, elements)
+    )
+    # Of a rule in an anonymous chain, not all conditions are known.
+    return Step(
+        traffic,
+        ends=ends(rule.statements) and not rule.inner_text,
+        jumps=jumps,
+        wanted=bool(rule.translation or rule.iptables_target),
+    )
+
+
+def traffic_of(statements: Iterable[Statement], family: Traffic, elements: Elements) -> tuple[Traffic, ...]:
+    """Return what a rule is for; a set of several fields is one alternative for each element."""
+    alternatives = [family]
+    for kind, said in statements:
+        if kind == "match" and isinstance(said, dict):
+            asked = _asked(said, elements)
+        elif kind in _CHANCE:
+            asked = [Traffic(lasting=False)]
+        else:
+            continue
+        alternatives = _each_of_both(alternatives, asked)
+    return tuple(alternatives)
+
+
+def ends(statements: Iterable[Statement]) -> bool:
+    """Whether a packet that matches sees no later rule of the chain, and is given no port of its own."""
+    for kind, said in statements:
+        if kind in _VERDICTS:
+            return True
+        if kind in _TRANSLATIONS:
+            flags = said.get("flags") if isinstance(said, dict) else None
+            return any(
+                flag in RANDOM
+                for flag in (flags if isinstance(flags, list) else [flags])
+                if isinstance(flag, str)
+            )
+    return False
+
+
+def jumps_of(
+    statements: Iterable[Statement], family: Traffic, elements: Elements
+) -> Iterator[tuple[tuple[Traffic, ...], str]]:
+    """Yield the chains that a rule leads to, each with what leads there."""
+    for kind, said in statements:
+        if kind in ("jump", "goto"):
+            yield from _jump({kind: said}, family)
+        elif kind == "vmap" and isinstance(said, dict):
+            fields = _fields(said.get("key"))
+            for key, verdict in _pairs(said.get("data"), elements):
+                yield from _jump(verdict, _element(fields, key) or Traffic())
+
+
+def _jump(verdict: Any, traffic: Traffic) -> Iterator[tuple[tuple[Traffic, ...], str]]:  # noqa: ANN401
+    for kind in ("jump", "goto"):
+        said = verdict.get(kind) if isinstance(verdict, dict) else None
+        target = said.get("target") if isinstance(said, dict) else None
+        if isinstance(target, str):
+            yield (traffic,), target
+
+
+def translations_of(statements: Iterable[Statement], elements: Elements) -> list[Translation]:
+    """Return what a rule gives to which packets; of a map, one for each element."""
+    said = next((said for kind, said in statements if kind in _TRANSLATIONS), None)
+    words = said if isinstance(said, dict) else {}
+    given = [Translation(Traffic())]
+    for part, read in (("addr", _given), ("port", _given_port)):
+        if part in words:
+            given = _combined(given, [*_given_by(words[part], read, elements)])
+    return given
+
+
+def _combined(some: Sequence[Translation], more: Sequence[Translation]) -> list[Translation]:
+    if len(some) * len(more) > _MOST_ALTERNATIVES:
+        return [*some]
+    return [
+        Translation(common, other.to or one.to, other.ports or one.ports)
+        for one in some
+        for other in more
+        if (common := both(one.traffic, other.traffic))
+    ]
+
+
+def _given_by(said: Any, read: Any, elements: Elements) -> Iterator[Translation]:  # noqa: ANN401
+    """Yield what an address or a port is, or each element of a map of them."""
+    words = said.get("map") if isinstance(said, dict) else None
+    pairs = [*_pairs(words.get("data"), elements)] if isinstance(words, dict) else []
+    if not isinstance(words, dict):
+        yield read(said)
+    elif not pairs:
+        yield Translation(Traffic(), ANY_ADDRESS)
+    else:
+        fields = _fields(words.get("key"))
+        for key, value in pairs:
+            yield read(value)._replace(traffic=_element(fields, key) or Traffic())
+
+
+def _given(said: Any) -> Translation:  # noqa: ANN401
+    """Return what an address is, or one with a port."""
+    parts = said.get("concat") if isinstance(said, dict) else None
+    if isinstance(parts, list) and len(parts) == 2:
+        return Translation(Traffic(), _given(parts[0]).to, _given_port(parts[1]).ports)
+    try:
+        return Translation(Traffic(), _addresses(said))
+    except (ValueError, TypeError, KeyError):
+        return Translation(Traffic(), ANY_ADDRESS)
+
+
+def _given_port(said: Any) -> Translation:  # noqa: ANN401
+    """Return what a port is: what is no range is computed, and a single one (nft_nat_eval() in
+    net/netfilter/nft_nat.c has one register for both ends).
+    """
+    try:
+        return Translation(Traffic(), None, _port_ranges(said))
+    except (ValueError, TypeError, KeyError):
+        ranged = isinstance(said, dict) and "range" in said
+        return Translation(Traffic(), None, None if ranged else ONE_PORT)
+
+
+def _pairs(data: Any, elements: Elements) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401
+    """Yield the keys and values of a map."""
+    for element in _listed(data, elements) or ():
+        if isinstance(element, list) and len(element) == 2:
+            yield _bare(element[0]), element[1]
+
+
+def _listed(data: Any, elements: Elements) -> Sequence[Any] | None:  # noqa: ANN401
+    """Return the elements of a set or map, given by itself or by its name; None if it is none."""
+    if isinstance(data, str) and data.startswith("@"):
+        return elements.get(data[1:])
+    listed = data.get("set") if isinstance(data, dict) else None
+    return listed if isinstance(listed, list) else None
+
+
+def _bare(element: Any) -> Any:  # noqa: ANN401
+    """Return an element without its timeout, its comment and what it counts."""
+    inner = element.get("elem") if isinstance(element, dict) else None
+    return inner.get("val") if isinstance(inner, dict) else element
+
+
+def _asked(said: Json, elements: Elements) -> list[Traffic]:
+    """Return what one match asks for: any of these."""
+    fields = _fields(said.get("left"))
+    right = said.get("right")
+    negated = said.get("op") == "!="
+    unknown = [Traffic(others=frozenset({json.dumps(said, sort_keys=True)}), lasting=_certain(right))]
+    if said.get("op") not in ("==", "!=") or not fields:
+        return unknown
+    listed = _listed(right, elements)
+    if listed is None and isinstance(right, str) and right.startswith("@"):
+        return [
+            unknown[0]._replace(lasting=False)
+        ]  # packets may change it, or nobody has told what it holds
+    values = [right] if listed is None else [_bare(value) for value in listed]
+    if not values:
+        return unknown
+    read = [_element(fields, value) for value in values]
+    known = [traffic for traffic in read if traffic]
+    if len(known) < len(read) or (negated and len(fields) > 1):
+        return unknown
+    return known if len(fields) > 1 else [_any_of(known, fields[0], negated=negated)]
+
+
+def _certain(right: Any) -> bool:  # noqa: ANN401
+    """Whether a match's words say all of it: nft 1.0.6 prints names of devices that end with ``*``, in
+    sets, as nothing.
+    """
+    return '""' not in json.dumps(right)
+
+
+def _any_of(alternatives: Sequence[Traffic], field: "_Field", *, negated: bool) -> Traffic:
+    """Return the values of one field together, or all others."""
+    name, limits = field
+    if name == "devices":
+        names = frozenset(device for one in alternatives for device in one.devices.names)
+        return Traffic(devices=Devices(names, excluded=negated))
+    numbers = join(ends for one in alternatives for ends in getattr(one, name))
+    if negated:
+        numbers = without(getattr(limits, name), numbers)
+    return with_part(limits, name, numbers)
+
+
+_Field = tuple[str, Traffic]
+"""The field of ``Traffic`` that a match is about, and what every packet that has it is."""
+
+
+def _fields(left: Any) -> list[_Field]:  # noqa: ANN401
+    """Return what the left side of a match is about, in order; nothing if one part is not known."""
+    parts = left.get("concat") if isinstance(left, dict) else None
+    fields = [_field(part) for part in (parts if isinstance(parts, list) else [left])]
+    known = [field for field in fields if field]
+    return known if len(known) == len(fields) else []
+
+
+def _field(left: Any) -> _Field | None:  # noqa: ANN401
+    payload = left.get("payload") if isinstance(left, dict) else None
+    meta = left.get("meta") if isinstance(left, dict) else None
+    if isinstance(payload, dict):
+        named, field = payload.get("protocol"), payload.get("field")
+        if named in ("ip", "ip6"):
+            family = Traffic(sources=_IP[named], destinations=_IP[named])
+            fields = {"saddr": "sources", "daddr": "destinations"}
+            fields |= {"protocol": "protocols", "nexthdr": "protocols"}
+            return (fields[field], family) if field in fields else None
+        if named in _PORTS_OF and field in ("sport", "dport"):
+            end = "source_ports" if field == "sport" else "destination_ports"
+            return end, Traffic(protocols=protocol(named))
+    if isinstance(meta, dict):
+        if meta.get("key") == "l4proto":
+            return "protocols", Traffic()
+        if meta.get("key") in ("oifname", "oif"):
+            return "devices", Traffic()
+        if meta.get("key") in ("nfproto", "protocol"):
+            return "sources", Traffic()
+    return None
+
+
+def _element(fields: Sequence[_Field], value: Any) -> Traffic | None:  # noqa: ANN401
+    """Return the packets whose fields are such a value; None if it is not understood."""
+    parts = value.get("concat") if len(fields) > 1 and isinstance(value, dict) else [value]
+    if not isinstance(parts, list) or len(parts) != len(fields) or not fields:
+        return None
+    traffic = Traffic()
+    for (name, limits), part in zip(fields, parts, strict=True):
+        try:
+            common = both(traffic, with_part(limits, name, _READERS[name](part)))
+        except (ValueError, TypeError, KeyError):
+            return None
+        if common is None:
+            return None
+        traffic = common
+    return traffic
+
+
+def _ends(said: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Return both ends of a range; of one value, that twice."""
+    if isinstance(said, dict):
+        low, high = said["range"]
+        return low, high
+    return said, said
+
+
+def _addresses(said: Any) -> Intervals:  # noqa: ANN401
+    if isinstance(said, str) and said in _IP:
+        return _IP[said]
+    if isinstance(said, dict) and "prefix" in said:
+        return addresses(f"{said['prefix']['addr']}/{said['prefix']['len']}")
+    low, high = _ends(said)
+    return addresses(f"{low}-{high}")
+
+
+def _port_ranges(said: Any) -> Intervals:  # noqa: ANN401
+    low, high = _ends(said)
+    return ports(f"{low}-{high}")
+
+
+def _protocols(said: Any) -> Intervals:  # noqa: ANN401
+    low, high = _ends(said)
+    if low == high:
+        return protocol(str(low))
+    if not 0 <= int(low) <= int(high) <= ANY_PROTOCOL[0][1]:
+        raise ValueError(said)
+    return ((int(low), int(high)),)
+
+
+def _device(said: Any) -> Devices:  # noqa: ANN401
+    if not isinstance(said, str) or not said:
+        raise ValueError(said)
+    return Devices(frozenset({said}), excluded=False)
+
+
+def _each_of_both(some: Sequence[Traffic], others: Sequence[Traffic]) -> list[Traffic]:
+    if len(some) * len(others) > _MOST_ALTERNATIVES:
+        return [*some]
+    return [common for one in some for other in others if (common := both(one, other))]
+
+
+_READERS: dict[str, Any] = {
+    "sources": _addresses,
+    "destinations": _addresses,
+    "protocols": _protocols,
+    "source_ports": _port_ranges,
+    "destination_ports": _port_ranges,
+    "devices": _device,
+}

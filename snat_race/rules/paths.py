@@ -1,0 +1,130 @@
+"""Which packets come to which rule of a tool's chains: on the way, and past the rules before it. Pure.
+
+Chains are left for others by jumps, and packets leave them for good by verdicts. What comes to a rule is
+never fewer than in truth, so where a way is too winding to follow, all packets count as coming.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+from snat_race.rules.traffic import ANY_ADDRESS, Intervals, Traffic, both, covers
+
+Name = TypeVar("Name", bound=Hashable)
+_MOST_WAYS = 16  # into a chain that are told apart
+_MOST_ALTERNATIVES = 16  # of a rule that can keep packets from later ones
+_MOST_ALIKE = 32  # earlier rules for the same addresses that a rule is compared with
+
+
+class Step(NamedTuple, Generic[Name]):
+    """One rule of a chain, as far as the way of packets is concerned."""
+
+    traffic: tuple[Traffic, ...]  # what it is for: any of these
+    ends: bool = False  # whether a packet that matches sees no later rule of the chain
+    jumps: tuple[tuple[tuple[Traffic, ...], Name], ...] = ()  # to which chains, and what of its packets
+    wanted: bool = False  # whether it is asked what comes to it
+
+
+def arriving(
+    chains: Mapping[Name, Sequence[Step[Name]]], roots: Mapping[Name, Traffic]
+) -> dict[tuple[Name, int], tuple[Traffic, ...]]:
+    """Return what comes to each wanted rule, by chain and index; ``roots``: where packets come from."""
+    ways: dict[Name, list[Traffic]] = {chain: [traffic] for chain, traffic in roots.items()}
+    came: dict[tuple[Name, int], tuple[Traffic, ...]] = {}
+    for chain in _in_order(chains, roots):
+        entries = ways.get(chain, [])
+        before = _Before()
+        for index, step in enumerate(chains.get(chain, ())):
+            if step.wanted:
+                left = [traffic for traffic in step.traffic if not before.takes(traffic)]
+                came[chain, index] = tuple(_each_of_both(entries, left))
+            for traffic, target in step.jumps:
+                left = [one for one in traffic if not before.takes(one)]
+                _enter(ways.setdefault(target, []), _each_of_both(entries, left))
+            if step.ends:
+                before.add(step.traffic)
+    return came
+
+
+def _in_order(chains: Mapping[Name, Sequence[Step[Name]]], roots: Iterable[Name]) -> Iterator[Name]:
+    """Return the chains that packets come to, each behind all that lead to it."""
+    finished: dict[Name, None] = {}
+    seen: set[Name] = set()
+    waiting = [(root, False) for root in roots]
+    while waiting:
+        chain, done = waiting.pop()
+        if done:
+            finished[chain] = None
+        elif chain not in seen:
+            seen.add(chain)
+            waiting.append((chain, True))
+            waiting += [(target, False) for step in chains.get(chain, ()) for _, target in step.jumps]
+    return reversed(finished)
+
+
+def _each_of_both(some: Iterable[Traffic], others: Sequence[Traffic]) -> Iterator[Traffic]:
+    return (common for one in some for other in others if (common := both(one, other)))
+
+
+def _enter(ways: list[Traffic], more: Iterable[Traffic]) -> None:
+    """Add ways into a chain; too many become one that leaves everything open."""
+    for way in more:
+        if way not in ways:
+            ways.append(way)
+        if len(ways) > _MOST_WAYS:
+            ways[:] = [Traffic()]
+            return
+
+
+class _Before:
+    """The rules of a chain that let no packet of theirs pass.
+
+    A rule's packets are taken whole by another that asks for the same addresses or for networks around
+    them. So they are kept by their addresses, and only networks of sizes that are there are looked for.
+    """
+
+    def __init__(self) -> None:
+        self._by_addresses: dict[tuple[Intervals, Intervals], list[Traffic]] = {}
+        self._source_sizes: set[int] = set()
+        self._destination_sizes: set[int] = set()
+
+    def add(self, alternatives: Sequence[Traffic]) -> None:
+        if len(alternatives) > _MOST_ALTERNATIVES:
+            return
+        for traffic in alternatives:
+            if not traffic.lasting:
+                continue
+            alike = self._by_addresses.setdefault((traffic.sources, traffic.destinations), [])
+            if len(alike) < _MOST_ALIKE:
+                alike.append(traffic)
+                self._source_sizes.add(_size(traffic.sources))
+                self._destination_sizes.add(_size(traffic.destinations))
+
+    def takes(self, traffic: Traffic) -> bool:
+        """Whether none of these packets can be left."""
+        if not self._by_addresses:
+            return False
+        destinations = [*_around(traffic.destinations, self._destination_sizes)]
+        return any(
+            covers(earlier, traffic)
+            for source in _around(traffic.sources, self._source_sizes)
+            for destination in destinations
+            for earlier in self._by_addresses.get((source, destination), ())
+        )
+
+
+def _size(numbers: Intervals) -> int:
+    """Return how many numbers a single range has; 0 if there are several."""
+    return numbers[0][1] - numbers[0][0] + 1 if len(numbers) == 1 else 0
+
+
+def _around(numbers: Intervals, sizes: Iterable[int]) -> set[Intervals]:
+    """Return the ranges that these may be known by, if they are taken: themselves, and networks of these
+    sizes around them.
+    """
+    around = {numbers, ANY_ADDRESS}
+    first, last = numbers[0][0], numbers[-1][1]
+    for size in sizes:
+        if size > last - first:
+            low = first // size * size
+            around.add(((low, low + size - 1),))
+    return around
