@@ -27,11 +27,9 @@ def of_text(tool: ToolName, only: Iterable[ChainKey] | None = None) -> list[list
 
 
 def of_json(tool: ToolName, only: Iterable[ChainKey] | None = None) -> list[list[str]]:
-    """Return what prints the same as JSON, which says what the rules mean; of some chains, with the elements
-    of sets and maps.
-    """
+    """Return what prints the same as JSON, which says what the rules mean, and what sets and maps hold."""
     commands = [[name, "-j", *what] for name, _, *what in of_text(tool, only)]
-    return commands if only is None else [*_sets_and_maps(tool), *commands]
+    return [*_sets_and_maps(tool), *commands] if only else commands
 
 
 def of_json_without_flags(tool: ToolName, text: str, chains: Iterable[ChainKey]) -> list[list[str]]:
