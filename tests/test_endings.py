@@ -6,6 +6,7 @@ Real processes, pipes and terminals. Each trial has a seed that picks its moment
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -19,7 +20,7 @@ import tempfile
 import termios
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Never
 
@@ -27,14 +28,18 @@ import psutil
 import pytest
 
 from snat_race import __main__ as program
+from snat_race.cli.events import ClientPrinter, WatchPrinter
 from snat_race.errors import Interrupted
+from snat_race.report.live.lab_view import LabView
 from tests.conftest import (
     COMMAND,
     PRIVATE,
     RunningServer,
     clean_environment,
     eventually,
+    fork_cli,
     gone,
+    in_sandbox,
     network_namespaces,
     without_a_trace,
 )
@@ -490,6 +495,60 @@ def test_an_acceptor_that_is_killed_ends_the_server_with_its_count(tmp_path: Pat
     run.until_it_says(b"Accepted 0 connections")
     code, err = run.end()
     assert (code, "killed by SIGKILL" in err) == (1, True)
+
+
+# A fault of the program itself
+
+
+def tenth(told: Callable[..., Any]) -> Callable[..., Any]:
+    """As ``told``, but the tenth call has a fault, and so have all later ones."""
+    calls = itertools.count(1)
+
+    def with_fault(*args: Any) -> Any:
+        return told(*args) if next(calls) < 10 else 1 // 0
+
+    return with_fault
+
+
+@pytest.mark.parametrize("observer", ["failure", "drained"])
+def test_a_fault_in_mid_run_keeps_what_a_client_has_measured(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch, observer: str
+) -> None:
+    monkeypatch.setattr(ClientPrinter, observer, tenth(getattr(ClientPrinter, observer)))
+    out = tmp_path / "r.json"
+    refused = ["-r", f"127.0.0.1:{port}", "-c", "2", "-d", "10000", "-s", "1", "--mode", "independent"]
+    done = fork_cli("client", *refused, "--duration", "1m", "-o", str(out))
+    assert (done.returncode, "internal fault: ZeroDivisionError" in done.stderr) == (1, True), done.stderr
+    result = json.loads(out.read_text())
+    summary = result["summary"]
+    assert summary["attempted"] == summary["failed"] == summary["errors"]["ECONNREFUSED"] > 0
+    assert sum(period["failed"] for period in result["periods"]) == summary["failed"]
+    assert f"{summary['attempted']:,}" in done.stdout
+
+
+@PRIVATE
+def test_a_fault_in_mid_run_keeps_what_a_watch_has_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WatchPrinter, "__call__", tenth(WatchPrinter.__call__))
+    out = tmp_path / "r.json"
+    done = in_sandbox(lambda: fork_cli("watch", "-i", "10ms", "--json", "--duration", "1m", "-o", str(out)))
+    assert (done.returncode, "internal fault: ZeroDivisionError" in done.stderr) == (1, True), done.stderr
+    assert len(json.loads(out.read_text())["periods"]) == 10
+
+
+@PRIVATE
+def test_a_fault_in_mid_run_keeps_the_rounds_of_a_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LabView, "round_ended", tenth(LabView.round_ended))
+    out = tmp_path / "r.json"
+    chosen = ["--variant", "masquerade", "--variant", "no nat", "--duration", "2s"]
+    done = without_a_trace(lambda: fork_cli("lab", *chosen, "-o", str(out)))
+    assert (done.returncode, "internal fault: ZeroDivisionError" in done.stderr) == (1, True), done.stderr
+    result = json.loads(out.read_text())
+    assert result["interrupted"]
+    assert sum(len(variant["periods"]) for variant in result["variants"]) == 10
 
 
 # By hand

@@ -8,7 +8,7 @@ from snat_race.cli import help_text, parameters
 from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parsing import naming
 from snat_race.cli.result_writer import require_writable, save
-from snat_race.errors import SnatRaceError, UsageError
+from snat_race.errors import UsageError
 from snat_race.runs.settings import LONGEST_TIMEOUT_MS, ClientSettings, Close, Mode
 from snat_race.runs.signals import StopSignals
 
@@ -102,7 +102,7 @@ def client(
     finally:
         printer.finished(result)
     if fault:
-        raise SnatRaceError(fault)
+        raise fault
     require(limits, measured_in(result), as_json=json)
 
 

@@ -11,7 +11,7 @@ from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parsing import CpuList, Seconds, naming
 from snat_race.cli.result_writer import require_writable, save
 from snat_race.cli.terminal import print_document
-from snat_race.errors import Inconclusive, SnatRaceError, ThresholdExceeded, UsageError
+from snat_race.errors import Inconclusive, ThresholdExceeded, UsageError
 from snat_race.lab.settings import Backend, Caches, Expect, LabSettings, Wiring
 from snat_race.runs.settings import MOST_WORKERS
 
@@ -181,7 +181,7 @@ def _check(settings: LabSettings, staged: "Scenario", *, window: bool, crowded: 
 
 def _measured(
     settings: LabSettings, staged: "Scenario", rules: "Sequence[Variant]", output: Path | None
-) -> "tuple[LabResult, SnatRaceError | None]":
+) -> "tuple[LabResult, Exception | None]":
     from snat_race.lab.variant_loader import require_binaries
     from snat_race.report.live.lab_view import LabView
     from snat_race.report.live.panel import drawable

@@ -52,8 +52,10 @@ def watch(
         save(result, output)
     finally:
         printer.finished(result)
-    if ended_early:
+    if isinstance(ended_early, EnvironmentLacks):
         raise EnvironmentLacks(f"{ended_early}; what was counted until then is right")
+    if ended_early:
+        raise ended_early
 
 
 def _say_what_is_read(reader: "CounterReader") -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from snat_race.analysis.summary import PairedSlots, paired_slots
 from snat_race.analysis.verdict import between_rounds, verdict_on
 from snat_race.analysis.warnings import of_clock
-from snat_race.errors import EnvironmentLacks, Interrupted, SnatRaceError, Unavailable
+from snat_race.errors import EnvironmentLacks, Interrupted, Unavailable
 from snat_race.kernel import counters, host
 from snat_race.kernel.host import utc_now
 from snat_race.lab.measurement import Round, SweepMeasurement, VariantMeasurement, connected_in
@@ -55,7 +55,7 @@ class Measurements:
     # It ended before all rounds were run: by a signal, or by the fault.
     interrupted: bool
     # What ended it, if no signal did: a worker died, for example.
-    fault: SnatRaceError | None
+    fault: Exception | None
     # The variants in the order asked for, the baseline first.
     variants: list[VariantResult]
     # Those that could not be loaded here, or not be measured any more, and why.
@@ -169,10 +169,11 @@ def run(
         sweep = SweepMeasurement(available[0], _sweep_ns(settings)) if settings.window_s else None
         turns = _interleaved(measurements, settings) + (_sweeps(sweep, settings) if sweep else [])
         runner = RoundRunner(settings, testbed, cancelled)
-        fault, complete = None, False
+        fault: Exception | None = None
+        complete = False
         try:
             complete = _run_turns(runner, turns, progress)
-        except SnatRaceError as failed:
+        except Exception as failed:  # a fault of ours too must not lose what was measured
             if not measurements[0].periods:
                 raise
             fault = failed

@@ -9,7 +9,8 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import NoReturn, Self
 
 import psutil
 
@@ -82,13 +83,16 @@ class WorkerProcesses:
             raise EnvironmentLacks(
                 f"cannot start {name}: {failed.strerror}; use fewer workers or raise ulimit -u"
             ) from failed
-        if pid:
-            process = WorkerProcess(name, pid)
-            self.members.append(process)
-            return process
+        if not pid:
+            self._be_worker(name, partial(self._become_worker, parent, cpu, prepare), work)
+        process = WorkerProcess(name, pid)
+        self.members.append(process)
+        return process
+
+    def _be_worker(self, name: str, become_one: Callable[[], None], work: Callable[[], None]) -> NoReturn:
         status = 1
         try:
-            self._become_worker(parent, cpu, prepare)
+            become_one()
             os.write(self._report_w, f"{_READY}\n".encode())
             work()
             status = 0

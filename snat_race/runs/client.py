@@ -110,19 +110,26 @@ class _Run:
         self._period_began = self._began
         self._drained = self._nothing_drained()
 
-    def dial(self) -> str | None:
-        """Have the pool dial until it is over; return what killed a worker, if one died."""
-        settings, fault = self.settings, None
+    def dial(self) -> Exception | None:
+        """Have the pool dial until it is over; return what ended it before its time, if anything did."""
+        settings = self.settings
+        fault: Exception | None = None
         try:
             for samples in self.pool.round(settings.duration_s, settings.count, every_s=_DRAIN_S):
                 self._take(samples)
+                self._list_failures(samples)
                 self._end_period_if_due()
                 at_s = time.monotonic() - self._began.at_s
                 self.observer.drained(at_s, samples, self.monitor.total)
         except SnatRaceError as died:
-            fault = f"{died}; the totals up to then are right"
+            fault = SnatRaceError(f"{died}; the totals up to then are right")
+        except Exception as broken:  # noqa: BLE001 - a fault of ours must not lose what was measured
+            fault = broken
         self.pool.stop()
-        self._take(self.pool.rest())
+        rest = self.pool.rest()
+        self._take(rest)
+        if not fault:
+            self._list_failures(rest)
         return fault
 
     def summary(self) -> Summary:
@@ -141,11 +148,19 @@ class _Run:
         )
 
     def _take(self, drained: list[Samples]) -> None:
-        """Add each worker's samples; list the first failures of each period, count the others."""
-        period, ips = self._drained, self.target.source_ips
-        for index, ip in enumerate(ips):
-            samples = np.concatenate(drained[index :: len(ips)])
-            period.dials.add(samples)
+        """Add each worker's samples, before anybody is told of them."""
+        for samples in self._by_source(drained):
+            self._drained.dials.add(samples)
+
+    def _by_source(self, drained: list[Samples]) -> list[Samples]:
+        """Return the samples of each source address."""
+        addresses = len(self.target.source_ips)
+        return [np.concatenate(drained[index::addresses]) for index in range(addresses)]
+
+    def _list_failures(self, drained: list[Samples]) -> None:
+        """List the first failures of each period, count the others."""
+        period = self._drained
+        for ip, samples in zip(self.target.source_ips, self._by_source(drained), strict=True):
             listed, others = failures(
                 samples,
                 source_ip=f"[{ip}]" if ":" in ip else ip,
@@ -196,10 +211,11 @@ def run(
     observer: Observer,
     *,
     realtime_ns: Callable[[], int] = time.time_ns,
-) -> tuple[ClientResult, str | None]:
+) -> tuple[ClientResult, Exception | None]:
     """Dial until the duration or count is reached, or a signal comes; read counters meanwhile.
 
-    Returns the result and, if a worker died, what killed it: the totals are right all the same.
+    Returns the result and what ended the run before its time, if anything did: a worker that died, or a
+    fault of this program. The totals are right all the same.
 
     Raises:
         SnatRaceError: the workers did not start.
@@ -240,10 +256,10 @@ def run(
     return result, fault or _unreadable(monitor)
 
 
-def _unreadable(monitor: CounterMonitor) -> str | None:
+def _unreadable(monitor: CounterMonitor) -> SnatRaceError | None:
     if monitor.failure is None:
         return None
-    return f"the counters could not be read any more ({monitor.failure.args[-1]})"
+    return SnatRaceError(f"the counters could not be read any more ({monitor.failure.args[-1]})")
 
 
 def _warm_up(pool: DialerPool, duration_s: float | None, interrupt: StopSignals) -> None:

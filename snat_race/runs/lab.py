@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from snat_race.errors import SnatRaceError
 from snat_race.lab import experiment
 from snat_race.lab.experiment import Progress
 from snat_race.lab.scenarios import Scenario
@@ -15,7 +14,7 @@ from snat_race.runs.signals import StopSignals
 
 def run(
     settings: LabSettings, scenario: Scenario, variants: Sequence[Variant], progress: Progress
-) -> tuple[LabResult, SnatRaceError | None]:
+) -> tuple[LabResult, Exception | None]:
     """Measure every variant; see :func:`experiment.run`, whose errors these are.
 
     Returns the result and, if a fault ended it early, that.

@@ -30,7 +30,7 @@ def run(
     *,
     on_start: StartObserver = lambda _: None,
     realtime_ns: Callable[[], int] = time.time_ns,
-) -> tuple[WatchResult, EnvironmentLacks | None]:
+) -> tuple[WatchResult, Exception | None]:
     """Watch until the duration is over, a signal comes, or nothing is left to watch.
 
     Args:
@@ -41,7 +41,8 @@ def run(
         realtime_ns: reads CLOCK_REALTIME.
 
     Returns:
-        The result, and the error that ended the watch before its time; None if nothing did.
+        The result, and what ended the watch before its time, if anything did: nothing is left to read,
+        or a fault of this program.
 
     """
     metadata = RunMetadata()
@@ -64,16 +65,16 @@ def run(
         )
         over_s = began_s + (settings.duration_s or float("inf"))
         due_s = began_s
-        ended: EnvironmentLacks | None = None
+        ended: Exception | None = None
         while not (ended or stop.requested) and time.monotonic() < over_s:
             # After a pause, of the machine for example, no periods are made up for.
             due_s = max(due_s, time.monotonic() - settings.interval_s) + settings.interval_s
             _read_until(min(due_s, over_s), stop, monitor, reader.namespace)
             for period in monitor.end_period():
                 periods.add(period)
-                on_period(period)
+                ended = _told(on_period, period)
             clock.update()
-            ended = _nothing_left(monitor, reader.namespace)
+            ended = ended or _nothing_left(monitor, reader.namespace)
     result = WatchResult(
         **metadata.fields(),
         spec=settings.spec(),
@@ -86,6 +87,14 @@ def run(
         warnings=warnings + of_clock(clock.largest_step_ns),
     )
     return result, ended
+
+
+def _told(on_period: PeriodObserver, period: CounterDelta) -> Exception | None:
+    try:
+        on_period(period)
+    except Exception as broken:  # noqa: BLE001 - a fault of ours must not lose what was counted
+        return broken
+    return None
 
 
 def _read_until(until_s: float, stop: StopSignals, monitor: CounterMonitor, namespace: Namespace) -> None:
