@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ from snat_race.cli.result_writer import require_writable, write_atomically
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.runs import signals
 from snat_race.runs.signals import StopSignals
-from tests.conftest import COMMAND, clean_environment, eventually, fork_cli
+from tests.conftest import COMMAND, clean_environment, eventually, fork_cli, in_fork
 
 
 def test_a_file_is_replaced_and_keeps_its_permissions(tmp_path: Path) -> None:
@@ -110,6 +111,52 @@ def test_a_strangers_file_does_not_choose_who_may_write_ours(open_to_all: Path) 
     os.chown(file, STRANGER, STRANGER)
     write_atomically(file, "new")
     assert (file.stat().st_uid, file.stat().st_mode & 0o022) == (0, 0)
+
+
+@ROOT_ONLY
+def test_a_strangers_file_that_only_the_stranger_may_replace_is_refused_before_the_run(
+    open_to_all: Path,
+) -> None:
+    file = open_to_all / "r.json"
+    file.write_text("bait")
+    file.chmod(0o666)
+    os.chown(file, STRANGER, STRANGER)
+
+    def refusal_of(user: int) -> str:
+        os.chdir(open_to_all)  # the folders above are root's
+        os.setresuid(user, user, user)
+        try:
+            require_writable(Path("r.json"))
+        except UsageError as refused:
+            return str(refused)
+        write_atomically(Path("r.json"), "new")
+        return ""
+
+    assert "another user's" in in_fork(lambda: refusal_of(STRANGER + 1))
+    assert file.read_text() == "bait"
+    assert in_fork(lambda: refusal_of(STRANGER)) == ""
+    assert file.read_text() == "new"
+
+
+def test_a_pipe_that_becomes_another_file_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As who may write in its folder can make it, by a link to a file of ours, just before it is opened."""
+    pipe, secret = tmp_path / "pipe", tmp_path / "secret"
+    os.mkfifo(pipe)
+    secret.write_text("secret")
+    really_open = os.open
+
+    def exchange_and_open(path: Any, flags: int, *args: Any, **options: Any) -> int:
+        if path == pipe.name and flags & os.O_WRONLY:
+            pipe.unlink()
+            pipe.hardlink_to(secret)
+        return really_open(path, flags, *args, **options)
+
+    monkeypatch.setattr(os, "open", exchange_and_open)
+    with pytest.raises(EnvironmentLacks, match="exchanged meanwhile"):
+        write_atomically(pipe, "new")
+    assert secret.read_text() == "secret"
 
 
 def test_a_pipe_is_written_to_not_replaced(tmp_path: Path) -> None:

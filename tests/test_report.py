@@ -172,6 +172,8 @@ def test_every_form_of_a_merged_report(kept: Kept) -> None:
         assert heading in text
     for heading in ("DIALS", "CAUSES", "LATENCY", "HISTOGRAM", "LOSSES AND INSERT_FAILED", "MERGED FROM"):
         assert heading in detailed
+    (watch,) = [line.split() for line in text.splitlines() if " watch " in line]
+    assert watch[-2:] == ["-", "-"]  # it dialled nothing, so nothing failed
     markdown = fork_cli("report", *files, "--format", "markdown").stdout
     assert "| snat\\_race |" in markdown
     rows = list(csv.DictReader(io.StringIO(fork_cli("report", *files, "--format", "csv").stdout)))
@@ -211,6 +213,7 @@ def test_the_schema_is_one_and_fits(kept: Kept) -> None:
         ('{"kind": "pizza"}', "kind 'pizza'"),
         ('{"kind": "client", "schema_version": 3}', "update snat_race"),
         ('{"kind": "client", "schema_version": 0}', "with the version that wrote it"),
+        ('{"kind": "client", "schema_version": "2"}', "its schema_version, '2', is no whole number"),
         ('{"kind": "client", "schema_version": 1}', "damaged"),
         ('{"kind": "client", "schema_version": 1, "periods": 5}', "damaged"),
         ('{"kind": "client", "schema_version": 2}', "damaged"),

@@ -18,9 +18,16 @@ from snat_race.analysis.merge import merged
 from snat_race.cli import result_lines
 from snat_race.cli.result_reader import read, read_all, read_runs
 from snat_race.errors import UsageError
-from snat_race.results.schema import ClientResult, MergedPart, MergedResult, WatchResult, WindowPoint
+from snat_race.results.schema import (
+    ClientResult,
+    LabResult,
+    MergedPart,
+    MergedResult,
+    WatchResult,
+    WindowPoint,
+)
 from tests.conftest import fork_cli
-from tests.results import BEGAN, small_client, small_watch
+from tests.results import BEGAN, small_client, small_lab, small_watch
 from tests.streams import client_events, lines_of, watch_events, write_large
 
 HEAD = ("schema_version", "run_id", "tool", "started_at", "elapsed_s", "environment", "spec", "nat")
@@ -385,6 +392,12 @@ def test_a_merged_result_without_a_client_is_refused(tmp_path: Path) -> None:
         path.write_text(json.dumps(document | {"merged_from": parts}))
         with pytest.raises(UsageError, match="merged_from must hold a client"):
             read(path)
+
+
+def test_two_rules_of_one_name_are_no_lab() -> None:
+    document = small_lab().model_dump()
+    with pytest.raises(ValidationError, match="variants must differ in their names"):
+        LabResult(**document | {"variants": document["variants"] * 2})
 
 
 def test_a_sum_beyond_all_figures_is_no_merged_result(tmp_path: Path) -> None:

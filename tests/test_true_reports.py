@@ -446,6 +446,7 @@ def test_the_latency_figure_says_how_many_dials_never_connected() -> None:
 
 def test_a_count_and_its_noun_agree() -> None:
     assert [plural(count, "dial") for count in (0, 1, 2)] == ["0 dials", "1 dial", "2 dials"]
+    assert plural(2**63 + 1, "slot") == "9,223,372,036,854,775,809 slots"  # no float has that
     assert [plural(2, noun) for noun in ("loss", "entry", "retry", "CPU")] == [
         "2 losses",
         "2 entries",

@@ -20,6 +20,7 @@ from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import build
 from snat_race.results.counters import CONNTRACK_COUNTERS
+from snat_race.runs import watch
 from snat_race.runs.signals import StopSignals
 from tests.conftest import (
     COMMAND,
@@ -28,6 +29,7 @@ from tests.conftest import (
     TWO_CPUS,
     clean_environment,
     eventually,
+    fork_cli,
     in_sandbox,
     start_cli,
 )
@@ -286,6 +288,23 @@ def test_a_watch_ends_with_what_it_watches(tmp_path: Path) -> None:
     code, said, complained = in_sandbox(ended)
     assert (code, "has ended" in complained, "In all" in said) == (4, True, True)
     assert json.loads(out.read_text())["periods"]
+
+
+@PRIVATE
+def test_a_watch_lasts_as_long_as_it_should_however_long_the_rules_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_rules = watch.rules_for
+
+    def slowly(*args: Any) -> Any:
+        time.sleep(0.5)  # as nft does, of many rules
+        return read_rules(*args)
+
+    monkeypatch.setattr(watch, "rules_for", slowly)
+    out = tmp_path / "watch.json"
+    done = in_sandbox(lambda: fork_cli("watch", "--duration", "400ms", "-o", str(out)))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["total"]["elapsed_s"] >= 0.4
 
 
 def test_a_namespace_of_two_names_is_watched_once() -> None:

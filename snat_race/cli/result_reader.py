@@ -208,10 +208,17 @@ def _validated(path: Path, document: dict[str, Any]) -> AnyResult:
         raise UsageError(f"{path}: holds no result of snat_race{kind}; give a file of --output or --json")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
-        newer = isinstance(version, int) and version > SCHEMA_VERSION
-        advice = "update snat_race" if newer else "read it with the version that wrote it"
-        said = str(version) if isinstance(version, int | None) else quoted(str(version))
-        raise UsageError(f"{path}: has schema_version {said}, this reads {SCHEMA_VERSION}; {advice}")
+        if not isinstance(version, int | None):
+            said = quoted(str(version))
+            raise UsageError(
+                f"{path}: its schema_version, {said}, is no whole number; give a file as it was written"
+            )
+        advice = (
+            "update snat_race"
+            if (version or 0) > SCHEMA_VERSION
+            else "read it with the version that wrote it"
+        )
+        raise UsageError(f"{path}: has schema_version {version}, this reads {SCHEMA_VERSION}; {advice}")
     return model.model_validate(document)
 
 

@@ -54,6 +54,7 @@ def _require_writable(target: OutputPath) -> None:
         _require_access(target, target.name, os.W_OK)
     if target.replaceable:
         _require_access(target, ".", os.W_OK | os.X_OK)
+        _require_replaceable_by_us(target)
         if len(os.fsencode(target.name)) > os.fstatvfs(target.folder).f_namemax:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
 
@@ -61,6 +62,14 @@ def _require_writable(target: OutputPath) -> None:
 def _require_access(target: OutputPath, name: str, mode: int) -> None:
     if not os.access(name, mode, dir_fd=target.folder, effective_ids=True):
         raise OSError(None, "it may not be written")
+
+
+def _require_replaceable_by_us(target: OutputPath) -> None:
+    """Check that we may take a file's place: in /tmp, not of another user's; see unlink(2), EPERM."""
+    folder, us = os.fstat(target.folder), os.geteuid()
+    is_sticky = folder.st_mode & stat.S_ISVTX
+    if target.status and is_sticky and us not in (0, target.status.st_uid, folder.st_uid):
+        raise OSError(None, "it is another user's, and nobody else may replace it in this folder")
 
 
 def require_other_than(path: Path, inputs: Iterable[Path], option: str = "--output") -> None:
@@ -154,6 +163,9 @@ def _opened(target: OutputPath) -> int:
                 raise OSError(failed.errno, f"nobody read it within {_READER_WITHIN_S:.0f} s") from failed
             time.sleep(_READER_POLL_S)
         else:
+            if target.status and not os.path.samestat(os.fstat(descriptor), target.status):
+                os.close(descriptor)  # somebody has put another file there, which may be one of ours
+                raise OSError(None, "it was exchanged meanwhile")
             os.set_blocking(descriptor, True)
             return descriptor
 

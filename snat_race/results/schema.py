@@ -228,6 +228,13 @@ class LabResult(Result):
     warnings: list[MeasurementWarning] = []
     """What was noticed during the run that makes it doubtful."""
 
+    @model_validator(mode="after")
+    def _has_one_of_each_name(self) -> Self:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError("variants must differ in their names")
+        return self
+
 
 class Forecast(Model):
     """SYNs that ordinary traffic is expected to lose an hour."""

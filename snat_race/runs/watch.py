@@ -46,13 +46,13 @@ def run(
 
     """
     metadata = RunMetadata()
-    began_s = time.monotonic()
     translation = rules_for([reader.namespace])
     nat = nat_of(translation, 0)
     warnings = [*warnings_about([reader]), *translation.warnings()]
     periods, clock = periods_of_watch(), ClockOffset(realtime_ns)
     with StopSignals() as stop:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
+        began_s = time.monotonic()  # what comes before may take as long as a short watch
         on_start(
             Started(
                 **metadata.fields(),
@@ -72,7 +72,7 @@ def run(
             _read_until(min(due_s, over_s), stop, monitor, reader.namespace)
             for period in monitor.end_period():
                 periods.add(period)
-                ended = _told(on_period, period)
+                ended = _call(on_period, period)
             clock.update()
             ended = ended or _nothing_left(monitor, reader.namespace)
     result = WatchResult(
@@ -89,7 +89,7 @@ def run(
     return result, ended
 
 
-def _told(on_period: PeriodObserver, period: CounterDelta) -> Exception | None:
+def _call(on_period: PeriodObserver, period: CounterDelta) -> Exception | None:
     try:
         on_period(period)
     except Exception as broken:  # noqa: BLE001 - a fault of ours must not lose what was counted

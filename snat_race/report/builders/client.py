@@ -153,7 +153,7 @@ def _merged_from(parts: Sequence[MergedPart]) -> Section:
             part.started_at,
             f"{part.elapsed_s:.1f} s",
             "-" if part.attempted is None else f"{part.attempted:,}",
-            "-" if part.failed is None else f"{part.failed:,}",
+            "-" if part.attempted is None else f"{part.failed or 0:,}",
             *(["-" if part.attempted is None else f"{part.late_by_retransmit:,}"] if any_late else []),
         )
         for part in parts

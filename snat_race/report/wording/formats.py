@@ -54,7 +54,7 @@ def _local(instant_ns: int) -> datetime:
 
 def plural(count: float, noun: str) -> str:
     """Return a count with its noun: ``1 worker``, ``2 workers``, ``3 entries``, ``4 losses``."""
-    number = f"{count:,.0f}" if count == int(count) else f"{count:,g}"
+    number = f"{int(count):,}" if count == int(count) else f"{count:,g}"
     if count == 1:
         return f"{number} {noun}"
     if noun.endswith("s"):
