@@ -198,7 +198,12 @@ def test_every_kind_of_result_is_in_the_registry() -> None:
         for model in vars(schema).values()
         if isinstance(model, type) and issubclass(model, Result) and model is not Result
     }
-    kinds = {kind for kind in kinds if isinstance(kind, str)} | {"doctor", "fleet", "comparison", "forecast"}
+    kinds = {kind for kind in kinds if isinstance(kind, str)} | {
+        "doctor",
+        "fleet",
+        "comparison",
+        "forecast",
+    }
     assert kinds == registry.KINDS.keys()
 
 
