@@ -1,6 +1,8 @@
 """Where the kernel prints something else than we know, a line says so; nothing is guessed."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,46 @@ def test_counters_of_other_cpus_are_not_subtracted() -> None:
     for earlier in ({"found": [1]}, {"drop": [1, 2]}):
         with pytest.raises(EnvironmentLacks, match="CPUs"):
             counters.difference({"found": [1, 2]}, earlier)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "file", "loaded", "says"),
+    [
+        (
+            errno.EPERM,
+            None,
+            True,
+            {"CAP_NET_ADMIN": True, "CONFIG_NF_CONNTRACK_PROCFS": True, "modprobe": False},
+        ),
+        (
+            errno.EPERM,
+            "",
+            True,
+            {"CAP_NET_ADMIN": True, "could not be read": True, "modprobe": False, "PROCFS": False},
+        ),
+        (errno.EPERM, None, False, {"modprobe nf_conntrack'": True, "PROCFS": False}),
+        (errno.EINVAL, None, True, {"modprobe nf_conntrack_netlink'": True, "CAP_NET_ADMIN": False}),
+        (None, "", True, {"modprobe nf_conntrack_netlink'": True, "CAP_NET_ADMIN": False}),
+    ],
+)
+def test_what_keeps_the_counters_from_being_read_is_named(
+    refusal: int | None, file: str | None, loaded: bool, says: dict[str, bool], tmp_path: Path
+) -> None:
+    def refuse(_: object) -> None:
+        if refusal is None:
+            raise EnvironmentLacks("no insert_failed in them")
+        raise OSError(refusal, os.strerror(refusal))
+
+    stat = tmp_path / "nf_conntrack"
+    if file is not None:
+        stat.write_text(file)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(counters, "read_conntrack", refuse)
+        patched.setattr(counters, "_STAT", stat)
+        patched.setattr(counters, "_LOADED", (tmp_path if loaded else tmp_path / "nothing",))
+        with pytest.raises(EnvironmentLacks) as raised:
+            CounterReader(netns_lookup.here())
+    assert {words: words in str(raised.value) for words in says} == says
 
 
 @PRIVATE

@@ -1,5 +1,6 @@
 """What the kernel counted: conntrack per CPU, TcpExt, table fill. Snapshots and differences."""
 
+import errno
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ _DECIMAL = re.compile(r"-?[0-9]{1,20}")
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,16}")
 _SYSCTL = Path("/proc/sys/net/netfilter")
 _MAX, _COUNT = _SYSCTL / "nf_conntrack_max", _SYSCTL / "nf_conntrack_count"
+# Any of them shows that conntrack is loaded, or built in; the settings are not in each namespace.
+_LOADED = (Path("/sys/module/nf_conntrack"), _MAX)
 
 # Counters outside TcpExt and Tcp that explain a loss too. Their names get their section as a prefix.
 _OTHERS = (("Ip", "OutNoRoutes"), ("Icmp", "InDestUnreachs"), ("IpExt", "InNoRoutes"))
@@ -94,6 +97,7 @@ class CounterReader:
         except (OSError, EnvironmentLacks) as refused:
             self.read_from = "/proc/net/stat/nf_conntrack"
             self.netlink_refusal = str(refused.args[-1])
+            self._refused_for = getattr(refused, "errno", None)
             self._require_proc()
 
     def read(self) -> Snapshot:
@@ -116,11 +120,30 @@ class CounterReader:
     def _require_proc(self) -> None:
         try:
             self._read_proc()
-        except OSError as failed:
+        except (OSError, EnvironmentLacks) as failed:
+            said = f"{failed.filename}: {failed.strerror}" if isinstance(failed, OSError) else str(failed)
+            absent = isinstance(failed, FileNotFoundError) and failed.filename == str(_STAT)
             raise EnvironmentLacks(
-                f"cannot read conntrack's counters: netlink says '{self.netlink_refusal}', and {_STAT}: "
-                f"{failed.strerror}; use sudo, and 'sudo modprobe nf_conntrack' if nothing tracks here"
+                f"cannot read conntrack's counters: netlink says '{self.netlink_refusal}', and {said}; "
+                f"{self._remedy(absent=absent)}"
             ) from failed
+
+    def _remedy(self, *, absent: bool) -> str:
+        """Return what is missing, and how to get it; ``absent``: there is no file to read.
+
+        Netlink takes CAP_NET_ADMIN in the user namespace that owns the network namespace
+        (nfnetlink_rcv() in net/netfilter/nfnetlink.c). The file takes no privilege, but
+        CONFIG_NF_CONNTRACK_PROCFS, which many kernels lack.
+        """
+        if not any(path.exists() for path in _LOADED):
+            return "nothing seems to track connections here: 'sudo modprobe nf_conntrack', then use sudo"
+        if self._refused_for != errno.EPERM:
+            return "conntrack is loaded, but not what answers: 'sudo modprobe nf_conntrack_netlink'"
+        lacks = "this kernel has no such file (CONFIG_NF_CONNTRACK_PROCFS), and " if absent else ""
+        return (
+            f"conntrack is loaded, but {lacks}netlink takes CAP_NET_ADMIN: use sudo; in a container "
+            "--cap-add NET_ADMIN, and --user 0 if it needs that"
+        )
 
 
 def read(namespace: Namespace) -> Snapshot:
