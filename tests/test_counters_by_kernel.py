@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from snat_race.analysis.candidate_causes import exhausted_at_most, of_node
 from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.merge import merged
+from snat_race.analysis.stream import WatchSoFar
 from snat_race.kernel import counters
 from snat_race.report.wording.causes import advice, evidence, in_short
 from snat_race.results.conclusions import CandidateCause, Cause
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, KernelCounters
 from snat_race.results.nat import Nat
-from tests.results import lost
+from snat_race.results.schema import Started, WatchResult
+from tests.results import lost, small_client, small_watch
 
 # Columns of /proc/net/stat/nf_conntrack, ct_cpu_seq_show() in nf_conntrack_standalone.c.
 TO_2_6_33 = (
@@ -368,3 +371,42 @@ def test_what_is_no_race_is_not_called_one(kernel: str, events: Events, elsewher
         assert "conntrack_table_full" not in causes
     if drops_counted and not resolved and not elsewhere and 4 * losses < 100_000:
         assert causes.get("snat_race", 0) == races
+
+
+def changed_watch(name: str, environment: dict[str, str]) -> WatchResult:
+    fields = small_watch(name, insert_failed=4).model_dump() | {"environment": environment}
+    return WatchResult.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("releases", "cause", "says"),
+    [
+        (("6.1.176", "6.1.176"), "snat_race", "--random-fully"),
+        (("4.4.302", "4.4.302"), "inconclusive", "before 4.7"),
+        (("6.1.176", "3.10.0-1160.el7.x86_64"), "inconclusive", "before 4.7"),
+    ],
+    ids=str,
+)
+def test_results_of_older_versions_are_merged_by_the_kernel_that_they_name(
+    releases: tuple[str, str], cause: str, says: str
+) -> None:
+    """They did not record how a kernel counts. One old kernel of several makes all counters as vague."""
+    client = small_client("a", failed=8)
+    watches = [
+        changed_watch(f"w{number}", {"boot_id": str(number), "kernel": release})
+        for number, release in enumerate(releases)
+    ]
+    (found,) = merged([client], watches).diagnosis
+    assert (found.cause, found.losses) == (cause, 8)
+    assert says in f"{evidence(found)} {advice(found)}"
+
+
+def test_a_stream_that_was_cut_off_on_an_old_kernel() -> None:
+    watch = small_watch("w", 7)
+    head = {name: getattr(watch, name) for name in ("run_id", "tool", "started_at", "elapsed_s", "spec")}
+    started = Started(**head, kind="watch", environment={"kernel": "4.4.302"}, nat=Nat())
+    so_far = WatchSoFar(started)
+    so_far.add(watch.periods[0].model_dump(mode="json"))
+    result = so_far.result()
+    assert result
+    assert [(cause.cause, cause.at_most) for cause in result.candidate_causes] == [("inconclusive", 7)]
