@@ -6,6 +6,7 @@ import numpy as np
 
 from snat_race.analysis.comparison import Compared, comparable_client, compared
 from snat_race.analysis.diagnosis import diagnose
+from snat_race.analysis.fleet import fleet
 from snat_race.analysis.forecast import Traffic, forecast
 from snat_race.analysis.intervals import wilson
 from snat_race.analysis.summary import Circumstances, Total
@@ -14,7 +15,18 @@ from snat_race.report.wording.verdicts import verdict
 from snat_race.results import sample
 from snat_race.results.conclusions import Mitigation, Outcome, Verdict, VerdictReason
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta, KernelCounters
-from snat_race.results.findings import Check, DoctorResult, Finding, Level
+from snat_race.results.findings import (
+    ChainAddress,
+    Check,
+    DoctorResult,
+    ExaminedRule,
+    Finding,
+    Level,
+    RuleOwner,
+    Unreadable,
+    UnreadableReason,
+)
+from snat_race.results.fleet import FleetResult
 from snat_race.results.model import Tool
 from snat_race.results.nat import Nat
 from snat_race.results.schema import (
@@ -223,6 +235,21 @@ def small_doctor() -> DoctorResult:
             Finding(check=check, level=level, values=values) for check, (level, values) in levels.items()
         ],
     )
+
+
+def small_fleet() -> FleetResult:
+    """A host with a rule that races, one that was not read, one that left no result, and a good one."""
+    address = ChainAddress(tool="nft", family="ip", table="nat", chain="POSTROUTING")
+    rule = ExaminedRule(address=address, text="masquerade", owner=RuleOwner.docker, client_ports=(1, 65535))
+    racing = Finding(level=Level.exposed, check=Check.snat_rule, rule=rule)
+    unread = (Unreadable(reason=UnreadableReason.no_tool),)
+    blind = Finding(level=Level.unknown, check=Check.rules, unreadable=unread)
+    hosts = {"racing": [racing], "blind": [blind], "calm": []}
+    readings = [
+        (name, small_doctor().model_copy(update={"host": name, "run_id": name, "findings": findings}))
+        for name, findings in hosts.items()
+    ]
+    return fleet(readings, silent=["far"])
 
 
 def small_comparison() -> Compared:

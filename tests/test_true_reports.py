@@ -52,6 +52,7 @@ from tests.results import (
     small_client,
     small_comparison,
     small_doctor,
+    small_fleet,
     small_lab,
     small_prediction,
     small_watch,
@@ -506,6 +507,7 @@ RESULTS: dict[str, Callable[[], Result]] = {
     "merged": lambda: merged([small_client("a", failed=3), small_client("b")], [small_watch("w", 3)]),
     "watch": lambda: small_watch("w", insert_failed=4),
     "doctor": small_doctor,
+    "fleet": small_fleet,
 }
 KEPT: dict[str, Result] = {}
 

@@ -36,7 +36,7 @@ def fleet(readings: Sequence[tuple[str, DoctorResult]], silent: Sequence[str] = 
         tool=first.tool,
         started_at=first.started_at,
         elapsed_s=end_s - _begin_s(first.started_at),
-        environment={},
+        environment=first.environment,
         spec={"results": len(results), "without_result": len(silent)},
         hosts=sorted([*latest.values(), *map(_silent, silent)], key=_badness),
         older_readings=len(results) - len(latest),
