@@ -203,9 +203,9 @@ REPORTS = {
         kernel="4.19.0-27-amd64",
         columns=TO_5_8,
         rises={"insert_failed": 500, "drop": 27, "invalid": 126},
-        node={"snat_race": 27, "conntrack_entry_dying": 27},
+        node={"inconclusive": 27},
         client={"inconclusive": 27},
-        says="being removed",
+        says="conntrack_entry_dying",
     ),
     "5.10, UDP clashes resolved": Report(
         kernel="5.10.223",

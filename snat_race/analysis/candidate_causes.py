@@ -127,30 +127,21 @@ def _dropped_otherwise(delta: ConntrackDelta, nat: Nat) -> Iterator[CandidateCau
     nf_conntrack_in() drops a packet in two cases. No entry can be made: the table is full, or memory is
     short. Or TCP's tracker refuses it: a SYN for an entry that is closed, and somebody else is removing it
     already. That raises invalid too, which stray packets raise as well. So a table that was full comes
-    first; else there were no more refusals than ``invalid``. What failed to be inserted and was not dropped
-    for that, as up to 5.9 a UDP clash that was resolved, may hide as many drops that are of no clash.
+    first; else there were no more refusals than ``invalid``.
     """
     dropped = sum(delta.drop)
     clashes = _clashes(delta, nat)
     otherwise = dropped - clashes if nat.clashes_raise_drop else dropped
-    hidden = _HIDDEN_MARGIN * max(0, _failed(delta) - dropped) if nat.clashes_raise_drop else 0
-    at_most = min(dropped, otherwise + hidden)
-    evidence = {
-        "drop": at_most,
-        "early_drop": sum(delta.early_drop),
-        "invalid": sum(delta.invalid),
-        "entries": delta.count,
-        "most_entries": delta.max,
-    }
-    if sum(delta.early_drop) or 0 < _NEARLY_FULL * delta.max <= delta.count:
+    evidence = {"drop": otherwise} | _of_table(delta)
+    if _was_full(delta):
         yield CandidateCause(
             cause=CauseName.conntrack_table_full,
-            at_most=at_most,
+            at_most=otherwise,
             evidence=evidence,
             advice=Advice.raise_conntrack_max,
         )
         return
-    refused = min(at_most, sum(delta.invalid))
+    refused = min(otherwise, sum(delta.invalid))
     yield CandidateCause(
         cause=CauseName.conntrack_entry_dying,
         at_most=refused,
@@ -164,6 +155,39 @@ def _dropped_otherwise(delta: ConntrackDelta, nat: Nat) -> Iterator[CandidateCau
         at_most=max(0, left),
         evidence=evidence,
         advice=Advice.look_for_full_table,
+    )
+
+
+def _of_table(delta: ConntrackDelta) -> dict[str, int]:
+    """Return what tells why a packet was dropped whose entry did not clash."""
+    return {
+        "early_drop": sum(delta.early_drop),
+        "invalid": sum(delta.invalid),
+        "entries": delta.count,
+        "most_entries": delta.max,
+    }
+
+
+def _was_full(delta: ConntrackDelta) -> bool:
+    """Whether the table was full at some time, or may have been between two readings."""
+    return sum(delta.early_drop) > 0 or 0 < _NEARLY_FULL * delta.max <= delta.count
+
+
+def _clash_or_not(delta: ConntrackDelta, nat: Nat) -> CandidateCause:
+    """Return the drops that may be of a clash, or of what else drops a packet.
+
+    What failed to be inserted and was not dropped for that, as up to 5.9 a UDP clash that was resolved,
+    looks like a clash beside a drop of another kind. There may be some more of these than show.
+    """
+    failed, dropped = _failed(delta), sum(delta.drop)
+    showing = max(0, failed - dropped) if nat.clashes_raise_drop else 0
+    full = _was_full(delta)
+    at_most = min(dropped, _HIDDEN_MARGIN * showing)
+    return CandidateCause(
+        cause=CauseName.inconclusive,
+        at_most=at_most if full else min(at_most, sum(delta.invalid)),
+        evidence={"insert_failed": sum(delta.insert_failed), "drop": dropped} | _of_table(delta),
+        advice=Advice.raise_conntrack_max if full else Advice.rest_source_ports,
     )
 
 
@@ -196,7 +220,9 @@ def _race_or_exhaustion(
             evidence=clashed | fill,
             advice=Advice.give_nat_more_ports,
         )
-    raced = max(0, _clashes(delta, nat) - exhausted)
+    unclear = _clash_or_not(delta, nat)
+    yield unclear
+    raced = max(0, _clashes(delta, nat) - exhausted - unclear.at_most)
     if not nat.clashes_raise_drop:
         clashed |= {"drop_uncounted": 1}
     cause, advice = _race_or_others(raced, nat, of_dials=of_dials)
@@ -208,9 +234,11 @@ def _race_or_exhaustion(
 def _race_or_others(raced: int, nat: Nat, *, of_dials: bool) -> tuple[CauseName, Advice]:
     """Return what clashes are that are not for want of ports, and what to do about them.
 
-    Of UDP they are for certain only where no rule races, and nobody asks about TCP's losses.
+    Of UDP they are for certain only where rules make DNS clash, none races, and nobody asks about TCP's
+    losses. Before 4.7 any flow of UDP may have clashed, but that is no proof.
     """
-    if nat.udp_clashes and not of_dials and (nat.absent or nat.drawn):
+    dns = nat.udp_clashes and nat.clashes_raise_drop
+    if dns and not of_dials and (nat.absent or nat.drawn):
         return CauseName.udp_clash, Advice.resolve_udp_clashes
     if nat.udp_clashes:
         return CauseName.inconclusive, Advice.tell_udp_clashes

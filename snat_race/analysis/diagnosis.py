@@ -24,6 +24,14 @@ _MAY_BE = {
         CauseName.snat_race: Advice.count_entries_of_destination,
         CauseName.nat_ports_exhausted: Advice.give_nat_more_ports,
     },
+    Advice.raise_conntrack_max: {
+        CauseName.snat_race: Advice.draw_ports_at_random,
+        CauseName.conntrack_table_full: Advice.raise_conntrack_max,
+    },
+    Advice.rest_source_ports: {
+        CauseName.snat_race: Advice.draw_ports_at_random,
+        CauseName.conntrack_entry_dying: Advice.rest_source_ports,
+    },
     Advice.look_for_full_table: {CauseName.conntrack_table_full: Advice.look_for_full_table},
 }
 _BY_ERROR = {

@@ -64,7 +64,10 @@ def _kernel(host: Host) -> Finding:
     """Tell kernels that race more easily, or count otherwise, from those that do not."""
     differs = {
         "shared_search": not kernels.searches_from_random(host.kernel),
-        "resolved_counted": not kernels.counts_resolved_clashes_apart(host.kernel),
+        "resolved_counted": (
+            kernels.clashes_raise_drop(host.kernel)
+            and not kernels.counts_resolved_clashes_apart(host.kernel)
+        ),
         "drop_uncounted": not kernels.clashes_raise_drop(host.kernel),
     }
     return _finding(

@@ -4,6 +4,11 @@ from snat_race.report.wording.formats import filled_or_listed, plural
 from snat_race.results.conclusions import Advice, CandidateCause, Cause, CauseName
 
 _CLASHED = "insert_failed +{insert_failed:,}, drop +{drop:,}, found +{found:,}"
+_UNCLEAR_DROPS = (
+    "insert_failed +{insert_failed:,}, drop +{drop:,}, invalid +{invalid:,}, table {entries:,} of "
+    "{most_entries:,}"
+)
+_RESOLVED_TOO = ", because insert_failed also counts entries whose packet passed"
 _FILL = "{entries:entry}, {ports:port}"
 _DROP_UNCOUNTED = "; before 4.7 a clash does not raise drop"
 _RULES_UNREAD = "; nobody read the NAT's rule: if that has 32 ports or fewer, they may have run out"
@@ -65,6 +70,8 @@ _INCONCLUSIVE = {
         f"{_CLASHED}: snat_race, or udp_clash: two packets of one UDP socket, DNS queries mostly, which "
         "this kernel counts alike"
     ),
+    Advice.raise_conntrack_max: f"{_UNCLEAR_DROPS}: snat_race or conntrack_table_full{_RESOLVED_TOO}",
+    Advice.rest_source_ports: f"{_UNCLEAR_DROPS}: snat_race or conntrack_entry_dying{_RESOLVED_TOO}",
     Advice.look_for_full_table: (
         "drop +{drop:,} beyond insert_failed, invalid +{invalid:,}, table {entries:,} of {most_entries:,}: "
         "conntrack_table_full between two readings, or memory was short"
@@ -77,6 +84,8 @@ _CANDIDATES = {
     Advice.count_entries_of_destination: (CauseName.snat_race, CauseName.nat_ports_exhausted),
     Advice.find_translating_rule: (CauseName.snat_race,),
     Advice.tell_udp_clashes: (CauseName.snat_race, CauseName.udp_clash),
+    Advice.raise_conntrack_max: (CauseName.snat_race, CauseName.conntrack_table_full),
+    Advice.rest_source_ports: (CauseName.snat_race, CauseName.conntrack_entry_dying),
     Advice.look_for_full_table: (CauseName.conntrack_table_full,),
 }
 """What inconclusive losses may be of that name no candidates, by what would tell."""
