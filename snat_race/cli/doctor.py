@@ -6,7 +6,7 @@ import typer
 
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parsing import namespace
-from snat_race.cli.program import this_program
+from snat_race.cli.program import keep_all_objects, this_program
 from snat_race.cli.terminal import print_document
 
 _EXPOSED, _COULD_NOT_LOOK = 3, 4
@@ -29,6 +29,7 @@ def doctor(
     from snat_race.results.findings import Level
     from snat_race.runs.doctor import examine
 
+    keep_all_objects()
     result = examine(namespace(netns), workers or 0)
     if json:
         from snat_race.cli.events import print_event

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters, parsing, undo_file
 from snat_race.cli.parsing import naming
-from snat_race.cli.program import ends_with_container, in_container, this_program
+from snat_race.cli.program import ends_with_container, in_container, keep_all_objects, this_program
 from snat_race.cli.terminal import say, warn
 from snat_race.cli.undo_file import UndoFile
 from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
@@ -37,6 +37,7 @@ def mitigate(
         raise UsageError("--revert: stands alone; drop --apply and --dump")
     if dump and not apply:
         raise UsageError("--dump: is written by --apply; add that")
+    keep_all_objects()
     namespace = parsing.namespace(netns)
     if revert:
         _revert(namespace, revert, quiet=quiet)

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.kernel.links import links
 from snat_race.kernel.netns import Namespace
 from snat_race.results import kernels
 
@@ -157,14 +158,8 @@ def clock_source() -> str:
 
 def checksumming_vxlans(namespace: Namespace) -> list[str]:
     """Return the VXLAN devices that leave checksums to the device below (ethtool's tx-checksumming)."""
-    from pyroute2 import IPRoute  # takes longer to import than all that --help and completion need
-
-    with (
-        namespace.entered(),
-        IPRoute() as netlink,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
-    ):
-        names = [link.get_attr("IFLA_IFNAME") for link in netlink.get_links(kind="vxlan")]
+    names = [link.name for link in links(namespace) if link.kind == "vxlan"]
+    with namespace.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         return [name for name in names if _checksums(sock, name)]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from snat_race.errors import EnvironmentLacks, UsageError
+from snat_race.kernel.links import links
 from snat_race.kernel.netns import Namespace, current
 from snat_race.kernel.tools import printable
 from snat_race.results.findings import OWN_NAMESPACE
@@ -90,22 +91,12 @@ def container_device(namespace: Namespace) -> str | None:
     A namespace is a container's if one device besides loopback is up in it, and that device is of a kind
     that containers get. It forwards nothing, so the NAT of its connections is elsewhere.
     """
-    from pyroute2 import IPRoute  # here, because a client starts sooner without
-
-    with namespace.entered(), IPRoute() as netlink:
-        links = [link for link in netlink.get_links() if link["state"] == "up"]
-    kinds = {link.get_attr("IFLA_IFNAME"): _kind_of(link) for link in links}
+    kinds = {link.name: link.kind for link in links(namespace) if link.is_up}
     kinds.pop("lo", None)
     if len(kinds) != 1:
         return None
     ((device, kind),) = kinds.items()
-    return str(device) if kind in _KINDS_IN_CONTAINERS else None
-
-
-def _kind_of(link: Any) -> str | None:  # noqa: ANN401 - pyroute2 is not typed
-    """Return the kind of a virtual device, "veth" for example; None of a physical one."""
-    info = link.get_attr("IFLA_LINKINFO")
-    return info.get_attr("IFLA_INFO_KIND") if info else None
+    return device if kind in _KINDS_IN_CONTAINERS else None
 
 
 def _path_of(text: str) -> Path:

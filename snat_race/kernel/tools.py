@@ -76,14 +76,12 @@ def run(
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment |= {"PATH": _PATH, "LC_ALL": "C"} | ({"XTABLES_LOCKFILE": lock} if lock else {})
     try:
-        with namespace.entered(), _whole(script) as stdin:
-            return subprocess.run(  # noqa: S603 - tools of the system, by their whole paths
+        with namespace.entered(), _file(script) as stdin, _file() as stdout, _file() as stderr:
+            ended = subprocess.run(  # noqa: S603 - tools of the system, by their whole paths
                 [path, *command[1:]],
                 stdin=stdin,
-                capture_output=True,
-                encoding="utf-8",
-                # A comment may hold any bytes. They have to come out again as they came in.
-                errors="surrogateescape",
+                stdout=stdout,
+                stderr=stderr,
                 timeout=SLOWEST_S,
                 check=False,
                 env=environment,
@@ -91,24 +89,35 @@ def run(
                 # safe; a tool that is in the middle of a change has to end that.
                 process_group=0,
             )
+            return Finished(command, ended.returncode, _text(stdout), _text(stderr))
     except PermissionError as refused:
         complaint = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
         return Finished(command, _MAY_NOT_RUN, "", complaint)
 
 
 @contextmanager
-def _whole(script: str) -> Iterator[int]:
-    """Yield a file that has all of a script before a tool begins to read. If we were killed while we write
-    to a pipe, the tool might load what it has by then.
+def _file(text: str = "") -> Iterator[int]:
+    """Yield a file of memory that a tool reads, or writes.
+
+    A script is all there before the tool begins: if we were killed while we write to a pipe, the tool might
+    load what it has by then. What it prints is read when it has ended: nft writes 4 KiB at a time, and to
+    take each from a pipe would cost as much as to print it.
     """
-    descriptor = os.memfd_create("script")
+    descriptor = os.memfd_create("text")
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(script.encode("utf-8", "surrogateescape"))
+            file.write(text.encode("utf-8", "surrogateescape"))
         os.lseek(descriptor, 0, os.SEEK_SET)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _text(descriptor: int) -> str:
+    """Return what a tool has written: any bytes, of comments, as they have to come out again."""
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
+        return file.read().decode("utf-8", "surrogateescape")
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""The devices of a namespace, against what ``ip`` lists."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from snat_race.kernel import host, netns_lookup
+from snat_race.kernel.links import Link, links
+from tests.conftest import PRIVATE, in_sandbox
+
+pytestmark = [PRIVATE, pytest.mark.skipif(not shutil.which("ip"), reason="there is no ip")]
+DEVICES = {"v0 type veth peer name v1": True, "bridge0 type bridge": False, "bridge1 type bridge": True}
+
+
+def listed_by_ip() -> list[Link]:
+    listed = json.loads(subprocess.check_output(["ip", "-j", "-d", "link"], text=True))
+    return [
+        Link(
+            name=link["ifname"],
+            kind=link.get("linkinfo", {}).get("info_kind", ""),
+            is_up="UP" in link["flags"],
+        )
+        for link in listed
+    ]
+
+
+def add(device: str, *, up: bool) -> None:
+    subprocess.run(["ip", "link", "add", *device.split()], check=True)
+    if up:
+        subprocess.run(["ip", "link", "set", device.split(maxsplit=1)[0], "up"], check=True)
+
+
+def test_devices_are_those_that_ip_lists() -> None:
+    def both() -> tuple[list[Link], list[Link]]:
+        for device, up in DEVICES.items():
+            add(device, up=up)
+        return list(links(netns_lookup.here())), listed_by_ip()
+
+    ours, theirs = in_sandbox(both)
+    assert ours == theirs
+    assert {"veth", "bridge"} <= {link.kind for link in ours}
+
+
+@pytest.mark.parametrize(("second", "expected"), [("", "v0"), ("bridge0 type bridge", None)])
+def test_a_namespace_with_one_device_that_is_up_is_a_containers(second: str, expected: str | None) -> None:
+    def device() -> str | None:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        add("v0 type veth peer name v1", up=True)
+        if second:
+            add(second, up=True)
+        return netns_lookup.container_device(netns_lookup.here())
+
+    assert in_sandbox(device) == expected
+
+
+def test_a_vxlan_that_leaves_checksums_to_the_device_below_is_named() -> None:
+    def named() -> list[list[str]]:
+        before = host.checksumming_vxlans(netns_lookup.here())
+        add("vx0 type vxlan id 5 dstport 4789", up=False)
+        return [before, host.checksumming_vxlans(netns_lookup.here())]
+
+    assert in_sandbox(named) == [[], ["vx0"]]
