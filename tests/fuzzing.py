@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 from typing import Any
 
@@ -167,9 +168,16 @@ class Target:
 class HostTarget(Target):
     """Its inputs are hosts: JSON objects of what each command prints, as text or as JSON."""
 
+    @cached_property
+    def _weights(self) -> list[float]:
+        return [1 / len(seed) for seed in self.seeds]
+
     def mutated(self, random: Random) -> str:
-        """Return a host with one to six changes, each to what one command prints."""
-        host = dict(random.choice(self.documents))
+        """Return a host with one to six changes, each to what one command prints.
+
+        Small hosts come more often: they are quick, and as good to find faults with.
+        """
+        host = dict(random.choices(self.documents, self._weights)[0])
         for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
             command = random.choice(list(host))
             said = host[command]
