@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from snat_race.rules import nft_text
+from snat_race.rules.exposure import HostTraits, judged
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.nft_words import WordedRule, anonymous_chain, worded
 from snat_race.rules.traffic import protocol
@@ -208,3 +209,51 @@ def test_a_chain_that_cannot_be_read_makes_its_rule_unknown(said: Any) -> None:
     ruleset = in_json(said)
     assert ruleset.not_understood == ["chain inet r post handle 8"]
     assert ruleset.broken == []
+
+
+def listed(*rules: tuple[str, list[Any]], **map_: Any) -> NftList:
+    """A ruleset whose chain 'led' masquerades, and what leads there: rules of chain 'post'."""
+    where = {"family": "ip", "table": "r"}
+    objects: list[dict[str, Any]] = [
+        {"chain": where | {"name": "post", "type": "nat", "hook": "postrouting"}},
+        {"chain": where | {"name": "led"}},
+        {"rule": where | {"chain": "led", "handle": 3, "expr": [{"masquerade": None}]}},
+    ]
+    lines = []
+    for handle, (text, said) in enumerate(rules, 4):
+        objects.append({"rule": where | {"chain": "post", "handle": handle, "expr": said}})
+        lines.append(f"\t\t{text} # handle {handle}\n")
+    if map_:
+        objects.append({"map": where | {"name": "v"} | map_})
+    text = (
+        "table ip r { # handle 1\n\tchain led { # handle 1\n\t\tmasquerade # handle 3\n\t}\n"
+        f"\tchain post {{ # handle 2\n{''.join(lines)}\t}}\n}}\n"
+    )
+    return NftList("nft", text, json.dumps({"nftables": objects}))
+
+
+ONE_CLIENT = (
+    "ip saddr 10.9.9.9 jump led",
+    [equal(payload("ip", "saddr"), "10.9.9.9"), {"jump": {"target": "led"}}],
+)
+BY_MAP = ("oifname vmap @v", [{"vmap": {"key": {"meta": {"key": "oifname"}}, "data": "@v"}}])
+TO_LED = {"jump": {"target": "led"}}
+
+
+@pytest.mark.parametrize(
+    ("lead", "map_", "exposed"),
+    [
+        (("jump { ... }", ["jump {\n\t\t\tip saddr 10.0.0.0/8 goto led\n\t\t}"]), {}, True),
+        (("jump { ... }", ["jump {\n\t\t\ttcp dport vmap { 80 : jump led }\n\t\t}"]), {}, True),
+        (("jump { ... }", ["jump {\n\t\t\toifname vmap @v\n\t\t}"]), {"elem": [["eth0", TO_LED]]}, True),
+        (("jump { ... }", ["jump {\n\t\t\ttcp dport 80 accept\n\t\t}"]), {}, False),
+        (BY_MAP, {"elem": [["eth0", TO_LED]], "flags": ["timeout"]}, True),
+        (BY_MAP, {"elem": [{"odd": ["eth0", TO_LED]}]}, True),
+        (BY_MAP, {"elem": [["eth0", {"accept": None}]]}, False),
+    ],
+)
+def test_what_leads_in_a_hidden_way_leads(lead: Any, map_: dict[str, Any], exposed: bool) -> None:
+    """Else the chain would be for one client only, because of the other rule that leads there."""
+    assert [rule.exposed for rule in judged(listed(ONE_CLIENT).snat_rules, HostTraits())] == [False]
+    rules = judged(listed(lead, ONE_CLIENT, **map_).snat_rules, HostTraits())
+    assert [rule.exposed for rule in rules] == [exposed]

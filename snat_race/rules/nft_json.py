@@ -83,7 +83,9 @@ class Listing:
 
     rules: tuple[JsonRule, ...]
     reachable: frozenset[ChainKey]  # the chains that a packet can come to where sources are translated
-    base_chains: tuple[ChainKey, ...]  # those that the kernel calls
+    base_chains: tuple[
+        ChainKey, ...
+    ]  # those that the kernel calls, or a map whose keys are not known leads to
     # The elements of sets and maps by table and name, apart from those that packets change.
     elements: Mapping[tuple[str, str], Mapping[str, list[Any]]]
 
@@ -112,7 +114,12 @@ def _listing(objects: Iterable[tuple[str, Json]]) -> Listing:
         elif kind == "chain" and thing.get("type") == "nat" and thing.get("hook") in _HOOKS:
             base_chains.append((*_table(kind, thing), _text(kind, thing, "name")))
         elif kind == "map":  # what a map leads to counts as led to
-            roots += [(*_table(kind, thing), name) for name in _targets(thing)]
+            table = _table(kind, thing)
+            targets = {(*table, name) for name in _targets(thing)}
+            roots += targets
+            pairs = [pair for pair in _elements(thing) if isinstance(pair, list) and len(pair) == 2]
+            # Packets may change it, or it is not in the form that is known: then for what it leads is open.
+            base_chains += targets - {(*table, name) for pair in pairs for name in _targets(pair[1])}
         if kind in ("set", "map") and (listed := _elements(thing)):
             elements.setdefault(_table(kind, thing), {})[_text(kind, thing, "name")] = listed
     leads: dict[ChainKey, set[ChainKey]] = {}
@@ -209,7 +216,7 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         foreign_to_iptables=not all(map(_printed_by_iptables, statements))
         or any(_translation(_statements(list(rule.statements)))[0] for rule in inside),
         source_network=_network(statements, "saddr"),
-        statements=tuple(statements),
+        statements=(*statements, *(lead for rule in inside for lead in _leads(rule))),
         targets=frozenset(targets),
     )
     yield outer
@@ -227,6 +234,15 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
                 statements=tuple(of_both),
                 inner_text=rule.text,
             )
+
+
+def _leads(rule: WordedRule) -> Iterator[tuple[str, Any]]:
+    """Yield to where a rule in an anonymous chain leads; from there, packets may come back."""
+    for kind, said in _statements(list(rule.statements)):
+        if kind in _JUMPS:
+            yield "jump", said
+        elif kind == "vmap":
+            yield kind, said
 
 
 def _statements(expressions: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - JSON

@@ -83,15 +83,17 @@ def given_by(listing: Listing) -> list[tuple[Translation, ...]]:
 
 def _step(rule: JsonRule, family: Traffic, elements: Elements) -> Step[ChainKey]:
     traffic = traffic_of(rule.statements, family, elements)
-    jumps = tuple(
-        (tuple(_each_of_both(traffic, part)), (*rule.chain[:2], target))
+    jumps = [
+        (tuple(_each_of_both(traffic, part)), target)
         for part, target in jumps_of(rule.statements, family, elements)
-    )
+    ]
+    # Where it leads in a way that is not known here, all its packets may go.
+    jumps += [(traffic, target) for target in rule.targets.difference(target for _, target in jumps)]
     # Of a rule in an anonymous chain, not all conditions are known.
     return Step(
         traffic,
         ends=ends(rule.statements) and not rule.inner_text,
-        jumps=jumps,
+        jumps=tuple((part, (*rule.chain[:2], target)) for part, target in jumps),
         wanted=bool(rule.translation or rule.iptables_target),
     )
 

@@ -173,6 +173,8 @@ def _matches(words: Sequence[_Token]) -> Iterator[Statement]:
                 yield {"vmap": {"data": {"set": targets}}}
         elif word in _VERDICTS and following and isinstance(following[0], str):
             yield {word: {"target": following[0]}}
+        elif word == "vmap" and following and str(following[0]).startswith("@"):
+            yield {"vmap": {"data": following[0]}}
         elif word == "xt":
             yield {"xt": None}
         elif isinstance(before, list) or before not in _OF_ANOTHER:
