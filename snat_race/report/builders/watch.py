@@ -7,7 +7,7 @@ from snat_race.report.builders import shared_sections, timeline
 from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
 from snat_race.report.figures.data import Figure
 from snat_race.report.wording import warnings
-from snat_race.report.wording.causes import WHICH_RULES, name
+from snat_race.report.wording.causes import WHICH_RULES, name_or_names
 from snat_race.report.wording.counter_deltas import conntrack, delta_line
 from snat_race.report.wording.formats import namespace
 from snat_race.results.conclusions import CandidateCause, CauseName
@@ -39,7 +39,7 @@ def document(result: WatchResult) -> Document:
 def _verdict(result: WatchResult) -> str:
     if not result.total:
         return "nothing was read, so nothing is known."
-    lost = ", ".join(f"{cause.at_most:,} {name(cause)}" for cause in _most_first(result))
+    lost = ", ".join(f"{cause.at_most:,} {name_or_names(cause)}" for cause in _most_first(result))
     if lost:
         return f"these counters account for SYNs lost: at most {lost}."
     return "no counter rose that loses SYNs."

@@ -177,13 +177,17 @@ def name(cause: Cause | CandidateCause) -> str:
 
 def in_short(cause: Cause) -> str:
     """Return the losses of a cause and its name; of what is inconclusive, the names of what it may be."""
+    return f"{cause.losses:,} {name_or_names(cause)}"
+
+
+def name_or_names(cause: Cause | CandidateCause) -> str:
+    """Return the name of a cause, and of what is inconclusive the names of what it may be."""
     if cause.cause != CauseName.inconclusive:
-        return f"{cause.losses:,} {name(cause)}"
-    candidates = [candidate.cause for candidate in cause.candidates]
+        return name(cause)
+    candidates = [candidate.cause for candidate in cause.candidates] if isinstance(cause, Cause) else []
     candidates += () if candidates else _CANDIDATES.get(cause.advice, ())
-    if not candidates:
-        return f"{cause.losses:,} {name(cause)}"
-    return f"{cause.losses:,} {name(cause)} (perhaps {' or '.join(candidates)})"
+    perhaps = f" (perhaps {' or '.join(candidates)})" if candidates else ""
+    return f"{name(cause)}{perhaps}"
 
 
 def evidence(cause: Cause | CandidateCause) -> str:
