@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from snat_race.results.findings import RuleOwner
 
 IPTABLES_NAT = "ip6? nat"  # table nat of iptables, of both IP versions; nft lists that of iptables-nft
-ANY = (".*",)
+_ANYTHING = ".*"
+ANY = (_ANYTHING,)
 _MARK = r"--mark \S+"
 _FROM = r"-s \S+"
 _NETWORKS = (r"(! )?-[sd] \S+",)
@@ -30,20 +31,24 @@ class Mark:
     table: str = IPTABLES_NAT  # pattern of the family and the name of its table
     has: tuple[str, ...] = ()  # patterns: the rule has a match like each of these
     may: tuple[str, ...] = ()  # patterns: it has no other match, but those of ``has``
-    to: str = ".*"  # pattern of what it translates to; "" is the address of the device, with any port
-    comment: str = ".*"  # pattern of its comment, "" if it has none
+    to: str = _ANYTHING  # pattern of what it translates to; "" is the address of the device, with any port
+    comment: str = _ANYTHING  # pattern of its comment, "" if it has none
     with_chain: str = ""  # a table and a chain without which this proves nothing
     next_to: str = ""  # pattern of a SNAT rule right before or behind, likewise
 
     def fits(self, matches: Sequence[str], to: str, comment: str) -> bool:
         """Whether a rule of such a chain reads as the program writes it."""
-        known = (*self.has, *self.may)
+        if len(matches) < len(self.has) or (len(matches) > len(self.has) and not self.may):
+            return False  # most rules are not this program's, and this is the quickest way to tell
         return (
-            all(any(re.fullmatch(pattern, match) for match in matches) for pattern in self.has)
-            and all(any(re.fullmatch(pattern, match, re.DOTALL) for pattern in known) for match in matches)
-            and bool(re.fullmatch(self.to, to))
-            and bool(re.fullmatch(self.comment, comment, re.DOTALL))
+            (self.comment == _ANYTHING or bool(re.fullmatch(self.comment, comment, re.DOTALL)))
+            and (self.to == _ANYTHING or bool(re.fullmatch(self.to, to)))
+            and all(any(re.fullmatch(pattern, match) for match in matches) for pattern in self.has)
+            and (self.may == ANY or all(self._knows(match) for match in matches))
         )
+
+    def _knows(self, match: str) -> bool:
+        return any(re.fullmatch(pattern, match, re.DOTALL) for pattern in (*self.has, *self.may))
 
 
 MARKS: dict[RuleOwner, tuple[Mark, ...]] = {

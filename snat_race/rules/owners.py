@@ -17,6 +17,19 @@ from snat_race.rules.ruleset import ChainKey
 
 _CHAINS_AT_ONCE = 1 << 14  # whose marks are kept: kube-proxy and CNI plugins make thousands of chains
 
+_SHAPES_AT_ONCE = 1 << 12
+
+_ADDRESS = re.compile(r"((?:! )?-[sd]) \S+")
+_KNOWN_ADDRESS = re.compile(
+    "|".join(
+        f"(?:{pattern})"
+        for marks in MARKS.values()
+        for mark in marks
+        for pattern in (*mark.has, *mark.may)
+        if re.search("-[sd] ", pattern) and not pattern.endswith(r"\S+")
+    )
+)
+
 _IPTABLES = re.compile(r"-A \S+ (?P<matches>.*?)-j (?P<target>MASQUERADE|SNAT)\b(?P<to>.*)", re.DOTALL)
 _IPTABLES_WORD = re.compile(r'"(?:[^"\\]|\\.)*"|[^\s"]+')
 _IPTABLES_TO = re.compile(r"--to-(?:source|ports) (\S+)")
@@ -56,14 +69,14 @@ class Owners:
 
     def owner_of(self, rule: SnatRule) -> RuleOwner:
         """Return who wrote a rule, as far as can be told."""
-        candidates = _marks_of(rule.chain.family, rule.chain.table, rule.chain.chain)
-        if not candidates:
+        chain = (rule.chain.family, rule.chain.table, rule.chain.chain)
+        if not _marks_of(*chain):
             return RuleOwner.unknown
         matches, to = _shape(rule)
-        for owner, mark in candidates:
-            if mark.fits(matches, to, rule.comment) and self._has_companions(rule, mark):
-                return owner
-        return RuleOwner.unknown
+        likely = _fitting(chain, tuple(map(_without_address, matches)), to, rule.comment)
+        return next(
+            (owner for owner, mark in likely if self._has_companions(rule, mark)), RuleOwner.unknown
+        )
 
     def _has_companions(self, rule: SnatRule, mark: Mark) -> bool:
         """Whether that stands near a rule without which its own words prove nothing."""
@@ -80,14 +93,33 @@ def owner_of(rule: SnatRule) -> RuleOwner:
     return Owners().owner_of(rule)
 
 
+@lru_cache(maxsize=_SHAPES_AT_ONCE)
+def _fitting(
+    chain: ChainKey, matches: tuple[str, ...], to: str, comment: str
+) -> list[tuple[RuleOwner, Mark]]:
+    return [(owner, mark) for owner, mark in _marks_of(*chain) if mark.fits(matches, to, comment)]
+
+
+def _without_address(match: str) -> str:
+    """Return a match without its address, unless some program is known by it: the rules of a host differ in
+    little else.
+    """
+    shape = _ADDRESS.fullmatch(match)
+    return f"{shape[1]} ADDRESS" if shape and not _KNOWN_ADDRESS.fullmatch(match) else match
+
+
 @lru_cache(maxsize=_CHAINS_AT_ONCE)
 def _marks_of(family: str, table: str, chain: str) -> list[tuple[RuleOwner, Mark]]:
     """Return the marks of those who may write into a chain."""
     return [
-        (owner, mark)
-        for owner, marks in MARKS.items()
-        for mark in marks
-        if re.fullmatch(mark.table, f"{family} {table}") and re.fullmatch(mark.chain, chain)
+        (owner, mark) for owner, mark in _marks_in(f"{family} {table}") if re.fullmatch(mark.chain, chain)
+    ]
+
+
+@lru_cache
+def _marks_in(table: str) -> list[tuple[RuleOwner, Mark]]:
+    return [
+        (owner, mark) for owner, marks in MARKS.items() for mark in marks if re.fullmatch(mark.table, table)
     ]
 
 
