@@ -38,9 +38,8 @@ lint: $(VENV)/.ready-dev ## Run the static checks only
 
 coverage: $(VENV)/.ready-dev ## Run the tests, print which branches they take, and fail below 90 %
 	@rm -rf .coverage .coverage.*
-	@$(BIN)/coverage run -m pytest $(ARGS)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report
+	@$(BIN)/coverage run -m pytest $(ARGS); tests=$$?; \
+	    $(BIN)/coverage combine --quiet; $(BIN)/coverage report && exit $$tests
 
 docker-build: ## Build the image snat-race; BASE_IMAGE=... from another base
 	@scripts/docker-server require

@@ -262,6 +262,10 @@ def test_quoted_words_of_an_example_are_never_broken() -> None:
             "lab --containers 1",
             "--containers: tcp-snat needs two clients or more that meet; give 2 or more",
         ),
+        ("lab --duration 50ms", "--duration: 50ms is out of range; give 100ms to 1h"),
+        ("lab --duration 100ms --interval-us 60000", "--duration: is shorter than two intervals"),
+        ("lab --scenario dns --window", "--window: dns has no two dialers to move apart; take tcp-snat"),
+        ("lab --caches hot --workers 2048", "--caches: needs a CPU for each dialer; lower --containers or"),
         ("lab --containers 64 --workers 65", "--workers: 64 containers can have 64 each at most"),
         ("watch --interval 1ms", "--interval: 1ms is out of range; give 10ms to 24h"),
         (

@@ -43,6 +43,20 @@ def test_an_address_in_use_is_one_line_and_exit_4(server: RunningServer) -> None
     assert "in use" in done.stderr
 
 
+def test_of_a_range_that_is_in_use_in_part_the_port_is_named_and_none_is_kept(
+    server: RunningServer,
+) -> None:
+    port = int(server.address.rpartition(":")[2])
+    done = fork_cli("server", "-r", f"127.0.0.1:{port - 1}-{port}")
+    assert (done.returncode, f"127.0.0.1:{port} is in use" in done.stderr) == (4, True), done.stderr
+
+
+def test_an_address_of_another_machine_is_no_place_to_listen(port: int) -> None:
+    done = fork_cli("server", "-r", f"203.0.113.9:{port}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "203.0.113.9 is not an address of this machine; 'ip address' lists them" in done.stderr
+
+
 def test_it_survives_want_of_files(port: int) -> None:
     server = RunningServer(f"127.0.0.1:{port}", "-c", "1")
     (acceptor,) = psutil.Process(server.process.pid).children()
