@@ -30,7 +30,7 @@ from snat_race.report.live.panel import REFRESH_S
 from snat_race.results import sample
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
 from snat_race.results.schema import Summary
-from tests.conftest import PRIVATE, SOON_S, RunningServer, fork_cli, start_cli
+from tests.conftest import PRIVATE, SOON_S, RunningServer, fork_cli, in_sandbox, start_cli
 
 PANEL, LAST = re.compile(r"since start [^:]*worker "), re.compile(r"last round")
 CODE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])")
@@ -376,3 +376,23 @@ def test_the_lab_shows_its_rules_and_leaves_its_report(terminals: list[Terminal]
     assert not LAST.search(left)
     assert "Verdict" in left
     assert text.count("\x1b[?25h") == text.count("\x1b[?25l") == 1
+
+
+@PRIVATE
+@pytest.mark.parametrize(("columns", "lines"), [(100, True), (50, False)], ids=["wide", "narrow"])
+def test_a_watch_on_a_terminal_is_one_table_in_place_with_the_sums_below(columns: int, lines: bool) -> None:
+    def watched() -> str:
+        terminal = Terminal("watch", "--interval", "100ms", columns=columns)
+        try:
+            for _ in range(3):
+                terminal.read_until(re.compile("entries, last: "))
+            return terminal.finish(signal.SIGINT)
+        finally:
+            terminal.close()
+
+    text = in_sandbox(watched)
+    left = screen(text, columns)
+    assert plain(text).count("entries, last: ") > left.count("entries, last: ") == 1, left
+    assert bool(re.search("[│┃]", left)) is lines, left
+    assert left.index("entries, last: ") < left.index("In all, "), left
+    assert text.count("\x1b[?25h") == text.count("\x1b[?25l") > 0, "the cursor is as it was"
