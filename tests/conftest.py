@@ -2,12 +2,14 @@
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import json
 import os
 import pickle
 import pkgutil
+import random
 import re
 import shutil
 import signal
@@ -26,6 +28,7 @@ import psutil
 import pytest
 import typer
 from hypothesis import settings
+from pyroute2 import IPRoute
 
 import snat_race  # before numpy: it keeps numpy from starting threads
 from snat_race import __main__ as program
@@ -38,6 +41,8 @@ from tests.results import small_client, small_watch
 # Commands import late, to answer at once. Here they are forks, which would all import the same.
 for module in pkgutil.walk_packages(snat_race.__path__, "snat_race."):
     importlib.import_module(module.name)
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 # The machine may be busy, or a virtual one that is paused; pytest-timeout bounds every test.
 settings.register_profile("patient", deadline=None)
@@ -52,13 +57,74 @@ IPTABLES = pytest.mark.skipif(not where("iptables"), reason="there is no iptable
 NFT = pytest.mark.skipif(not where("nft"), reason="there is no nft")
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
+_MS_REC, _MS_PRIVATE = 0x4000, 0x40000  # linux/mount.h
+
+# Ten times the CPU that others get. With more, packets wait for the kernel's own threads.
+PRIORITY = 10
 
 # Bounds of what hangs, however busy the machine is:
 MOST_S = 240  # a command
 SOON_S = 60.0  # what takes no time to speak of on an idle one
 
+# What all processes of a machine share: the names of namespaces, and memory.
+SHARED = (Path("/run/netns"), Path("/dev/shm"))
+
 ROOT = Path(snat_race.__file__).parents[1]
 COMMAND = [sys.executable, "-m", "snat_race"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All the tests are run by two processes; those that were asked for by name in this one."""
+    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
+@contextlib.contextmanager
+def taking_turns() -> Iterator[None]:
+    """Let nobody else of this machine in here meanwhile; not even the tests of another checkout."""
+    descriptor = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture(autouse=True)
+def _turn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests that need two CPUs at the same instant take turns."""
+    with taking_turns() if TWO_CPUS.mark in request.node.iter_markers() else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_host() -> None:
+    """Nobody else's ports, rules and namespaces, as far as we may: another suite may run beside us."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):
+            call_libc("unshare", _CLONE_NEWNET)
+            with IPRoute() as netlink:
+                netlink.link("set", index=1, state="up")  # the loopback device
+            have_own_mounts()
+
+
+def have_own_mounts() -> None:
+    """Let this process alone see, from here on, what it makes in what all share; it is empty now.
+
+    Raises:
+        OSError: the kernel refuses.
+
+    """
+    call_libc("unshare", _CLONE_NEWNS)
+    call_libc("mount", b"none", b"/", None, _MS_REC | _MS_PRIVATE, None)
+    for folder in filter(Path.is_dir, SHARED):
+        call_libc("mount", b"tmpfs", bytes(folder), b"tmpfs", 0, b"mode=1777")
+
+
+def call_libc(function: str, *arguments: object) -> None:
+    if getattr(_libc, function)(*arguments):
+        raise OSError(ctypes.get_errno(), function)
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -93,6 +159,7 @@ def run_cli(*args: str, **extra: str) -> subprocess.CompletedProcess[str]:
         [*COMMAND, *args],
         capture_output=True,
         text=True,
+        encoding=extra.get("PYTHONIOENCODING"),
         timeout=MOST_S,
         check=False,
         env=clean_environment(**extra),
@@ -108,6 +175,7 @@ def fork_cli(*args: str, stdout: int = subprocess.PIPE, **extra: str) -> subproc
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
+        encoding=extra.get("PYTHONIOENCODING"),
         timeout=MOST_S,
         check=False,
         restore_signals=False,
@@ -143,8 +211,10 @@ def _be_cli(args: Sequence[str], extra: dict[str, str]) -> NoReturn:
         os.environ.clear()
         os.environ.update(environment)
         tempfile.tempdir = None
-        sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        encoding = environment.get("PYTHONIOENCODING")
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
         sys.argv = ["snat_race", *args]
         program.main()
     except SystemExit as ended:
@@ -194,11 +264,11 @@ def ask_for_priority() -> None:
     autogroups. It ends with its parent, as a terminal's Ctrl-C does not reach it now.
     """
     with contextlib.suppress(PermissionError):
-        os.nice(-20)
+        os.nice(-PRIORITY)
         os.setsid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         with contextlib.suppress(FileNotFoundError):
-            Path("/proc/self/autogroup").write_text("-20")
+            Path("/proc/self/autogroup").write_text(f"-{PRIORITY}")
 
 
 class LabRun(NamedTuple):
@@ -300,17 +370,30 @@ def namespaces() -> None:
 
 @pytest.fixture(scope="session")
 def every_variant(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
-    """The result of a short lab run of every variant, with a window. It left the host as it was."""
-    out = tmp_path_factory.mktemp("lab") / "lab.json"
-    out.write_text(json.dumps(lab("--variant", "all", first_s=0.3, fewest=100).result))
+    """The result of a short lab run of every variant, with a window. It left the host as it was.
+
+    All processes that run the tests have the same.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    out = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "every_variant.json"
+    with taking_turns():
+        if not out.exists():
+            out.write_text(json.dumps(lab("--variant", "all", first_s=0.3, fewest=100).result))
     return out
+
+
+def free_port() -> int:
+    """A port of loopback that is free, and not one of those that the kernel gives to clients meanwhile."""
+    for port in random.SystemRandom().sample(range(10_000, 32_000), 1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
@@ -358,8 +441,7 @@ def host_state() -> dict[str, Any]:
         "addresses": sorted(psutil.net_if_addrs()),
         "routes": Path("/proc/net/route").read_text(),
         "forwarding": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
-        "named namespaces": sorted(Path("/run/netns").glob("*")),
-        "shared memory": sorted(Path("/dev/shm").glob("*")),
+        "shared": [sorted(folder.glob("*")) for folder in SHARED],
     }
     for tool in (["nft", "list", "ruleset"], ["iptables-save"], ["ip", "-o", "link"]):
         if shutil.which(tool[0]) and os.geteuid() == 0:
@@ -373,6 +455,8 @@ def without_a_trace(work: Callable[[], Any]) -> Any:
     """Run ``work``, which must leave its host as it was: one of its own, for others may change ours."""
 
     def checked() -> Any:
+        with contextlib.suppress(OSError):
+            have_own_mounts()
         before = host_state()
         found = work()
         assert host_state() == before

@@ -7,7 +7,6 @@ import os
 import random
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from snat_race.load.endpoint import Endpoint
 from snat_race.load.servers import TcpServer
 from snat_race.results.schema import ClientResult, Summary
 from snat_race.runs import client
-from tests.conftest import clean_environment, gone
+from tests.conftest import ask_for_priority, clean_environment, free_port, gone
 from tests.interruptions import frozen, stepping_clock, stopped
 
 _END_S = 15.0  # what a client may take on a busy machine besides its start and its run
@@ -128,7 +127,7 @@ def run_trial(seed: int) -> Trial:
         if not pid:
             _become_client(trial, port, out)
         try:
-            _inflict(trial, psutil.Process(pid), acceptor)
+            _inflict(trial, psutil.Process(pid), acceptor, out)
         finally:
             ended = _awaited(pid, began_s + trial.duration_s + trial.pause_s + _START_S + _END_S)
         trial.exit_code = ended
@@ -143,9 +142,7 @@ def run_trial(seed: int) -> Trial:
 def _server() -> Iterator[TcpServer]:
     with ExitStack() as stack:
         while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+            port = free_port()
             with suppress(EnvironmentLacks):  # another trial may have been faster
                 server = stack.enter_context(TcpServer(Endpoint("127.0.0.1", port, port), [None]))
                 break
@@ -201,9 +198,9 @@ def _patch(trial: Trial) -> None:
         client._Run._take = take_slowly  # type: ignore[assignment, method-assign]
 
 
-def _inflict(trial: Trial, parent: psutil.Process, acceptor: psutil.Process) -> None:
+def _inflict(trial: Trial, parent: psutil.Process, acceptor: psutil.Process, out: Path) -> None:
     """Let the fault happen, once the workers dial; nothing happens to a client that ended before."""
-    workers = _workers(parent, trial.workers)
+    workers = _workers(parent, trial.workers, out)
     if not workers:
         return
     time.sleep(trial.after_s)
@@ -232,13 +229,13 @@ def _inflict(trial: Trial, parent: psutil.Process, acceptor: psutil.Process) -> 
             _deny_files(trial, worker)
 
 
-def _workers(parent: psutil.Process, number: int) -> list[psutil.Process]:
-    """Return the workers, once all are there; [] if the client has ended."""
+def _workers(parent: psutil.Process, number: int, out: Path) -> list[psutil.Process]:
+    """Return the workers, once all are about to dial; [] if the client has ended."""
     deadline_s = time.monotonic() + _START_S
     while time.monotonic() < deadline_s and not gone(parent):
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, FileNotFoundError):
             workers = parent.children()
-            if len(workers) == number:
+            if len(workers) == number and "Starting to dial" in out.with_suffix(".txt").read_text():
                 return workers
         time.sleep(0.005)
     return []
@@ -388,7 +385,7 @@ def _said(out: Path) -> str:
 
 def run_trials(seeds: Iterable[int], at_once: int) -> Iterator[Trial]:
     """Run trials side by side; yield them as they end, in order."""
-    with ProcessPoolExecutor(at_once, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(at_once, get_context("fork"), ask_for_priority) as pool:
         yield from pool.map(run_trial, seeds)
 
 

@@ -120,7 +120,7 @@ def test_the_cause_is_named(
     if cause is None:
         assert (summary["failed"], named) == (0, {})
         return
-    assert summary["failed"] == summary["attempted"] == 40
+    assert summary["failed"] == summary["attempted"] == 40, result
     assert named.get(cause, 0) >= 0.95 * summary["failed"], result["diagnosis"]
 
 

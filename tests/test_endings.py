@@ -13,7 +13,6 @@ import pty
 import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from tests.conftest import (
     clean_environment,
     eventually,
     fork_cli,
+    free_port,
     gone,
     in_sandbox,
     network_namespaces,
@@ -229,10 +229,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    running = RunningServer(address)
+    running = RunningServer(f"127.0.0.1:{free_port()}")
     yield running
     running.stop()
 

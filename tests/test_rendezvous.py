@@ -19,7 +19,7 @@ from snat_race.lab.variant_loader import VariantLoader
 from snat_race.load.endpoint import Endpoint
 from snat_race.load.servers import TcpServer
 from snat_race.runs.worker_placement import first_cpus
-from tests.conftest import SOON_S, assert_all_clashed, eventually, in_sandbox, start_cli
+from tests.conftest import SOON_S, TWO_CPUS, assert_all_clashed, eventually, in_sandbox, start_cli
 
 PORT = 8080
 
@@ -70,7 +70,7 @@ def test_no_two_containers_share_their_cpus_for_ever(one: int, other: int, cpus:
     assert all(apart[::2]) == ((one - other) % cpus > 0)
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="the race needs two CPUs")
+@TWO_CPUS
 @pytest.mark.parametrize(
     ("options", "apart", "fewest"),
     [

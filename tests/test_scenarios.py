@@ -116,7 +116,8 @@ def test_other_protocols_race_alike(scenario: str) -> None:
 @PRIVATE
 @TWO_CPUS
 def test_two_queries_of_one_socket_clash_and_both_arrive() -> None:
-    result = measured("--scenario", "dns", fewest=MORE_PAIRS)
+    # Nothing is lost, so nothing waits for so long: what is late only, on a busy machine, is no loss.
+    result = measured("--scenario", "dns", "--timeout-ms", "100", fewest=MORE_PAIRS)
     assert [variant["name"] for variant in result["variants"]] == list(SCENARIOS["dns"].variants)
     for variant in result["variants"]:
         assert race_lost(variant) == 0

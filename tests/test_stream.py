@@ -281,7 +281,7 @@ def test_reading_a_long_stream_takes_no_memory_for_its_length(
     [
         (b"\xff\xfe{\x00}\x00", "UTF-16"),
         (b"\xfe\xff\x00{\x00}", "UTF-16"),
-        (gzip.compress(b"{}"), "gunzip"),
+        (gzip.compress(b"{}", mtime=0), "gunzip"),
         (b"\x28\xb5\x2f\xfd....", "unzstd"),
         (b"\x00\x01\x02\x03\n\x7fELF", "is no result"),
         (b"\xef\xbb\xbf", "is empty"),
