@@ -1,11 +1,12 @@
 """What a rule of iptables asks of a packet and gives to it: iptables-extensions(8). Pure."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from snat_race.rules import ipsets
 from snat_race.rules.exposure import Translation
 from snat_race.rules.ipsets import IpSet, members
+from snat_race.rules.paths import Came
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
     ANY_DEVICE,
@@ -120,7 +121,7 @@ def position_of(words: list[str], option: str) -> int:
 
 
 def translations(
-    to_address: str, given_ports: tuple[int, int] | None, came: Iterable[Traffic]
+    to_address: str, given_ports: tuple[int, int] | None, came: Came
 ) -> tuple[Translation, ...]:
     """Return what a rule gives to the packets that come to it; "" is masquerade, no ports are any."""
     to: Intervals | None = None
@@ -129,7 +130,7 @@ def translations(
             to = addresses(to_address.strip("[]"))
         except ValueError:
             to = ANY_ADDRESS
-    return tuple(Translation(traffic, to, (given_ports,) if given_ports else None) for traffic in came)
+    return tuple(Translation(traffic, to, (given_ports,) if given_ports else None) for traffic, _ in came)
 
 
 def loops_back(words: Sequence[str], sets: Mapping[str, IpSet]) -> bool:

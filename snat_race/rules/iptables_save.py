@@ -25,7 +25,7 @@ from snat_race.rules.iptables_matches import (
     translations,
     value_of,
 )
-from snat_race.rules.paths import Step, arriving
+from snat_race.rules.paths import Came, Step, arriving
 from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
@@ -182,7 +182,7 @@ class IptablesSave(Ruleset):
                 rules.append(snat_rule)
         return tuple(rules)
 
-    def _came(self) -> Mapping[tuple[str, int], tuple[Traffic, ...]]:
+    def _came(self) -> Mapping[tuple[str, int], Came]:
         """Return what comes to each rule that translates sources, by chain and index."""
         family = of_family(self.family)
         chains = {
@@ -312,9 +312,11 @@ def _step(rule: _NatRule, traffic: tuple[Traffic, ...]) -> Step[str]:
     translates = rule.target in _SNAT_TARGETS
     goes = rule.words[rule.jump : rule.jump + 1] in (["-g"], ["--goto"])
     leads_on = rule.target and rule.target not in _ENDS and not translates
+    settled = rule.target in _ENDS or goes or bool(translates and RANDOM & rule.flags)
     return Step(
         traffic,
-        ends=rule.target in _ENDS or goes or bool(translates and RANDOM & rule.flags),
+        ends=settled or translates,
+        settled=settled,
         jumps=((traffic, rule.target),) if leads_on else (),
         wanted=translates,
     )

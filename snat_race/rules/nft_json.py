@@ -83,9 +83,8 @@ class Listing:
 
     rules: tuple[JsonRule, ...]
     reachable: frozenset[ChainKey]  # the chains that a packet can come to where sources are translated
-    base_chains: tuple[
-        ChainKey, ...
-    ]  # those that the kernel calls, or a map whose keys are not known leads to
+    # Those that the kernel calls, or a map whose keys are not known leads to.
+    base_chains: tuple[ChainKey, ...]
     # The elements of sets and maps by table and name, apart from those that packets change.
     elements: Mapping[tuple[str, str], Mapping[str, list[Any]]]
 

@@ -281,7 +281,7 @@ class NftList(Ruleset):
 
 def _in_words(said: Translation, given: Iterable[Given]) -> tuple[Given, ...]:
     """Return what a rule gives to its packets that says so in words only, as those of iptables."""
-    return translations(said.to_address, said.ports, (one.traffic for one in given))
+    return translations(said.to_address, said.ports, tuple((one.traffic, 0) for one in given))
 
 
 def _unchangeable(rule: JsonRule, table_flags: set[str]) -> Unchangeable | None:

@@ -54,47 +54,60 @@ _MOST_ALTERNATIVES = 1 << 17  # of one rule
 
 def given_by(listing: Listing) -> list[tuple[Translation, ...]]:
     """Return what each rule gives to which packets; nothing if it gives none, or if none come to it."""
-    families = {rule.chain: of_family(rule.chain[0]) for rule in listing.rules}
     chains: dict[ChainKey, list[Step[ChainKey]]] = {}
-    at = []
+    looked_at = []
     for rule in listing.rules:
         steps = chains.setdefault(rule.chain, [])
-        at.append((rule.chain, len(steps)))
+        given: list[Translation] = []
+        step: Step[ChainKey] = Step(())
         if rule.chain in listing.reachable:
-            steps.append(_step(rule, families[rule.chain], listing.elements.get(rule.chain[:2], {})))
-        else:
-            steps.append(Step(()))
+            elements = listing.elements.get(rule.chain[:2], {})
+            given = _given(rule, elements)
+            step = _step(rule, given, elements)
+        looked_at.append(((rule.chain, len(steps)), given))
+        steps.append(step)
     led_to = {target for steps in chains.values() for step in steps for _, target in step.jumps}
     # What only a map leads to that no rule is seen to use, packets may come to from anywhere.
     roots = [*listing.base_chains, *(chain for chain in listing.reachable if chain not in led_to)]
     came = arriving(chains, {chain: of_family(chain[0]) for chain in roots})
     return [
-        tuple(
-            one._replace(traffic=common)
-            for traffic in came.get(key, ())
-            for one in translations_of(rule.statements, listing.elements.get(rule.chain[:2], {}))
-            if (common := both(traffic, one.traffic))
-        )
-        if rule.translation or rule.iptables_target
-        else ()
-        for rule, key in zip(listing.rules, at, strict=True)
+        tuple(given[number]._replace(traffic=traffic) for traffic, number in came.get(key, ()))
+        for key, given in looked_at
     ]
 
 
-def _step(rule: JsonRule, family: Traffic, elements: Elements) -> Step[ChainKey]:
-    traffic = traffic_of(rule.statements, family, elements)
+def _given(rule: JsonRule, elements: Elements) -> list[Translation]:
+    """Return what a rule gives to which packets that match."""
+    if not (rule.translation or rule.iptables_target):
+        return []
+    traffic = traffic_of(rule.statements, of_family(rule.chain[0]), elements)
+    return [
+        one._replace(traffic=common)
+        for matching in traffic
+        for one in translations_of(rule.statements, elements)
+        if (common := both(matching, one.traffic))
+    ]
+
+
+def _step(rule: JsonRule, given: Sequence[Translation], elements: Elements) -> Step[ChainKey]:
+    translates = bool(rule.translation or rule.iptables_target)
+    if translates:
+        traffic = tuple(one.traffic for one in given)
+    else:
+        traffic = traffic_of(rule.statements, of_family(rule.chain[0]), elements)
     jumps = [
         (tuple(_each_of_both(traffic, part)), target)
-        for part, target in jumps_of(rule.statements, family, elements)
+        for part, target in jumps_of(rule.statements, elements)
     ]
     # Where it leads in a way that is not known here, all its packets may go.
     jumps += [(traffic, target) for target in rule.targets.difference(target for _, target in jumps)]
-    # Of a rule in an anonymous chain, not all conditions are known.
+    whole = not (rule.inner_text or rule.iptables_target)  # of others, not all conditions are known
     return Step(
         traffic,
-        ends=ends(rule.statements) and not rule.inner_text,
+        ends=whole and (translates or settled(rule.statements)),
+        settled=whole and settled(rule.statements),
         jumps=tuple((part, (*rule.chain[:2], target)) for part, target in jumps),
-        wanted=bool(rule.translation or rule.iptables_target),
+        wanted=translates,
     )
 
 
@@ -112,8 +125,8 @@ def traffic_of(statements: Iterable[Statement], family: Traffic, elements: Eleme
     return tuple(alternatives)
 
 
-def ends(statements: Iterable[Statement]) -> bool:
-    """Whether a packet that matches sees no later rule of the chain, and is given no port of its own."""
+def settled(statements: Iterable[Statement]) -> bool:
+    """Whether a packet that matches meets a verdict, or is given a port that is drawn."""
     for kind, said in statements:
         if kind in _VERDICTS:
             return True
@@ -128,12 +141,12 @@ def ends(statements: Iterable[Statement]) -> bool:
 
 
 def jumps_of(
-    statements: Iterable[Statement], family: Traffic, elements: Elements
+    statements: Iterable[Statement], elements: Elements
 ) -> Iterator[tuple[tuple[Traffic, ...], str]]:
     """Yield the chains that a rule leads to, each with what leads there."""
     for kind, said in statements:
         if kind in ("jump", "goto"):
-            yield from _jump({kind: said}, family)
+            yield from _jump({kind: said}, Traffic())
         elif kind == "vmap" and isinstance(said, dict):
             fields = _fields(said.get("key"))
             for key, verdict in _pairs(said.get("data"), elements):
@@ -153,7 +166,7 @@ def translations_of(statements: Iterable[Statement], elements: Elements) -> list
     said = next((said for kind, said in statements if kind in _TRANSLATIONS), None)
     words = said if isinstance(said, dict) else {}
     given = [Translation(Traffic())]
-    for part, read in (("addr", _given), ("port", _given_port)):
+    for part, read in (("addr", _given_address), ("port", _given_port)):
         if part in words:
             given = _combined(given, [*_given_by(words[part], read, elements)])
     return given
@@ -184,11 +197,11 @@ def _given_by(said: Any, read: Any, elements: Elements) -> Iterator[Translation]
             yield read(value)._replace(traffic=_element(fields, key) or Traffic())
 
 
-def _given(said: Any) -> Translation:  # noqa: ANN401
+def _given_address(said: Any) -> Translation:  # noqa: ANN401
     """Return what an address is, or one with a port."""
     parts = said.get("concat") if isinstance(said, dict) else None
     if isinstance(parts, list) and len(parts) == 2:
-        return Translation(Traffic(), _given(parts[0]).to, _given_port(parts[1]).ports)
+        return Translation(Traffic(), _given_address(parts[0]).to, _given_port(parts[1]).ports)
     try:
         return Translation(Traffic(), _addresses(said))
     except (ValueError, TypeError, KeyError):

@@ -7,11 +7,19 @@ never fewer than in truth, so where a way is too winding to follow, all packets 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from snat_race.rules.traffic import ANY_ADDRESS, Intervals, Traffic, both, covers
+from snat_race.rules.traffic import (
+    ANY_ADDRESS,
+    WITH_PORTS,
+    Intervals,
+    Traffic,
+    both,
+    covers,
+    meet,
+    without,
+)
 
 Name = TypeVar("Name", bound=Hashable)
 _MOST_WAYS = 16  # into a chain that are told apart
-_MOST_ALTERNATIVES = 16  # of a rule that can keep packets from later ones
 _MOST_ALIKE = 32  # earlier rules for the same addresses that a rule is compared with
 
 
@@ -20,28 +28,41 @@ class Step(NamedTuple, Generic[Name]):
 
     traffic: tuple[Traffic, ...]  # what it is for: any of these
     ends: bool = False  # whether a packet that matches sees no later rule of the chain
+    # Whether that stays so: it is a verdict, or the rule draws ports. Of two copies of a rule
+    # that does neither, the first may be taken away.
+    settled: bool = False
     jumps: tuple[tuple[tuple[Traffic, ...], Name], ...] = ()  # to which chains, and what of its packets
     wanted: bool = False  # whether it is asked what comes to it
 
 
+Came = tuple[tuple[Traffic, int], ...]
+"""What comes to a rule, each with the number of the alternative that it is of."""
+
+
 def arriving(
     chains: Mapping[Name, Sequence[Step[Name]]], roots: Mapping[Name, Traffic]
-) -> dict[tuple[Name, int], tuple[Traffic, ...]]:
+) -> dict[tuple[Name, int], Came]:
     """Return what comes to each wanted rule, by chain and index; ``roots``: where packets come from."""
     ways: dict[Name, list[Traffic]] = {chain: [traffic] for chain, traffic in roots.items()}
-    came: dict[tuple[Name, int], tuple[Traffic, ...]] = {}
+    came: dict[tuple[Name, int], Came] = {}
     for chain in _in_order(chains, roots):
         entries = ways.get(chain, [])
-        before = _Before()
+        before, settled = _Before(), _Before()
         for index, step in enumerate(chains.get(chain, ())):
             if step.wanted:
-                left = [traffic for traffic in step.traffic if not before.takes(traffic)]
-                came[chain, index] = tuple(_each_of_both(entries, left))
+                came[chain, index] = tuple(
+                    (common, number)
+                    for number, traffic in enumerate(step.traffic)
+                    if not settled.takes(traffic)
+                    for common in _each_of_both(entries, [before.left_of(traffic)])
+                )
             for traffic, target in step.jumps:
-                left = [one for one in traffic if not before.takes(one)]
+                left = [before.left_of(one) for one in traffic if not settled.takes(one)]
                 _enter(ways.setdefault(target, []), _each_of_both(entries, left))
             if step.ends:
                 before.add(step.traffic)
+            if step.settled:
+                settled.add(step.traffic)
     return came
 
 
@@ -68,11 +89,12 @@ def _each_of_both(some: Iterable[Traffic], others: Sequence[Traffic]) -> Iterato
 def _enter(ways: list[Traffic], more: Iterable[Traffic]) -> None:
     """Add ways into a chain; too many become one that leaves everything open."""
     for way in more:
+        if ways == [Traffic()]:
+            return
         if way not in ways:
             ways.append(way)
         if len(ways) > _MOST_WAYS:
             ways[:] = [Traffic()]
-            return
 
 
 class _Before:
@@ -88,8 +110,6 @@ class _Before:
         self._destination_sizes: set[int] = set()
 
     def add(self, alternatives: Sequence[Traffic]) -> None:
-        if len(alternatives) > _MOST_ALTERNATIVES:
-            return
         for traffic in alternatives:
             if not traffic.lasting:
                 continue
@@ -101,15 +121,27 @@ class _Before:
 
     def takes(self, traffic: Traffic) -> bool:
         """Whether none of these packets can be left."""
-        if not self._by_addresses:
-            return False
-        destinations = [*_around(traffic.destinations, self._destination_sizes)]
-        return any(
-            covers(earlier, traffic)
-            for source in _around(traffic.sources, self._source_sizes)
-            for destination in destinations
-            for earlier in self._by_addresses.get((source, destination), ())
-        )
+        return any(covers(earlier, traffic) for earlier in self._for_addresses_of(traffic))
+
+    def left_of(self, traffic: Traffic) -> Traffic:
+        """Return these packets without the protocols of which none can be left; if that is all that have
+        ports, all of them: a copy of a rule gets the packets as soon as the first is gone.
+        """
+        protocols = traffic.protocols
+        for earlier in self._for_addresses_of(traffic):
+            if covers(earlier._replace(protocols=traffic.protocols), traffic):
+                protocols = without(protocols, earlier.protocols)
+        if protocols is traffic.protocols or not meet(protocols, WITH_PORTS):
+            return traffic
+        return traffic._replace(protocols=protocols)
+
+    def _for_addresses_of(self, traffic: Traffic) -> Iterator[Traffic]:
+        """Yield the rules that ask for no other addresses."""
+        if self._by_addresses:
+            destinations = _around(traffic.destinations, self._destination_sizes)
+            for source in _around(traffic.sources, self._source_sizes):
+                for destination in destinations:
+                    yield from self._by_addresses.get((source, destination), ())
 
 
 def _size(numbers: Intervals) -> int:
