@@ -63,9 +63,9 @@ def test_claims_clash_as_comparing_all_pairs_says(claims: Any) -> None:
     ]
 
 
-@given(*[sets_of_numbers()] * 4)
-def test_what_covers_traffic_leaves_nothing_of_it(*ends: Any) -> None:
-    one, other = Traffic(*ends[:2]), Traffic(*ends[2:])
+@given(*[st.tuples(sets_of_numbers(), sets_of_numbers())] * 2)
+def test_what_covers_traffic_leaves_nothing_of_it(wider: Any, narrower: Any) -> None:
+    one, other = Traffic(*wider), Traffic(*narrower)
     if covers(one, other):
         common = both(one, other)
         assert common
