@@ -10,6 +10,11 @@ _figures = list[str]()
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_host() -> None:
+    """None of its own: the engine's host is what these tests are about."""
+
+
+@pytest.fixture(scope="session", autouse=True)
 def image() -> Iterator[None]:
     """The image, built once. At the end the host's rules and devices are as they were."""
     if reason := answers():
