@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from snat_race.analysis.rolling_window import MOST_BINS, WINDOW_S, RollingWindow, VariantTotals
-from snat_race.report.live.lines import DrawingArea, flow, spark
+from snat_race.report.live.lines import DrawingArea, flow, loss_items, spark
 from snat_race.report.live.panel import REFRESH_S
 from snat_race.results import sample
 from snat_race.results.counters import CONNTRACK_COUNTERS, ConntrackDelta, CounterDelta
@@ -67,11 +67,24 @@ def test_what_is_older_than_the_window_is_forgotten_but_in_the_total() -> None:
     assert total.loss_rate == pytest.approx(10 / 375)
 
 
+def test_dials_late_by_a_retransmit_are_shown_apart_from_the_lost_as_long_as_there_are_any() -> None:
+    recent = RollingWindow(1)
+    recent.add(0.5, drained((10, 0)), [])
+    assert not any("late" in item for item, _ in loss_items(recent.total))
+    recent.add(1.0, drained((10, 1)), [], late_by_retransmit=2)
+    recent.add(2.0, drained((10, 0)), [], late_by_retransmit=3)
+    assert (recent.last.late_by_retransmit, recent.total.late_by_retransmit) == (3, 3)
+    assert loss_items(recent.total)[1] == ("late by a retransmit 3", "bold red")
+    recent.add(4.0, drained((10, 0)), [], late_by_retransmit=3)
+    assert (recent.last.late_by_retransmit, recent.total.late_by_retransmit) == (0, 3)
+    assert not any("late" in item for item, _ in loss_items(recent.last))
+
+
 def test_nothing_drained_is_no_latency_and_nobody_watching_is_not_zero() -> None:
     recent = RollingWindow(3)
     assert recent.total.rate_per_s == 0
     recent.add(0.2, drained((0, 0), (0, 0), (0, 0)), [])
-    assert recent.last == (0.2, 0, 0, None, None)
+    assert recent.last == (0.2, 0, 0, None, None, 0)
     assert recent.worst(5)[0].rates_per_s == []
 
 

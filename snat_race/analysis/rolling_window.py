@@ -27,6 +27,7 @@ class DialStatistics(NamedTuple):
     lost: int  # of these, the dials that failed
     insert_failed: int | None  # by how much the counter went up; None: nobody reads it
     latency_ns: Latency | None = None  # of all dials, those that failed included; None: not known
+    late_by_retransmit: int = 0  # of the dials, those that connected only after a lost SYN was sent again
 
     @classmethod
     def of(cls, summary: Summary) -> Self:
@@ -37,6 +38,7 @@ class DialStatistics(NamedTuple):
             lost=summary.failed,
             insert_failed=insert_failed_in(summary.counters),
             latency_ns=summary.latency_all_ns,
+            late_by_retransmit=summary.late_by_retransmit,
         )
 
     @property
@@ -66,7 +68,8 @@ class _Drain(NamedTuple):
     at_s: float  # when, after the start
     latencies_ns: NDArray[np.uint64]  # of the dials drained
     lost: int  # of the dials drained
-    insert_failed: int | None  # since the start, unlike the others
+    insert_failed: int | None  # since the start, unlike the others before
+    late_by_retransmit: int = 0  # likewise
 
 
 class _Bin(NamedTuple):
@@ -90,13 +93,21 @@ class RollingWindow:
         self._dials_at_bin = self._dials.copy()  # as they were when the present bin began
         self._lost_at_bin = self._lost.copy()
 
-    def add(self, at_s: float, drained: Sequence[Samples], counters: Sequence[CounterDelta]) -> None:
+    def add(
+        self,
+        at_s: float,
+        drained: Sequence[Samples],
+        counters: Sequence[CounterDelta],
+        *,
+        late_by_retransmit: int = 0,
+    ) -> None:
         """Add what was drained.
 
         Args:
             at_s: when, in seconds after the start.
             drained: the samples of each worker.
             counters: what the kernel has counted since the start.
+            late_by_retransmit: dials that connected late by a retransmit since the start.
 
         """
         dials = np.fromiter(map(len, drained), np.int64, len(drained))
@@ -113,6 +124,7 @@ class RollingWindow:
                 latencies_ns=sample.latencies_ns(packed),
                 lost=len(failed),
                 insert_failed=insert_failed_in(counters),
+                late_by_retransmit=late_by_retransmit,
             )
         )
         while at_s - self._drains[1].at_s >= WINDOW_S:
@@ -143,6 +155,7 @@ class RollingWindow:
             lost=sum(drain.lost for drain in drains),
             insert_failed=None if counted is None else counted - (before.insert_failed or 0),
             latency_ns=_latency([drain.latencies_ns for drain in drains]),
+            late_by_retransmit=latest.late_by_retransmit - before.late_by_retransmit,
         )
 
     @property
@@ -154,6 +167,7 @@ class RollingWindow:
             dials=int(self._dials.sum()),
             lost=int(self._lost.sum()),
             insert_failed=latest.insert_failed,
+            late_by_retransmit=latest.late_by_retransmit,
         )
 
     def worst(self, most: int) -> list[WorkerHistory]:

@@ -73,11 +73,15 @@ class ClientPrinter:
         self._event("period", {"summary": summary.model_dump(mode="json")})
 
     def drained(
-        self, at_s: float, samples: "Sequence[Samples]", counters: "Sequence[CounterDelta]"
+        self,
+        at_s: float,
+        samples: "Sequence[Samples]",
+        counters: "Sequence[CounterDelta]",
+        late_by_retransmit: int,
     ) -> None:
         """Show it, where there is a view."""
         if self._view:
-            self._view.drained(at_s, samples, counters)
+            self._view.drained(at_s, samples, counters, late_by_retransmit)
 
     def finished(self, result: ClientResult) -> None:
         """Tell the end of the run: what ``report`` says of its result."""

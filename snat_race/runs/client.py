@@ -53,7 +53,13 @@ class Observer(Protocol):
     def period(self, end: PeriodEnd) -> None:
         """Note the end of a period."""
 
-    def drained(self, at_s: float, samples: Sequence[Samples], counters: Sequence[CounterDelta]) -> None:
+    def drained(
+        self,
+        at_s: float,
+        samples: Sequence[Samples],
+        counters: Sequence[CounterDelta],
+        late_by_retransmit: int,
+    ) -> None:
         """Note each worker's new samples, ``at_s`` after the start, and all that was counted by then."""
 
 
@@ -120,7 +126,8 @@ class _Run:
                 self._list_failures(samples)
                 self._end_period_if_due()
                 at_s = time.monotonic() - self._began.at_s
-                self.observer.drained(at_s, samples, self.monitor.total)
+                late = sum(self.pool.slow_connects()[1:]) - sum(self._began.slow_connects[1:])
+                self.observer.drained(at_s, samples, self.monitor.total, late)
         except SnatRaceError as died:
             fault = SnatRaceError(f"{died}; the totals up to then are right")
         except Exception as broken:  # noqa: BLE001 - a fault of ours must not lose what was measured

@@ -46,9 +46,15 @@ class ClientView:
     ) -> None:
         self._panel.__exit__(kind, value, trace)
 
-    def drained(self, at_s: float, samples: Sequence[Samples], counters: Sequence[CounterDelta]) -> None:
+    def drained(
+        self,
+        at_s: float,
+        samples: Sequence[Samples],
+        counters: Sequence[CounterDelta],
+        late_by_retransmit: int,
+    ) -> None:
         """Take in what each worker dialled, and what was counted so far; show it, if it is time to."""
-        self._window.add(at_s, samples, counters)
+        self._window.add(at_s, samples, counters, late_by_retransmit=late_by_retransmit)
         self._panel.draw(self._title, at_s, self._lines)
 
     def _lines(self, area: DrawingArea) -> list[Text]:

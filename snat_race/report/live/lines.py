@@ -8,6 +8,7 @@ from rich.text import Text
 
 from snat_race.analysis.rolling_window import DialStatistics
 from snat_race.report.terminal import printable
+from snat_race.report.wording.client_lines import LATE
 from snat_race.report.wording.formats import duration, percent, plural
 from snat_race.results.schema import Latency
 
@@ -72,6 +73,8 @@ def loss_items(statistics: DialStatistics) -> list[Item]:
     """Return how many dials were lost and, if somebody reads it, how far insert_failed rose."""
     lost = f"lost {statistics.lost:>7,} {percent(statistics.loss_rate):>7}"
     items = [(lost, LOST_STYLE if statistics.lost else "")]
+    if statistics.late_by_retransmit:
+        items.append((f"{LATE} {statistics.late_by_retransmit:,}", LOST_STYLE))
     if statistics.insert_failed is not None:
         counted = f"insert_failed {statistics.insert_failed:>7,}"
         items.append((counted, LOST_STYLE if statistics.insert_failed else ""))
