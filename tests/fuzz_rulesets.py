@@ -35,6 +35,7 @@ SAVE = {"rules": "iptables", "rules6": "ip6tables"}
 _HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # of a character, and no byte that was read
 TERMINAL = Terminal(width=80)
 DRAWN_ONCE_IN = 8  # a table takes as long as all the rest
+HOST = netns_lookup.here()  # once, because each is an open file
 RECORD = RunMetadata().fields()
 PROGRAM = this_program()
 
@@ -72,8 +73,9 @@ def all_looked_into(text: str) -> None:
         patch.object(reader, "_kernel_list", lambda _: None),
         patch.object(reader, "_generation", lambda _: None),
         patch.object(cli_mitigate, "this_program", lambda: PROGRAM),
+        patch.object(cli_mitigate.parsing, "namespace", lambda _: HOST),
     ):
-        _looked_into(reader.read(netns_lookup.here()))
+        _looked_into(reader.read(HOST))
 
 
 def _where(printed: dict[str, str]) -> Any:
@@ -95,17 +97,16 @@ def _run(printed: dict[str, str]) -> Any:
 
 
 def _looked_into(rules: HostRules) -> None:
-    here = netns_lookup.here()
     with (
         patch.object(reader, "read", lambda _: rules),
         redirect_stdout(StringIO()),
         redirect_stderr(StringIO()),
         suppress(SnatRaceError),
     ):
-        nat_of(rules_for([here], ["10.0.0.1"]), 100)
+        nat_of(rules_for([HOST], ["10.0.0.1"]), 100)
         cli_mitigate.mitigate()
-    findings = list(doctor._of_rules(rules, here))
-    result = DoctorResult(**RECORD, spec={"netns": here.name, "workers": 1}, sysctls={}, findings=findings)
+    findings = list(doctor._of_rules(rules, HOST))
+    result = DoctorResult(**RECORD, spec={"netns": HOST.name, "workers": 1}, sysctls={}, findings=findings)
     assert DoctorResult.model_validate_json(json_text(result)) == result
     page = document(result, PROGRAM)
     if crc32(result.model_dump_json().encode()) % DRAWN_ONCE_IN == 0:
