@@ -9,6 +9,7 @@ counted.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 from snat_race.rules.ruleset import ChainKey, reached
 
@@ -31,13 +32,23 @@ def dns_servers(rules: Mapping[ChainKey, Iterable[str]]) -> int:
 
     ``rules``: the rules of each chain, as text.
     """
+
+    @cache  # many rules may lead to one chain
+    def targets(chain: ChainKey) -> tuple[ChainKey, ...]:
+        return tuple(_targets(chain, rules.get(chain, ())))
+
+    @cache
+    def servers_behind(chain: ChainKey) -> frozenset[str]:
+        chains = reached([chain], targets)
+        return frozenset(address for key in chains for address in _translated_to(rules.get(key, ())))
+
     servers: dict[tuple[ChainKey, str], set[str]] = {}
     for chain, rule in _asking_for_dns(rules):
         destination = _DESTINATION.search(rule)
         chosen = servers.setdefault((chain, destination[0].strip() if destination else ""), set())
         chosen |= _translated_to([rule])
-        for reachable in reached(_targets(chain, [rule]), lambda key: _targets(key, rules.get(key, ()))):
-            chosen |= _translated_to(rules.get(reachable, ()))
+        for target in _targets(chain, [rule]):
+            chosen |= servers_behind(target)
     return max(map(len, servers.values()), default=0)
 
 
