@@ -125,3 +125,14 @@ def test_the_last_of_two_keys_counts_and_bytes_that_are_no_utf_8_are_kept() -> N
     text = NFT_TEXT.replace("masquerade", 'masquerade comment "caf\udce9"')
     said = document.replace('"handle": 2', '"handle": 2, "comment": "caf\udce9"')
     assert exposed(NftList("nft", text, said)) == ['masquerade comment "caf\udce9"']
+
+
+def test_a_match_without_its_name_and_a_field_that_is_none_are_read() -> None:
+    assert exposed(saved("[0:0] -A POSTROUTING -m ! -j MASQUERADE")) == [
+        "-A POSTROUTING -m ! -j MASQUERADE"
+    ]
+    for left in ({"payload": {"protocol": ["ip"], "field": [""]}}, {"meta": {"key": [1]}}, {"ct": []}, 7):
+        match = {"match": {"op": "==", "left": left, "right": {"set": [[], {}]}}}
+        rule = MASQUERADE["rule"] | {"expr": [match, {"masquerade": None}]}
+        ruleset = NftList("nft", NFT_TEXT, json.dumps({"nftables": [POST, {"rule": rule}]}))
+        assert exposed(ruleset) == ["masquerade"]

@@ -63,7 +63,7 @@ def traffic_of(words: Sequence[str], family: Traffic, sets: Mapping[str, IpSet])
     for option, values, negated in _options(words):
         reader = _READERS.get(option)
         if option in _MATCH:
-            lasting = lasting and values[0] in _LASTING
+            lasting = lasting and bool(values) and values[0] in _LASTING
         elif option == "-o":
             devices = Devices(frozenset(values), excluded=negated)
         elif reader and (wanted := _numbers(reader, values, family, negated=negated)) is not None:

@@ -298,7 +298,7 @@ def _field(left: Any) -> _Field | None:  # noqa: ANN401
     payload = left.get("payload") if isinstance(left, dict) else None
     meta = left.get("meta") if isinstance(left, dict) else None
     if isinstance(payload, dict):
-        named, field = payload.get("protocol"), payload.get("field")
+        named, field = (str(payload.get(key)) for key in ("protocol", "field"))
         if named in ("ip", "ip6"):
             family = Traffic(sources=_IP[named], destinations=_IP[named])
             fields = {"saddr": "sources", "daddr": "destinations"}
