@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _HGRM_UNIT_NS = 1000.0
 
 EXAMPLES = help_text.examples(
-    ("Show one result", "snat-race report lab.json"),
     ("Merge two clients and a watch of their NAT", "snat-race report one.json two.json watch.json"),
+    ("One table of many hosts, from 'doctor --json' of each", "snat-race report doctor-*.json"),
     ("Make a page with figures", "snat-race report lab.json --format html -o lab.html"),
 )
 
@@ -35,7 +35,7 @@ def report(
     quiet: parameters.QuietVerdict = False,
     _schema: parameters.Schema = False,
 ) -> None:
-    """Show a result; or merge those of several clients and of watches of their nodes, exactly."""
+    """Show a result; or merge those of several clients and watches, exactly; or of doctor on many hosts."""
     from snat_race.analysis.thresholds import Thresholds
     from snat_race.cli.result_reader import read_all
     from snat_race.report.registry import document
