@@ -76,12 +76,12 @@ def run(
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment |= {"PATH": _PATH, "LC_ALL": "C"} | ({"XTABLES_LOCKFILE": lock} if lock else {})
     try:
-        with namespace.entered(), _file(script) as stdin, _file() as stdout, _file() as stderr:
+        with namespace.entered(), _file(script) as stdin, _file() as stdout:
             ended = subprocess.run(  # noqa: S603 - tools of the system, by their whole paths
                 [path, *command[1:]],
                 stdin=stdin,
                 stdout=stdout,
-                stderr=stderr,
+                stderr=subprocess.PIPE,  # it is closed when the tool ends, which wakes us
                 timeout=SLOWEST_S,
                 check=False,
                 env=environment,
@@ -89,7 +89,9 @@ def run(
                 # safe; a tool that is in the middle of a change has to end that.
                 process_group=0,
             )
-            return Finished(command, ended.returncode, _text(stdout), _text(stderr))
+            return Finished(
+                command, ended.returncode, _text(stdout), ended.stderr.decode("utf-8", "surrogateescape")
+            )
     except PermissionError as refused:
         complaint = f"{refused.strerror} (in a container, add --cap-add NET_ADMIN)"
         return Finished(command, _MAY_NOT_RUN, "", complaint)
