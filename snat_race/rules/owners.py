@@ -125,11 +125,9 @@ def _marks_in(table: str) -> list[tuple[RuleOwner, Mark]]:
 
 def _shape(rule: SnatRule) -> tuple[list[str], str]:
     """Return the matches of a rule in the words of iptables, and what it translates to, "" for any."""
-    if rule.chain.tool == "nft":
-        return _nft_shape(rule.text)
     shape = _IPTABLES.fullmatch(rule.text)
     if not shape:
-        return [rule.text], ""
+        return _nft_shape(rule.text)
     to = _IPTABLES_TO.search(shape["to"])
     return list(_iptables_matches(shape["matches"])), to[1] if to else ""
 
