@@ -114,11 +114,11 @@ def _listing(objects: Iterable[tuple[str, Json]]) -> Listing:
             base_chains.append((*_table(kind, thing), _text(kind, thing, "name")))
         elif kind == "map":  # what a map leads to counts as led to
             table = _table(kind, thing)
-            targets = {(*table, name) for name in _targets(thing)}
+            targets = {(*table, name) for name in _Look(thing).targets}
             roots += targets
             pairs = [pair for pair in _elements(thing) if isinstance(pair, list) and len(pair) == 2]
             # Packets may change it, or it is not in the form that is known: then for what it leads is open.
-            base_chains += targets - {(*table, name) for pair in pairs for name in _targets(pair[1])}
+            base_chains += targets - {(*table, name) for pair in pairs for name in _Look(pair[1]).targets}
         if kind in ("set", "map") and (listed := _elements(thing)):
             elements.setdefault(_table(kind, thing), {})[_text(kind, thing, "name")] = listed
     leads: dict[ChainKey, set[ChainKey]] = {}
@@ -191,11 +191,11 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
             clear = clear and rule.understood
         else:
             statements.append((kind, said))
-    said_of_packets = list(_strings(expressions))
-    others = [value for key, value in thing.items() if key != "expr"]
+    look = _Look(expressions)
+    others = _Look([value for key, value in thing.items() if key != "expr"])
     comment = thing.get("comment")
     translation, known = _translation(statements)
-    targets = {*_targets(expressions), *_targets([list(rule.statements) for rule in inside])}
+    targets = look.targets.union(*(_Look(list(rule.statements)).targets for rule in inside))
     outer = JsonRule(
         chain=(*_table("rule", thing), _text("rule", thing, "chain")),
         handle=_number(thing.get("handle")) or 0,
@@ -205,14 +205,14 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         and known
         and bool(statements or inside)
         and all(map(_known, statements))
-        and not any(_LOST_VERDICT in word for word in said_of_packets),
-        quotable=not _ENDS_QUOTE.search("".join([*said_of_packets, *_strings(others)]))
-        and not any(map(_STRANGE_SET.match, said_of_packets)),
+        and not any(_LOST_VERDICT in word for word in look.strings),
+        quotable=not _ENDS_QUOTE.search("".join([*look.strings, *others.strings]))
+        and not any(map(_STRANGE_SET.match, look.strings)),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
         iptables_target=next(
             (said["name"] for kind, said in statements if kind == "xt" and _is_named(said)), ""
         ),
-        foreign_to_iptables=not all(map(_printed_by_iptables, statements))
+        foreign_to_iptables=not all(_printed_by_iptables(statement, look.keys) for statement in statements)
         or any(_translation(_statements(list(rule.statements)))[0] for rule in inside),
         source_network=_network(statements, "saddr"),
         statements=(*statements, *(lead for rule in inside for lead in _leads(rule))),
@@ -263,11 +263,14 @@ def _known(statement: tuple[str, Any]) -> bool:
     return kind in _STATEMENTS
 
 
-def _printed_by_iptables(statement: tuple[str, Any]) -> bool:
+def _printed_by_iptables(statement: tuple[str, Any], keys: set[str]) -> bool:
+    """Whether iptables can print a statement of a rule, in all of whose statements are these keys."""
     kind, said = statement
     if kind == "log":
         return isinstance(said, dict) and "group" in said
-    return kind in _PRINTED_BY_IPTABLES and _NOT_PRINTED_BY_IPTABLES.isdisjoint(_keys(said))
+    return kind in _PRINTED_BY_IPTABLES and (
+        _NOT_PRINTED_BY_IPTABLES.isdisjoint(keys) or _NOT_PRINTED_BY_IPTABLES.isdisjoint(_Look(said).keys)
+    )
 
 
 def _is_named(target: Any) -> bool:  # noqa: ANN401
@@ -340,42 +343,28 @@ def _network(statements: Iterable[tuple[str, Any]], field: str) -> str:
     return ""
 
 
-def _strings(thing: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield every string in an object, however deep."""
-    waiting = [thing]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            waiting += part.values()
+class _Look:
+    """What an object holds, however deep: strings, keys, and the chains that it jumps or goes to."""
+
+    def __init__(self, thing: Any) -> None:  # noqa: ANN401
+        self.strings: list[str] = []
+        self.keys: set[str] = set()
+        self.targets: set[str] = set()
+        waiting = [thing]
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, str):
+                self.strings.append(part)
+            elif isinstance(part, list):
+                waiting += part
+            elif isinstance(part, dict):
+                self.keys.update(part)
+                self.targets.update(_target(part[kind]) for kind in _JUMPS if kind in part)
+                waiting += part.values()
+        self.targets.discard("")
 
 
-def _keys(thing: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield every key of an object, however deep."""
-    waiting = [thing]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            yield from part
-            waiting += part.values()
-
-
-def _targets(thing: Any) -> Iterator[str]:  # noqa: ANN401
-    """Yield the chains that an object jumps or goes to, however deep that is said."""
-    waiting = [thing]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting += part
-        elif isinstance(part, dict):
-            for key, value in part.items():
-                target = value.get("target") if key in _JUMPS and isinstance(value, dict) else None
-                if isinstance(target, str):
-                    yield target
-                else:
-                    waiting.append(value)
+def _target(said: Any) -> str:  # noqa: ANN401
+    """Return the chain that a jump names; "" if it names none."""
+    target = said.get("target") if isinstance(said, dict) else None
+    return target if isinstance(target, str) else ""

@@ -245,22 +245,24 @@ def _asked(said: Json, elements: Elements) -> list[Traffic]:
     fields = _fields(said.get("left"))
     right = said.get("right")
     negated = said.get("op") == "!="
-    unknown = [Traffic(others=frozenset({json.dumps(said, sort_keys=True)}), lasting=_certain(right))]
     if said.get("op") not in ("==", "!=") or not fields:
-        return unknown
+        return [_unknown(said)]
     listed = _listed(right, elements)
     if listed is None and isinstance(right, str) and right.startswith("@"):
-        return [
-            unknown[0]._replace(lasting=False)
-        ]  # packets may change it, or nobody has told what it holds
+        # Packets may change it, or nobody has told what it holds.
+        return [_unknown(said)._replace(lasting=False)]
     values = [right] if listed is None else [_bare(value) for value in listed]
-    if not values:
-        return unknown
     read = [_element(fields, value) for value in values]
     known = [traffic for traffic in read if traffic]
-    if len(known) < len(read) or (negated and len(fields) > 1):
-        return unknown
+    if not known or len(known) < len(read) or (negated and len(fields) > 1):
+        return [_unknown(said)]
     return known if len(fields) > 1 else [_any_of(known, fields[0], negated=negated)]
+
+
+def _unknown(said: Json) -> Traffic:
+    """Return what is known of a match that is not understood: two that say the same ask for the same."""
+    condition = json.dumps(said, sort_keys=True)
+    return Traffic(others=frozenset({condition}), lasting=_certain(said.get("right")))
 
 
 def _certain(right: Any) -> bool:  # noqa: ANN401
@@ -322,15 +324,15 @@ def _element(fields: Sequence[_Field], value: Any) -> Traffic | None:  # noqa: A
     parts = value.get("concat") if len(fields) > 1 and isinstance(value, dict) else [value]
     if not isinstance(parts, list) or len(parts) != len(fields) or not fields:
         return None
-    traffic = Traffic()
+    traffic: Traffic | None = None
     for (name, limits), part in zip(fields, parts, strict=True):
         try:
-            common = both(traffic, with_part(limits, name, _READERS[name](part)))
+            of_part = with_part(limits, name, _READERS[name](part))
         except (ValueError, TypeError, KeyError):
             return None
-        if common is None:
+        traffic = both(traffic, of_part) if traffic else of_part
+        if traffic is None:
             return None
-        traffic = common
     return traffic
 
 

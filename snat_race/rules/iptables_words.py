@@ -1,0 +1,90 @@
+"""The words of iptables' rules: a rule of table nat, and the flags that a rule ends with. Pure."""
+
+import re
+from collections.abc import Container, Mapping
+from typing import NamedTuple
+
+from snat_race.rules.exposure import RANDOM
+from snat_race.rules.ipsets import IpSet
+from snat_race.rules.iptables_matches import traffic_of
+from snat_race.rules.paths import Step
+from snat_race.rules.ruleset import RuleLine
+from snat_race.rules.traffic import Traffic
+
+SNAT_TARGETS = ("MASQUERADE", "SNAT")
+FLAGS = {" --random": "random", " --random-fully": "fully-random", " --persistent": "persistent"}
+_ENDS = ("ACCEPT", "DROP", "RETURN", "NETMAP")  # behind these, a packet sees no later rule of the chain
+_JUMPS = ("-j", "--jump", "-g", "--goto")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|[^ "]+', re.DOTALL)
+_LAST_FLAGS = re.compile(r"(?: --random| --random-fully| --persistent)*$")
+_PASSED: Step[str] = Step(())  # of no account for the way of packets
+
+
+class NatRule(NamedTuple):
+    """One rule of table nat."""
+
+    line: RuleLine
+    words: list[str]
+    jump: int  # where its jump is among them; behind the end if there is none
+    target: str  # what it jumps or goes to; "" if nothing
+
+    @property
+    def matches(self) -> list[str]:
+        """The words from its chain on to its jump."""
+        return self.words[1 : self.jump]
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """The flags of its target."""
+        return frozenset(FLAGS[f" {word}"] for word in self.words[self.jump :] if f" {word}" in FLAGS)
+
+
+def nat_rule(line: RuleLine) -> NatRule:
+    """Return a rule with its words; with none, if it is not in one line."""
+    words = [] if "\n" in line.text else words_of(line.text)
+    jump = _jump(words)
+    return NatRule(line, words, jump, words[jump + 1] if jump < len(words) else "")
+
+
+def step(rule: NatRule, family: Traffic, sets: Mapping[str, IpSet], leading: Container[str]) -> Step[str]:
+    """Return a rule as far as the way of packets to the chains ``leading`` is concerned."""
+    translates = rule.target in SNAT_TARGETS
+    goes = rule.words[rule.jump : rule.jump + 1] in (["-g"], ["--goto"])
+    leads_on = rule.target in leading and not translates
+    settled = rule.target in _ENDS or goes or bool(translates and RANDOM & rule.flags)
+    if not (translates or leads_on or settled):
+        return _PASSED
+    traffic = traffic_of(rule.matches, family, sets)
+    return Step(
+        traffic,
+        ends=settled or translates,
+        settled=settled,
+        jumps=((traffic, rule.target),) if leads_on else (),
+        wanted=translates,
+    )
+
+
+def without_flags(rule: str) -> str:
+    """Return a rule without the flags that it ends with."""
+    return _LAST_FLAGS.sub("", rule, count=1)
+
+
+def words_of(rule: str) -> list[str]:
+    """Return the words of a rule as iptables-restore parts them (add_param_to_argv() in iptables'
+    iptables/xshared.c).
+    """
+    return [
+        shape[0] if shape[1] is None else _ESCAPED.sub(r"\1", shape[1]) for shape in _WORD.finditer(rule)
+    ]
+
+
+def _jump(words: list[str]) -> int:
+    """Return where the jump is; behind the end if nowhere.
+
+    It is the last such option, because the matches before it may look for any string.
+    """
+    for at in range(len(words) - 2, -1, -1):
+        if words[at] in _JUMPS and not words[at + 1].startswith("-"):
+            return at
+    return len(words)
