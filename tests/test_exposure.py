@@ -218,6 +218,33 @@ def test_sets_say_whose_packets_a_rule_is_for(rule: str, sets: str, reason: Any)
 
 @PRIVATE
 @IPTABLES
+@pytest.mark.parametrize(
+    ("create", "member", "rules"),
+    [
+        ("hash:ip netmask 24", "10.0.0.0", []),
+        ("hash:ip timeout 60", "10.0.0.1 timeout 33", []),
+        ("hash:ip timeout 0", "10.0.0.1 timeout 33", []),
+        ("hash:ip family inet", "10.0.0.1", ["-j SET --add-set s src"]),
+        ("list:set size 8", "other", ["-m set --match-set s dst -j RETURN"]),
+    ],
+)
+def test_a_set_that_may_hold_more_says_nothing(create: str, member: str, rules: list[str]) -> None:
+    sets = f"create s {create}\nadd s {member}\n"
+    assert reasons(*rules, "-m set --match-set s src -j MASQUERADE", sets=sets) == [None]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [["-j MARK --set-xmark 0x1/0xffffffff"], ["-j SUB", "-A SUB -j CONNMARK --restore-mark"]],
+)
+def test_a_mark_that_was_set_meanwhile_is_another(between: list[str]) -> None:
+    asked = "-m mark --mark 0x1 -j"
+    assert reasons(f"{asked} RETURN", f"{asked} MASQUERADE") == [NotExposed.behind_another]
+    assert reasons(f"{asked} RETURN", *between, f"{asked} MASQUERADE") == [None]
+    rest = reasons(f"{asked} RETURN", "-j RETURN", *between, f"{asked} MASQUERADE")
+    assert rest == [NotExposed.behind_another]
+
+
 def test_sets_are_read_where_rules_ask_for_them() -> None:
     if not where("ipset"):
         pytest.skip("there is no ipset")

@@ -129,6 +129,50 @@ def test_what_is_not_known_is_unknown(statements: Any) -> None:
     assert all("fully-random" not in rule.flags for rule in ruleset.snat_rules)
 
 
+def test_a_range_of_protocols_may_have_no_end() -> None:
+    protocols = {"payload": {"protocol": "ip", "field": "protocol"}}
+    match = {"match": {"op": "==", "left": protocols, "right": {"range": [6, float("inf")]}}}
+    assert rule_of([match, {"masquerade": None}]).translations
+
+
+SOURCE = {"payload": {"protocol": "ip", "field": "saddr"}}
+DRAWN = {"numgen": {"mode": "random", "mod": 2, "offset": 0}}
+MARK = {"meta": {"key": "mark"}}
+
+
+def is_it(left: Any) -> dict[str, Any]:
+    return {"match": {"op": "==", "left": left, "right": 0}}
+
+
+def mapped(key: Any, data: Any) -> list[dict[str, Any]]:
+    return [{"snat": {"addr": {"map": {"key": key, "data": data}}, "flags": "fully-random"}}]
+
+
+@pytest.mark.parametrize(
+    ("before", "conditions", "gets_packets"),
+    [
+        ([mapped(SOURCE, "@filled_later")], [], True),
+        ([mapped({"ct": {"key": "mark"}}, {"set": [[1, "192.0.2.1"]]})], [], True),
+        ([mapped(DRAWN, {"set": [[0, "192.0.2.1"], [1, "192.0.2.2"]]})], [], False),
+        ([[is_it(DRAWN), {"accept": None}]], [is_it(DRAWN)], True),
+        ([[is_it(MARK), {"accept": None}]], [is_it(MARK)], False),
+        ([[is_it(MARK), {"accept": None}], [{"mangle": {"key": MARK, "value": 0}}]], [is_it(MARK)], True),
+    ],
+)
+def test_a_rule_gets_what_earlier_ones_may_leave(
+    before: list[Any], conditions: list[Any], gets_packets: bool
+) -> None:
+    rules = [*before, [*conditions, {"masquerade": None}]]
+    numbered = [
+        {"rule": WHERE | {"chain": "post", "handle": handle, "expr": statements}}
+        for handle, statements in enumerate(rules, 10)
+    ]
+    lines = "".join(f"\t\trule # handle {10 + number}\n" for number in range(len(rules)))
+    text = f"table ip a {{\n\tchain post {{\n{lines}\t}}\n}}\n"
+    last = NftList("nft", text, json.dumps({"nftables": [{"chain": POST}, *numbered]})).snat_rules[-1]
+    assert bool(last.translations) == gets_packets
+
+
 def test_unknown_statements_elsewhere_do_not_matter() -> None:
     filtering = WHERE | {"chain": "filter", "handle": 9, "expr": [{"new": 1}]}
     assert nft([{"masquerade": None}], {"rule": filtering}).not_understood == []
@@ -194,6 +238,17 @@ def test_what_nft_can_quote_is_changed() -> None:
         ({"masquerade": None}, "a\nb"),
         ({"log": {"prefix": 'a"'}}, "a"),
         (of_set("@s ; flush ruleset"), "a"),
+        ({"jump": {"target": "x; flush ruleset #"}}, "a"),
+        (
+            {
+                "vmap": {
+                    "key": {"meta": {"key": "mark"}},
+                    "data": {"set": [[1, {"goto": {"target": "x;"}}]]},
+                }
+            },
+            "a",
+        ),
+        ({"meter": {"name": "m; flush ruleset #", "key": 1, "stmt": {"limit": None}}}, "a"),
     ],
 )
 def test_what_nft_cannot_quote_is_not_changed(expression: dict[str, Any], comment: str) -> None:
@@ -204,8 +259,9 @@ def test_what_nft_cannot_quote_is_not_changed(expression: dict[str, Any], commen
     assert strange.unchangeable is Unchangeable.text_is_ambiguous
 
 
-def test_a_name_that_nft_would_take_for_a_command_is_not_handed_to_it() -> None:
-    text = TEXT.replace("table ip a", "table ip a;flush").replace(
+@pytest.mark.parametrize("name", ["a;flush", "-f/tmp/file"])
+def test_a_name_that_nft_would_take_for_a_command_is_not_handed_to_it(name: str) -> None:
+    text = TEXT.replace("table ip a", f"table ip {name}").replace(
         "{ # handle 1\n", "{ # handle 1\n\tflags owner\n", 1
     )
     with pytest.raises(EnvironmentLacks, match="no name to nft"):

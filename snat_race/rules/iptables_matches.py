@@ -138,13 +138,13 @@ def loops_back(words: Sequence[str], sets: Mapping[str, IpSet]) -> bool:
     return any(
         option == "--match-set"
         and not negated
-        and _of_set(values, sets) is None
         and ipsets.loops_back(values[0], values[-1])
+        and _of_set(values, sets) is None
         for option, values, negated in _options(words)
     )
 
 
-def _of_set(values: Sequence[str], sets: Mapping[str, IpSet]) -> list[Traffic] | None:
+def _of_set(values: Sequence[str], sets: Mapping[str, IpSet]) -> Sequence[Traffic] | None:
     return members(sets.get(values[0]), values[-1])
 
 

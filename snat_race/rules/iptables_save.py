@@ -8,13 +8,14 @@ quotes closed: xtables_save_string() in iptables' libxtables/xtables.c.
 
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.nftables import KernelRule, Replacement
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
+from snat_race.rules import ipsets
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.ipsets import IpSet
 from snat_race.rules.iptables_matches import (
@@ -25,6 +26,7 @@ from snat_race.rules.iptables_matches import (
     value_of,
 )
 from snat_race.rules.iptables_words import (
+    ALTERS,
     FLAGS,
     SNAT_TARGETS,
     NatRule,
@@ -66,7 +68,7 @@ class IptablesSave(Ruleset):
 
     def __init__(self, tool: ToolName, text: str, sets: Mapping[str, IpSet] | None = None) -> None:
         """Parse the text; ``sets``: those that rules may ask for, by name, as far as they could be read."""
-        self._sets = sets or {}
+        self._sets = ipsets.kept(sets or {}, text)
         self.family = "ip6" if tool.startswith("ip6") else "ip"
         chains, self._broken = _parsed(self.family, text)
         super().__init__(tool, text, chains)
@@ -167,22 +169,22 @@ class IptablesSave(Ruleset):
     def _came(self) -> Mapping[tuple[str, int], Came]:
         """Return what comes to each rule that translates sources, by chain and index."""
         family = of_family(self.family)
-        leading = self._leading()
+        leading, altering = self._calling(SNAT_TARGETS), self._calling(ALTERS)
         chains = {
-            chain: [step(rule, family, self._sets, leading) for rule in self._nat_rules[chain]]
+            chain: [step(rule, family, self._sets, leading, altering) for rule in self._nat_rules[chain]]
             for chain in leading
         }
         return arriving(chains, dict.fromkeys(_ROOTS, family))
 
-    def _leading(self) -> set[str]:
-        """Return the chains that have a rule that translates sources, or lead to one: of kube-proxy's
-        thousands, a few.
+    def _calling(self, targets: Iterable[str]) -> set[str]:
+        """Return the chains that have a rule with one of these targets, or lead to such a chain: of
+        kube-proxy's thousands, a few.
         """
         callers: dict[str, set[str]] = {}
         for chain, rules in self._nat_rules.items():
             for rule in rules:
                 callers.setdefault(rule.target, set()).add(chain)
-        having = set().union(*(callers.get(target, ()) for target in SNAT_TARGETS))
+        having: set[str] = set().union(*(callers.get(target, ()) for target in targets))
         return reached(having, lambda chain: callers.get(chain, ()))
 
     @staticmethod

@@ -12,13 +12,13 @@ from snat_race.rules.ruleset import RuleLine
 from snat_race.rules.traffic import Traffic
 
 SNAT_TARGETS = ("MASQUERADE", "SNAT")
+ALTERS = ("MARK", "CONNMARK", "SET", "DSCP", "TOS", "TTL", "HL")  # what later rules may ask for
 FLAGS = {" --random": "random", " --random-fully": "fully-random", " --persistent": "persistent"}
 _ENDS = ("ACCEPT", "DROP", "RETURN", "NETMAP")  # behind these, a packet sees no later rule of the chain
 _JUMPS = ("-j", "--jump", "-g", "--goto")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|[^ "]+', re.DOTALL)
 _LAST_FLAGS = re.compile(r"(?: --random| --random-fully| --persistent)*$")
-_PASSED: Step[str] = Step(())  # of no account for the way of packets
 
 
 class NatRule(NamedTuple):
@@ -47,14 +47,23 @@ def nat_rule(line: RuleLine) -> NatRule:
     return NatRule(line, words, jump, words[jump + 1] if jump < len(words) else "")
 
 
-def step(rule: NatRule, family: Traffic, sets: Mapping[str, IpSet], leading: Container[str]) -> Step[str]:
-    """Return a rule as far as the way of packets to the chains ``leading`` is concerned."""
+def step(
+    rule: NatRule,
+    family: Traffic,
+    sets: Mapping[str, IpSet],
+    leading: Container[str],
+    altering: Container[str],
+) -> Step[str]:
+    """Return a rule as far as the way of packets to the chains ``leading`` is concerned; ``altering``: the
+    chains in which packets may be altered.
+    """
     translates = rule.target in SNAT_TARGETS
     goes = rule.words[rule.jump : rule.jump + 1] in (["-g"], ["--goto"])
     leads_on = rule.target in leading and not translates
     settled = rule.target in _ENDS or goes or bool(translates and RANDOM & rule.flags)
+    alters = rule.target in ALTERS or rule.target in altering
     if not (translates or leads_on or settled):
-        return _PASSED
+        return Step((), alters=alters)
     traffic = traffic_of(rule.matches, family, sets)
     return Step(
         traffic,
@@ -62,6 +71,7 @@ def step(rule: NatRule, family: Traffic, sets: Mapping[str, IpSet], leading: Con
         settled=settled,
         jumps=((traffic, rule.target),) if leads_on else (),
         wanted=translates,
+        alters=alters,
     )
 
 

@@ -13,7 +13,8 @@ from snat_race.results.findings import ToolName
 from snat_race.rules.nft_text import table_flags
 from snat_race.rules.ruleset import ChainKey
 
-NAME = re.compile(r"[\w./\\-]+", re.ASCII)  # what nft takes for a name, and for nothing else
+# What nft takes for a name, and for nothing else: to old versions, '-f/file' behind a command is an option.
+NAME = re.compile(r"(?!-)[\w./\\-]+", re.ASCII)
 _ANONYMOUS = "__chain"  # 'jump { ... }' makes one
 
 

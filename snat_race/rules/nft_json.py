@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from snat_race.errors import EnvironmentLacks
+from snat_race.rules.nft_commands import NAME
 from snat_race.rules.nft_words import WordedRule, anonymous_chain, worded
 from snat_race.rules.ruleset import ChainKey, reached
 
@@ -39,7 +40,8 @@ _NOT_PRINTED_BY_IPTABLES = frozenset(
 )
 _LAST_PORT = 65535
 _NUMBER = re.compile(r"[0-9]{1,18}")
-# nft puts a comment, or a prefix for the log, into quotes as it is, and a set's name without any.
+# nft puts a comment, or a prefix for the log, into quotes as it is, and names of sets, chains and meters
+# without any.
 _ENDS_QUOTE = re.compile(r'["\n]')
 # What nft 1.0.2 says of a verdict in a set that a newer one has made: it may be a jump.
 _LOST_VERDICT = "[invalid type]"
@@ -207,7 +209,8 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         and all(map(_known, statements))
         and not any(_LOST_VERDICT in word for word in look.strings),
         quotable=not _ENDS_QUOTE.search("".join([*look.strings, *others.strings]))
-        and not any(map(_STRANGE_SET.match, look.strings)),
+        and not any(map(_STRANGE_SET.match, look.strings))
+        and all(map(NAME.fullmatch, [*targets, *_meters(statements)])),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
         iptables_target=next(
             (said["name"] for kind, said in statements if kind == "xt" and _is_named(said)), ""
@@ -299,6 +302,13 @@ def _translation(statements: Iterable[tuple[str, Any]]) -> tuple[Translation | N
             )
             return translation, None not in (flags, type_flags)
     return None, True
+
+
+def _meters(statements: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    """Yield the names of meters, which old versions of nft print so."""
+    for kind, said in statements:
+        if kind == "meter" and isinstance(said, dict) and "name" in said:
+            yield str(said["name"])
 
 
 def _words(said: Any) -> list[str] | None:  # noqa: ANN401

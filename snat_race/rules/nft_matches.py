@@ -37,6 +37,7 @@ Elements = Mapping[str, Sequence[Any]]
 
 _TRANSLATIONS = ("masquerade", "snat")
 _VERDICTS = ("accept", "drop", "return", "goto", "reject", "queue")
+_ALTERS = ("mangle", "set", "map")  # what later rules may ask for
 _CHANCE = (
     "limit",
     "quota",
@@ -47,6 +48,7 @@ _CHANCE = (
     "xt",
     "",
 )  # the same packet may pass, or not
+_DRAWN = ('"numgen"', '"random"', '"prandom"')  # of each packet anew, whenever it is asked for
 _IP = {"ip": V4, "ip6": V6, "ipv4": V4, "ipv6": V6}
 _PORTS_OF = ("tcp", "udp", "udplite", "sctp", "dccp", "th")
 _MOST_ALTERNATIVES = 1 << 17  # of one rule
@@ -108,6 +110,7 @@ def _step(rule: JsonRule, given: Sequence[Translation], elements: Elements) -> S
         settled=whole and settled(rule.statements),
         jumps=tuple((part, (*rule.chain[:2], target)) for part, target in jumps),
         wanted=translates,
+        alters=any(kind in _ALTERS for kind, _ in rule.statements),
     )
 
 
@@ -190,11 +193,17 @@ def _given_by(said: Any, read: Any, elements: Elements) -> Iterator[Translation]
     if not isinstance(words, dict):
         yield read(said)
     elif not pairs:
-        yield Translation(Traffic(), ANY_ADDRESS)
+        yield Translation(Traffic(lasting=False), ANY_ADDRESS)
     else:
         fields = _fields(words.get("key"))
+        # What is in no element, the rule leaves to later ones; a number that is drawn is in one.
+        unknown = Traffic(lasting=_is_drawn(words.get("key")))
         for key, value in pairs:
-            yield read(value)._replace(traffic=_element(fields, key) or Traffic())
+            yield read(value)._replace(traffic=_element(fields, key) or unknown)
+
+
+def _is_drawn(key: Any) -> bool:  # noqa: ANN401
+    return isinstance(key, dict) and not {"numgen", "jhash", "symhash"}.isdisjoint(key)
 
 
 def _given_address(said: Any) -> Translation:  # noqa: ANN401
@@ -262,14 +271,15 @@ def _asked(said: Json, elements: Elements) -> list[Traffic]:
 def _unknown(said: Json) -> Traffic:
     """Return what is known of a match that is not understood: two that say the same ask for the same."""
     condition = json.dumps(said, sort_keys=True)
-    return Traffic(others=frozenset({condition}), lasting=_certain(said.get("right")))
+    return Traffic(others=frozenset({condition}), lasting=_certain(said))
 
 
-def _certain(right: Any) -> bool:  # noqa: ANN401
-    """Whether a match's words say all of it: nft 1.0.6 prints names of devices that end with ``*``, in
-    sets, as nothing.
+def _certain(said: Json) -> bool:
+    """Whether a match takes the same packet again, and its words say all of it: nft 1.0.6 prints names of
+    devices that end with ``*``, in sets, as nothing.
     """
-    return '""' not in json.dumps(right)
+    left = json.dumps(said.get("left"))
+    return '""' not in json.dumps(said.get("right")) and not any(word in left for word in _DRAWN)
 
 
 def _any_of(alternatives: Sequence[Traffic], field: "_Field", *, negated: bool) -> Traffic:
@@ -362,9 +372,9 @@ def _protocols(said: Any) -> Intervals:  # noqa: ANN401
     low, high = _ends(said)
     if low == high:
         return protocol(str(low))
-    if not 0 <= int(low) <= int(high) <= ANY_PROTOCOL[0][1]:
+    if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= ANY_PROTOCOL[0][1]):
         raise ValueError(said)
-    return ((int(low), int(high)),)
+    return ((low, high),)
 
 
 def _device(said: Any) -> Devices:  # noqa: ANN401

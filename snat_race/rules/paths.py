@@ -4,7 +4,7 @@ Chains are left for others by jumps, and packets leave them for good by verdicts
 never fewer than in truth, so where a way is too winding to follow, all packets count as coming.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from snat_race.rules.traffic import (
@@ -33,6 +33,7 @@ class Step(NamedTuple, Generic[Name]):
     settled: bool = False
     jumps: tuple[tuple[tuple[Traffic, ...], Name], ...] = ()  # to which chains, and what of its packets
     wanted: bool = False  # whether it is asked what comes to it
+    alters: bool = False  # whether it changes what later rules may ask of the same packet: its mark, say
 
 
 Came = tuple[tuple[Traffic, int], ...]
@@ -45,7 +46,12 @@ def arriving(
     """Return what comes to each wanted rule, by chain and index; ``roots``: where packets come from."""
     ways: dict[Name, list[Traffic]] = {chain: [traffic] for chain, traffic in roots.items()}
     came: dict[tuple[Name, int], Came] = {}
-    for chain in _in_order(chains, roots):
+    order = list(_in_order(chains, roots))
+    altering: set[Name] = set()
+    for chain in reversed(order):
+        if any(_alters(step, altering) for step in chains.get(chain, ())):
+            altering.add(chain)
+    for chain in order:
         entries = ways.get(chain, [])
         before, settled = _Before(), _Before()
         for index, step in enumerate(chains.get(chain, ())):
@@ -63,7 +69,14 @@ def arriving(
                 before.add(step.traffic)
             if step.settled:
                 settled.add(step.traffic)
+            if _alters(step, altering):
+                before.forget_conditions()
+                settled.forget_conditions()
     return came
+
+
+def _alters(step: Step[Name], altering: Container[Name]) -> bool:
+    return step.alters or any(target in altering for _, target in step.jumps)
 
 
 def _in_order(chains: Mapping[Name, Sequence[Step[Name]]], roots: Iterable[Name]) -> Iterator[Name]:
@@ -106,6 +119,7 @@ class _Before:
 
     def __init__(self) -> None:
         self._by_addresses: dict[tuple[Intervals, Intervals], list[Traffic]] = {}
+        self._conditional: list[tuple[list[Traffic], Traffic]] = []  # each in its list
         self._source_sizes: set[int] = set()
         self._destination_sizes: set[int] = set()
 
@@ -116,8 +130,16 @@ class _Before:
             alike = self._by_addresses.setdefault((traffic.sources, traffic.destinations), [])
             if len(alike) < _MOST_ALIKE:
                 alike.append(traffic)
+                if traffic.others:
+                    self._conditional.append((alike, traffic))
                 self._source_sizes.add(_size(traffic.sources))
                 self._destination_sizes.add(_size(traffic.destinations))
+
+    def forget_conditions(self) -> None:
+        """Forget the rules that asked for what may be otherwise by now."""
+        for alike, traffic in self._conditional:
+            alike.remove(traffic)
+        self._conditional = []
 
     def takes(self, traffic: Traffic) -> bool:
         """Whether none of these packets can be left."""
@@ -145,8 +167,9 @@ class _Before:
 
 
 def _size(numbers: Intervals) -> int:
-    """Return how many numbers a single range has; 0 if there are several."""
-    return numbers[0][1] - numbers[0][0] + 1 if len(numbers) == 1 else 0
+    """Return how many addresses a network has; 0 if it is none, so that there are few sizes."""
+    size = numbers[0][1] - numbers[0][0] + 1 if len(numbers) == 1 else 0
+    return 0 if size & (size - 1) else size
 
 
 def _around(numbers: Intervals, sizes: Iterable[int]) -> set[Intervals]:
