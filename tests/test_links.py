@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from snat_race.kernel import host, netns_lookup
-from snat_race.kernel.links import Link, links
+from snat_race.kernel.links import Link, addresses, links
 from tests.conftest import PRIVATE, in_sandbox
 
 pytestmark = [PRIVATE, pytest.mark.skipif(not shutil.which("ip"), reason="there is no ip")]
@@ -62,3 +62,15 @@ def test_a_vxlan_that_leaves_checksums_to_the_device_below_is_named() -> None:
         return [before, host.checksumming_vxlans(netns_lookup.here())]
 
     assert in_sandbox(named) == [[], ["vx0"]]
+
+
+def test_addresses_are_those_of_devices_and_not_of_routes() -> None:
+    def ours() -> list[str]:
+        add("v0 type veth peer name v1", up=True)
+        for given in ("192.0.2.1/24", "198.51.100.1 peer 198.51.100.2", "2001:db8::1/64"):
+            subprocess.run(["ip", "address", "add", *given.split(), "dev", "v0"], check=True)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "route", "add", "local", "203.0.113.7", "dev", "lo"], check=True)
+        return sorted(addresses(netns_lookup.here()))
+
+    assert in_sandbox(ours) == ["192.0.2.1", "198.51.100.1", "2001:db8::1"]

@@ -40,10 +40,6 @@ _SIOCETHTOOL, _ETHTOOL_GTXCSUM = 0x8946, 0x16  # linux/sockios.h, linux/ethtool.
 _SIGNATURE = Path("/proc/version_signature")
 _DEBIAN_VERSION = re.compile(r"Debian ([0-9.]{1,30})")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_FIB_TRIE = Path("/proc/thread-self/net/fib_trie")
-_LOCAL_IN_TRIE = re.compile(r"\|-- ([0-9.]+)\n +/32 host LOCAL")
-_IF_INET6 = Path("/proc/thread-self/net/if_inet6")
-_GLOBAL_SCOPE = "00"
 _NUMBERS = re.compile(r"[0-9]{1,20}(\s[0-9]{1,20})*", re.ASCII)
 _LAST_PORT = 65535
 _PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -171,19 +167,6 @@ def _checksums(sock: socket.socket, device: str) -> bool:
     except OSError:
         return False
     return bool(value[1])
-
-
-def local_addresses() -> list[str]:
-    """Return the addresses of the devices of this thread's namespace, without those of its loopback and
-    those of one link only; none if the kernel does not list them.
-    """
-    in_ipv4 = _LOCAL_IN_TRIE.findall(_said(_FIB_TRIE))
-    in_ipv6 = [line.split() for line in _said(_IF_INET6).splitlines()]
-    return [address for address in dict.fromkeys(in_ipv4) if not address.startswith("127.")] + [
-        ":".join(words[0][start : start + 4] for start in range(0, 32, 4))
-        for words in in_ipv6
-        if len(words) > 3 and words[3] == _GLOBAL_SCOPE
-    ]
 
 
 def utc_now() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel import host, nftables, tools
+from snat_race.kernel import host, links, nftables, tools
 from snat_race.kernel.netns import Namespace
 from snat_race.kernel.nftables import GenerationPassed
 from snat_race.kernel.tools import printable
@@ -29,7 +29,7 @@ from snat_race.rules.kernel_list import KernelList, Unclear, by_chain
 from snat_race.rules.nft_list import NftList
 from snat_race.rules.owners import Owners
 from snat_race.rules.ruleset import ChainKey, Ruleset
-from snat_race.rules.traffic import addresses, join
+from snat_race.rules.traffic import Intervals, addresses, join
 
 _BASES = ("iptables", "ip6tables")
 _NFT: ToolName = "nft"
@@ -92,7 +92,7 @@ def read(namespace: Namespace) -> HostRules:
         traits = HostTraits(
             random_is_full=kernels.searches_from_random(version),
             client_ports=_client_ports(),
-            addresses=join(ends for text in host.local_addresses() for ends in addresses(text)) or None,
+            addresses=_local_addresses(namespace),
         )
     generation = _generation(namespace)
     present = iptables_tools()
@@ -326,6 +326,13 @@ def _client_ports() -> tuple[int, int]:
     except EnvironmentLacks:
         return _ANY_PORT
     return min(low, _DEFAULT_PORTS[0]), max(high, _DEFAULT_PORTS[1])
+
+
+def _local_addresses(namespace: Namespace) -> Intervals | None:
+    """Return the addresses of a namespace's devices; None if there are none, or nobody lists them."""
+    with suppress(EnvironmentLacks):
+        return join(ends for text in links.addresses(namespace) for ends in addresses(text)) or None
+    return None
 
 
 def _marked(rule: SnatRule, not_understood: set[ToolName]) -> SnatRule:
