@@ -112,6 +112,15 @@ def test_a_good_host_has_nothing_to_do_and_a_bad_one_has_an_advice_for_each() ->
     assert "ethtool -K flannel.1 " in words_of(bad[Check.vxlan_checksum_offload]).advice
 
 
+def test_an_advice_can_be_pasted_whatever_a_device_is_called() -> None:
+    finding = Finding(
+        level=Level.warning,
+        check=Check.vxlan_checksum_offload,
+        values={"devices": ["a;reboot"], "of_vendor": 0},
+    )
+    assert words_of(finding).advice == "sudo ethtool -K 'a;reboot' tx-checksum-ip-generic off"
+
+
 @pytest.mark.parametrize(
     ("kernel", "mended"),
     [

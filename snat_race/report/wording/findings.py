@@ -3,6 +3,7 @@
 A check is one member of ``Check`` and one entry in the table below.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ from snat_race.results.findings import (
     Unchangeable,
     Unreadable,
     UnreadableReason,
+    Value,
 )
 
 _NOT_AS_EXPECTED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
@@ -93,9 +95,18 @@ def _advice(result: Examined, finding: Finding, program: Program) -> str:
         command = program.command("doctor")
         return f"run '{command}' on the host, or with --netns 1 in a container with --pid host"
     try:
-        return _WORDS[finding.check].advice.format(**finding.values)
+        return _WORDS[finding.check].advice.format(
+            **{name: _quoted(value) for name, value in finding.values.items()}
+        )
     except _NOT_AS_EXPECTED:
         return ""
+
+
+def _quoted(value: Value) -> Value:
+    """Return a value for a command that people paste: a device may be named 'a;reboot'."""
+    if isinstance(value, list):
+        return [shlex.quote(str(part)) for part in value]
+    return shlex.quote(value) if isinstance(value, str) else value
 
 
 def _listed(finding: Finding) -> str:
