@@ -51,6 +51,7 @@ class HostRules:
     unreadable: tuple[Unreadable, ...]  # what could not be looked into
     traits: HostTraits  # that the rules were judged by
     owners: Owners  # who tells which program wrote a rule
+    dns_clashes: bool  # whether this kernel may lose one of two queries of a socket
     generation: int | None = None  # of nftables while they were read; None if it changed, or is not known
 
     @property
@@ -60,7 +61,11 @@ class HostRules:
 
     @property
     def dns_servers(self) -> int:
-        """To how many hosts DNAT may send the queries of one socket to UDP port 53; 0: it does not."""
+        """To how many hosts DNAT may send the queries of one socket to UDP port 53; 0: it does not, or this
+        kernel loses none.
+        """
+        if not self.dns_clashes:
+            return 0
         return max((dns_servers(ruleset.texts) for ruleset in self.rulesets), default=0)
 
     def ruleset_of(self, tool: ToolName) -> Ruleset | None:
@@ -108,9 +113,9 @@ def read(namespace: Namespace) -> HostRules:
         (ruleset.family, table) for ruleset in through_nft for table in ruleset.incompatible_tables
     }
     # On old kernels, rules that translate destinations matter too: see HostRules.dns_servers.
-    sources_only = not kernels.udp_clash_loses(version, servers=2)
+    dns_clashes = kernels.udp_clash_loses(version, servers=2)
     kernel = _kernel_list(namespace)
-    only = _of_interest(kernel, through_nft) if kernel and sources_only and not unprinted else None
+    only = _of_interest(kernel, through_nft) if kernel and not (dns_clashes or unprinted) else None
     if nft := _read_nft(namespace, only, read_already, unprinted, unreadable):
         rulesets.append(nft)
         snat_rules += [rule for rule in nft.snat_rules if rule.chain.key not in read_already]
@@ -128,6 +133,7 @@ def read(namespace: Namespace) -> HostRules:
         unreadable=tuple(unreadable),
         traits=traits,
         owners=Owners(snat_rules, chains),
+        dns_clashes=dns_clashes,
         generation=generation if generation == _generation(namespace) else None,
     )
 
