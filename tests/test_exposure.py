@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 from snat_race.kernel import netns_lookup
 from snat_race.kernel.tools import where
 from snat_race.results.findings import NotExposed
+from snat_race.results.nat import Nat
 from snat_race.rules import ipsets, reader
 from snat_race.rules.clashes import clashing
 from snat_race.rules.exposure import HostTraits, judged
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.paths import Step, arriving
 from snat_race.rules.traffic import Traffic, addresses, both, covers, join, meet, without
+from snat_race.runs.nat_properties import nat_of, rules_for
 from tests.conftest import IPTABLES, PRIVATE, in_sandbox
 
 
@@ -243,6 +245,27 @@ def test_a_mark_that_was_set_meanwhile_is_another(between: list[str]) -> None:
     assert reasons(f"{asked} RETURN", *between, f"{asked} MASQUERADE") == [None]
     rest = reasons(f"{asked} RETURN", "-j RETURN", *between, f"{asked} MASQUERADE")
     assert rest == [NotExposed.behind_another]
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "-s 172.17.0.2 -d 172.17.0.2 -p tcp --dport 80 -j MASQUERADE",  # Docker's, of a published port
+        "-p icmp -j MASQUERADE",
+        "-s 172.17.0.0/24 -j MASQUERADE",
+    ],
+)
+def test_a_nat_draws_ports_if_all_rules_do_that_translate_dials(harmless: str) -> None:
+    def look() -> Nat:
+        for rule in ("-s 172.17.0.0/16 -j MASQUERADE --random-fully", harmless):
+            subprocess.run(["iptables", "-t", "nat", "-A", "POSTROUTING", *rule.split()], check=True)
+        return nat_of(rules_for([netns_lookup.here()]), 1000)
+
+    nat = in_sandbox(look)
+    assert nat.drawn
+    assert nat.same_draws
 
 
 def test_sets_are_read_where_rules_ask_for_them() -> None:

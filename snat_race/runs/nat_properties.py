@@ -8,10 +8,18 @@ from snat_race.kernel import host
 from snat_race.kernel.netns import Namespace
 from snat_race.results import kernels
 from snat_race.results.conclusions import MeasurementWarning, WarningKind
-from snat_race.results.findings import Unreadable
+from snat_race.results.findings import NotExposed, Unreadable
 from snat_race.results.nat import EVERY_PORT, Nat
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM, SnatRule
+
+# Why a rule translates no connection from one host to another, so that its ports say nothing.
+_OF_NO_DIALS = (
+    NotExposed.behind_another,
+    NotExposed.no_ports,
+    NotExposed.client_reaches_itself,
+    NotExposed.loop_back_set,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +46,14 @@ def rules_for(namespaces: Iterable[Namespace], source_ips: Iterable[str] = ()) -
     """Return the rules that may apply to these addresses, or to any; none if no tool can read them."""
     ips = list(source_ips)
     hosts = [reader.read(namespace) for namespace in namespaces]
-    reachable = [rule for rules in hosts for rule in rules.snat_rules if rule.reachable]
+    translating = [
+        rule
+        for rules in hosts
+        for rule in rules.snat_rules
+        if rule.reachable and rule.not_exposed not in _OF_NO_DIALS
+    ]
     applying = [
-        rule for rule in reachable if not ips or any(_covers(rule.source_network, ip) for ip in ips)
+        rule for rule in translating if not ips or any(_covers(rule.source_network, ip) for ip in ips)
     ]
     unreadable = [reason for rules in hosts for reason in rules.unreadable]
     dns_servers = max((rules.dns_servers for rules in hosts), default=0)
