@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from snat_race.cli import help_text, parameters
 from snat_race.cli.parameters import ComparisonFormat
+from snat_race.cli.program import keep_all_objects
 from snat_race.cli.result_writer import deliver, json_text, require_output
 from snat_race.errors import ThresholdExceeded, UsageError
 
@@ -33,6 +34,7 @@ def compare(
     from snat_race.analysis.comparison import compared
     from snat_race.report.terminal import FILE, terminal_of
 
+    keep_all_objects()
     if len(files) < 2:
         raise UsageError("compare: takes two results or more, the baseline first")
     if quiet and form is not ComparisonFormat.text:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from snat_race.cli import help_text, parameters
 from snat_race.cli.limits import measured_in, require
 from snat_race.cli.parameters import ReportFormat
-from snat_race.cli.program import this_program
+from snat_race.cli.program import keep_all_objects, this_program
 from snat_race.cli.result_writer import deliver, json_text, require_output
 from snat_race.errors import UsageError
 
@@ -42,6 +42,7 @@ def report(
     from snat_race.report.renderers.text import verdict_line
     from snat_race.report.terminal import FILE, terminal_of
 
+    keep_all_objects()
     limits = Thresholds(error_rate=max_error_rate, p99_ns=max_p99, race_losses=max_race_losses)
     if quiet and form is not ReportFormat.text:
         raise UsageError("--quiet: is of the text; drop --format")
