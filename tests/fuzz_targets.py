@@ -47,7 +47,7 @@ from tests.conftest import ROOT
 from tests.fuzz_results import reported
 from tests.fuzz_rulesets import all_looked_into, hosts
 from tests.fuzzing import HostTarget, target
-from tests.results import small_client, small_lab, small_watch
+from tests.results import small_client, small_lab, small_trace, small_watch
 from tests.streams import client_events, lines_of, watch_events
 from tests.test_hostile_text import DOES_SOMETHING, document
 
@@ -267,6 +267,7 @@ PARSERS = (
     parsing.share,
     parsing.port_range,
     parsing.cpu_list,
+    parsing.destination,
     parsing.above_zero,
 )
 
@@ -347,7 +348,12 @@ def fuzz_page(text: str) -> None:
 # ---- results: files of --output, and streams
 
 
-@target(*(json_text(result) for result in (small_client("a", failed=9), small_lab(), small_watch("w", 7))))
+@target(
+    *(
+        json_text(result)
+        for result in (small_client("a", failed=9), small_lab(), small_watch("w", 7), small_trace())
+    )
+)
 def fuzz_result(text: str) -> None:
     reported(text)
 

@@ -39,6 +39,14 @@ from snat_race.results.schema import (
     Window,
     WindowPoint,
 )
+from snat_race.results.trace import (
+    GapBin,
+    Loss,
+    RacingPair,
+    TracedDestination,
+    TraceResult,
+    Victim,
+)
 
 HOST = {"boot_id": "b", "kernel": "6.18.0", "machine": "x86_64", "cpus": 2, "usable_cpus": [0, 1]}
 BEGAN = "2026-11-23T10:00:00.000Z"
@@ -115,6 +123,44 @@ def small_client(
         periods=[summary.model_copy(update={"histogram": None, "histogram_all": None})],
         kernel=kernel,
         diagnosis=diagnose(summary, kernel),
+    )
+
+
+def small_trace(lost: int = 3, vanished: int = 2) -> TraceResult:
+    losses = [
+        Loss(
+            at=f"2026-11-23T10:00:0{number}.000001+00:00",
+            source="172.17.0.3:40012",
+            destination="10.18.10.137:8080",
+            devices=["veth1", "docker0"],
+            winner="172.17.0.2:40012",
+            translated="10.18.10.136:40012",
+            apart_ns=600,
+        )
+        for number in range(lost)
+    ]
+    return TraceResult(
+        run_id="t",
+        tool=Tool(version="0"),
+        started_at=BEGAN,
+        elapsed_s=10.0,
+        environment=HOST,
+        spec={"netns": None, "to": None},
+        netns="this namespace",
+        syns=1000,
+        sent=5,
+        lost=lost,
+        vanished=vanished,
+        unknown=0,
+        sightings=3000,
+        dropped=0,
+        victims=[Victim(address="172.17.0.3", syns=500, lost=lost, vanished=vanished)],
+        destinations=[TracedDestination(destination="10.18.10.137:8080", lost=lost, vanished=vanished)],
+        pairs=[RacingPair(victim="172.17.0.3", winner="172.17.0.2", lost=lost)] if lost else [],
+        waited={"1": lost},
+        apart=[GapBin(below_ns=1024, count=lost)] if lost else [],
+        losses=losses,
+        counted=small_watch("w", insert_failed=lost).total,
     )
 
 

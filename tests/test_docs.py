@@ -253,14 +253,14 @@ class Host:
     def answer(self, command: str) -> str:
         """What a command prints on the host or, with ``docker run``, in a container.
 
-        Clients dial meanwhile from the other container or, beside a watch, from both.
+        Clients dial meanwhile from the other container or, beside a watch or a trace, from both.
         """
         (words,) = words_of(command)
         arguments = words[words.index(OURS) + 1 :]  # the image is called as our program is
         namespace, racing = self.source, []
         if arguments[0] == "client":
             namespace, racing = self.containers[0], self.containers[1:]
-        elif arguments[0] == "watch":
+        elif arguments[0] in {"watch", "trace"}:
             racing = self.containers
 
         def measure(duration_s: float) -> tuple[str, int]:

@@ -211,7 +211,7 @@ class Run:
     def result(self, path: Path | None = None) -> dict[str, Any]:
         """Return the result that was written; it must be whole."""
         read: dict[str, Any] = json.loads((path or self.output).read_text())
-        assert read["kind"] in {"client", "watch", "lab"}
+        assert read["kind"] in {"client", "watch", "trace", "lab"}
         return read
 
     def saved_elsewhere(self, said: str) -> Path:

@@ -24,7 +24,16 @@ from snat_race.results.conclusions import MeasurementWarning, WarningKind
 from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.schema import ClientResult, Latency, Summary
 from tests.conftest import ROOT, SOON_S, fork_cli, start_cli
-from tests.results import BEGAN, rise, small_client, small_doctor, small_lab, small_watch, summary_of
+from tests.results import (
+    BEGAN,
+    rise,
+    small_client,
+    small_doctor,
+    small_lab,
+    small_trace,
+    small_watch,
+    summary_of,
+)
 
 Kept = Callable[..., Path]
 
@@ -341,9 +350,9 @@ def test_a_watch_has_no_distribution(kept: Kept) -> None:
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv", "html", "json", "text"])
-@pytest.mark.parametrize("kind", ["lab", "doctor"])
+@pytest.mark.parametrize("kind", ["lab", "doctor", "trace"])
 def test_every_kind_has_every_form(tmp_path: Path, kind: str, form: str) -> None:
-    result = {"lab": small_lab, "doctor": small_doctor}[kind]()
+    result = {"lab": small_lab, "doctor": small_doctor, "trace": small_trace}[kind]()
     path = tmp_path / "result.json"
     path.write_text(result.model_dump_json())
     done = fork_cli("report", str(path), "--format", form)

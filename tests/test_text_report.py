@@ -22,7 +22,14 @@ from snat_race.report.terminal import PIPED_WIDTH, Terminal, bar, terminal_of
 from snat_race.results import schema
 from snat_race.results.model import Result
 from tests.conftest import PRIVATE, RunningServer, fork_cli
-from tests.results import small_comparison, small_doctor, small_fleet, small_lab, small_prediction
+from tests.results import (
+    small_comparison,
+    small_doctor,
+    small_fleet,
+    small_lab,
+    small_prediction,
+    small_trace,
+)
 
 Kept = Callable[..., Path]
 
@@ -38,6 +45,7 @@ def documents(kept: Kept) -> dict[str, Document]:
         "client": registry.document(read_all(files[:1])),
         "merged": registry.document(read_all(files)),
         "watch": registry.document(read_all(files[2:])),
+        "trace": registry.document(small_trace()),
         "doctor": registry.document(small_doctor()),
         "fleet": registry.document(small_fleet()),
         "comparison": registry.document(small_comparison()),
@@ -199,7 +207,7 @@ def test_every_kind_of_result_is_in_the_registry() -> None:
         for model in vars(schema).values()
         if isinstance(model, type) and issubclass(model, Result) and model is not Result
     }
-    others = {"doctor", "fleet", "comparison", "forecast"}
+    others = {"doctor", "fleet", "trace", "comparison", "forecast"}
     assert {kind for kind in kinds if isinstance(kind, str)} | others == registry.KINDS.keys()
 
 

@@ -22,6 +22,7 @@ from snat_race.cli import (
     report,
     server,
     terminal,
+    trace,
     watch,
 )
 from snat_race.cli.program import adding, this_program
@@ -60,6 +61,7 @@ for _names, _module, _run in (
     (("lab",), lab, lab.lab),
     (("forecast",), forecast, forecast.forecast),
     (("watch",), watch, watch.watch),
+    (("trace",), trace, trace.trace),
     (("report",), report, report.report),
     (("compare",), compare, compare.compare),
     (("doctor",), doctor, doctor.doctor),

@@ -17,10 +17,13 @@ from snat_race.report.wording.client_lines import (
 )
 from snat_race.report.wording.counter_deltas import period_line
 from snat_race.report.wording.formats import ancestor_stamp
+from snat_race.report.wording.traces import NOTHING_SEEN, loss_line, sent_again_line
+from snat_race.report.wording.traces import period_line as traced_period_line
 from snat_race.report.wording.warnings import sentence
 from snat_race.results.counters import CounterDelta
 from snat_race.results.model import SCHEMA_VERSION
 from snat_race.results.schema import ClientResult, Started, WatchResult
+from snat_race.results.trace import Loss, SentAgain, TracedPeriod, TraceResult
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -148,3 +151,49 @@ class WatchPrinter:
             print_event("result", result)
         else:
             print_document(document(result), sys.stdout, quiet=self._quiet)
+
+
+class TracePrinter:
+    """Told of each loss as it is proven; prints it as a line, or as an event."""
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+
+    def started(self, head: Started) -> None:
+        """Tell the start, and each warning about what can be seen there."""
+        if self._as_json:
+            print_event("start", head)
+        for warning in head.warnings:
+            warn(sentence(warning))
+
+    def loss(self, loss: Loss) -> None:
+        """Tell a SYN that lost the race."""
+        self._tell("loss", loss, loss_line(loss))
+
+    def sent_again(self, sent: SentAgain) -> None:
+        """Tell that a lost SYN was sent again, and left."""
+        self._tell("sent_again", sent, sent_again_line(sent))
+
+    def period(self, period: TracedPeriod) -> None:
+        """Tell an interval: as text, only what no line has said yet."""
+        self._tell("period", period, traced_period_line(period))
+
+    def nothing_seen(self) -> None:
+        """Tell that nothing comes in, and where to look."""
+        warn(NOTHING_SEEN)
+
+    def finished(self, result: TraceResult) -> None:
+        """Tell the end: what ``report`` says of its result."""
+        from snat_race.report.builders.trace import document
+
+        if self._as_json:
+            print_event("result", result)
+        else:
+            print_document(document(result), sys.stdout, quiet=self._quiet)
+
+    def _tell(self, event: str, fields: "BaseModel", line: str) -> None:
+        if self._as_json:
+            print_event(event, fields)
+        elif line and not self._quiet:
+            say(line, sys.stdout)

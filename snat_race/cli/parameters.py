@@ -561,6 +561,41 @@ Prometheus = Annotated[
     ),
 ]
 
+# trace
+
+To = Annotated[
+    parsing.Destination | None,
+    Option(
+        "--to",
+        metavar="ADDR[:PORT]",
+        parser=parsing.destination,
+        help="Count only SYNs for this address, before or behind a DNAT.",
+    ),
+]
+TraceInterval = Annotated[
+    parsing.Seconds,
+    Option(
+        "--interval",
+        "-i",
+        metavar="TIME",
+        parser=parsing.duration_s,
+        help="Time between two lines about SYNs without a winner, 100ms to 24h.",
+    ),
+]
+LossCount = Annotated[
+    int | None,
+    Option(
+        "--count",
+        metavar="N",
+        parser=parsing.count,
+        help="Stop after N SYNs that lost the race: 1, 50, 1k.",
+    ),
+]
+RingSize = Annotated[
+    int,
+    Option("--ring", metavar="MIB", min=1, max=1024, help="Memory for SYNs that nobody has read yet."),
+]
+
 # doctor and mitigate
 
 PlannedWorkers = Annotated[

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, NewType
 
 from snat_race.errors import EnvironmentLacks, UsageError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 PortRange = NewType("PortRange", tuple[int, int])  # both ends inclusive
 CpuList = NewType("CpuList", tuple[int, ...])
+Destination = NewType("Destination", tuple[str, int])  # an address, and a port; 0: any
 
 _NS = {
     "ns": 1,
@@ -36,6 +38,7 @@ _DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
 _COUNT = re.compile(r"([0-9]{1,18})([kKmM]?)")
 _TIMES = {"": 1, "k": 1_000, "m": 1_000_000}
 _PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
+_DESTINATION = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::([0-9]{1,5}))?|([0-9a-fA-F:.]*:[0-9a-fA-F:.]*)")
 _CPUS = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 
 
@@ -132,6 +135,22 @@ def port_range(text: str) -> PortRange:
     if not 1 <= low <= high <= 65535:
         raise ValueError(f"{quoted(text)} must rise and lie within 1-65535")
     return PortRange((low, high))
+
+
+def destination(text: str) -> Destination:
+    """Parse ``ADDR``, ``ADDR:PORT`` or ``[V6]:PORT``: numbers, because packets hold no names."""
+    shape = _DESTINATION.fullmatch(text.strip())
+    address = (shape[1] or shape[2] or shape[4] or "") if shape else ""
+    port = int(shape[3]) if shape and shape[3] else 0
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        raise ValueError(
+            f"{quoted(text)} is no address; write 10.0.0.1, 10.0.0.1:80 or [fd00::1]:80"
+        ) from None
+    if shape and shape[3] and not 1 <= port <= 65535:
+        raise ValueError(f"{quoted(text)}: a port is 1 to 65535")
+    return Destination((str(parsed), port))
 
 
 def cpu_list(text: str) -> CpuList:

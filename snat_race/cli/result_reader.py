@@ -18,13 +18,17 @@ from snat_race.results.fleet import FleetResult
 from snat_race.results.model import SCHEMA_VERSION
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, Started, WatchResult
 from snat_race.results.schema_v1 import upgraded
+from snat_race.results.trace import TraceResult
 
-AnyResult = ClientResult | LabResult | MergedResult | WatchResult | DoctorResult | FleetResult
+AnyResult = (
+    ClientResult | LabResult | MergedResult | WatchResult | TraceResult | DoctorResult | FleetResult
+)
 _KINDS: dict[str, type[AnyResult]] = {
     "client": ClientResult,
     "lab": LabResult,
     "merged": MergedResult,
     "watch": WatchResult,
+    "trace": TraceResult,
     "doctor": DoctorResult,
     "fleet": FleetResult,
 }
@@ -132,11 +136,17 @@ class _Run:
         return _validated(self._path, document)
 
     def cut_off(self, end: Line | None) -> list[ClientResult | WatchResult]:
-        """Return what its periods add up to, up to the line ``end``; nothing, if there are none."""
+        """Return what its periods add up to, up to the line ``end``; nothing, if there are none.
+
+        Nor of a trace: its periods do not say who lost. Its losses are in the stream, line by line.
+        """
         if not self._start or not self.first_period:
             return []
         with _damage_in(self._path, self._start):
-            run = so_far(Started.model_validate(upgraded(self._start.parsed())))
+            started = Started.model_validate(upgraded(self._start.parsed()))
+            if started.kind == "trace":
+                return []
+            run = so_far(started)
         self._add_periods(run, end)
         with _damage_in(self._path, self._start):
             result = run.result()

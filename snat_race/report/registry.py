@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from snat_race.analysis.comparison import Comparable, comparable_client, comparable_lab
-from snat_race.report.builders import client, comparison, csv_rows, doctor, fleet, forecast, lab, watch
+from snat_race.report.builders import (
+    client,
+    comparison,
+    csv_rows,
+    doctor,
+    fleet,
+    forecast,
+    lab,
+    trace,
+    watch,
+)
 from snat_race.report.document import Document
 from snat_race.report.figures.data import Figure
 from snat_race.results.conclusions import Cause
@@ -88,6 +98,10 @@ KINDS: dict[str, Kind] = {
         document=watch.document,
         csv_rows=csv_rows.of_watch,
         figures=watch.figures,
+    ),
+    "trace": Kind(
+        document=trace.document,
+        csv_rows=csv_rows.of_trace,
     ),
     "doctor": Kind(
         document=doctor.document,

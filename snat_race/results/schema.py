@@ -254,12 +254,12 @@ class Started(Result):
 
     event: Literal["start"] = "start"
     """Kind of event."""
-    kind: Literal["client", "watch"]
+    kind: Literal["client", "watch", "trace"]
     """Kind of result that the stream will end with."""
     nat: Nat | None = None
     """What is known of the NAT; null: nothing."""
     counters_from: str | None = None
-    """Of a watch: netlink, or the file that is read instead."""
+    """Of a watch or a trace: netlink, or the file that is read instead."""
     warnings: list[MeasurementWarning] = []
     """What makes the run doubtful before it begins."""
 

@@ -65,6 +65,22 @@ class WatchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSettings:
+    """Settings of ``trace``."""
+
+    netns: str | None  # the namespace to trace, by any name people have for it; None: our own
+    to: tuple[str, int] | None  # only SYNs for this address and port, 0 for any, are counted; None: all
+    interval_s: float  # seconds between two periods, 0.1 to 86,400; default 1
+    duration_s: float | None  # the trace ends after this many seconds; None: on a signal, or by count
+    count: int | None  # the trace ends after this many SYNs that lost the race; None: not limited
+    ring_mib: int  # MiB of memory for sightings that nobody has read yet, 1 to 1,024; default 32
+
+    def spec(self) -> dict[str, Any]:
+        """Return the settings as JSON has them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Settings of ``server``."""
 

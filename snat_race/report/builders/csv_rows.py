@@ -12,6 +12,7 @@ from snat_race.results.counters import CONNTRACK_COUNTERS, CounterDelta
 from snat_race.results.findings import DoctorResult
 from snat_race.results.fleet import FleetResult
 from snat_race.results.schema import ClientResult, LabResult, MergedResult, Summary, WatchResult
+from snat_race.results.trace import TraceResult
 
 Row = dict[str, Any]
 
@@ -44,6 +45,12 @@ def of_watch(result: WatchResult) -> Iterator[Row]:
     """Yield each period; of a watch that kept none, the whole."""
     for delta in result.periods or ([result.total] if result.total else []):
         yield {"began_at": delta.began_at, "elapsed_s": delta.elapsed_s, **_counted([delta])}
+
+
+def of_trace(result: TraceResult) -> Iterator[Row]:
+    """Yield each loss that was kept."""
+    for loss in result.losses:
+        yield loss.model_dump(mode="json") | {"devices": " ".join(loss.devices)}
 
 
 def of_doctor(result: DoctorResult) -> Iterator[Row]:
