@@ -200,6 +200,20 @@ def hashed(endpoints: NDArray[Any]) -> NDArray[np.uint64]:
     return np.asarray(mixed)
 
 
+def distinct(keys: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return a row of each key that there is, how many rows have it, and of each row which one it has.
+
+    ``np.unique()`` does the same, but imports a third of numpy when it is called first.
+    """
+    order = np.argsort(keys, kind="stable")
+    begins = np.ones(len(keys), bool)
+    begins[1:] = np.diff(keys[order]) != 0
+    starts = np.flatnonzero(begins)
+    numbers = np.empty(len(keys), np.int64)
+    numbers[order] = np.cumsum(begins) - 1
+    return order[starts], np.diff(np.append(starts, len(keys))), numbers
+
+
 def _clash(source: NDArray[Any], destination: NDArray[Any]) -> NDArray[np.uint64]:
     """Return what is the same for two SYNs whose entries may clash: destination, and port of the source."""
     return hashed(destination) ^ (source["port"].astype(np.uint64) * np.uint64(0xD6E8FEB86659FD93))

@@ -185,7 +185,7 @@ def sightings(frames: Frames) -> Sightings:
     seen["outgoing"] = frames["direction"] == _PACKET_OUTGOING
     seen["passing"] = frames["direction"] == _PACKET_OTHERHOST
     _read_addresses(seen, frames, is_ipv4)
-    for at in np.unique(tcp_at).tolist():
+    for at in np.flatnonzero(np.bincount(tcp_at)).tolist():
         rows = np.flatnonzero(tcp_at == at)
         tcp = frames[rows].view(_tcp_layout(at))
         seen["source"]["port"][rows] = tcp["source_port"]
@@ -257,7 +257,9 @@ def _timestamps(tcp: NDArray[Any]) -> NDArray[np.uint32]:
     has_options = (tcp["words"] >> 4) > _TCP_BYTES // 4
     if "usual_timestamp" not in (tcp.dtype.names or ()):
         return _searched_timestamps(tcp)
-    usual = np.isin(tcp["usual_options"], _USUAL_OPTIONS) & ((tcp["words"] >> 4) >= 8)
+    options, others_options = _USUAL_OPTIONS
+    usual = (tcp["usual_options"] == options) | (tcp["usual_options"] == others_options)
+    usual &= (tcp["words"] >> 4) >= 8
     timestamps = np.where(usual, tcp["usual_timestamp"], 0).astype(np.uint32)
     others = np.flatnonzero(has_options & ~usual)
     if len(others):

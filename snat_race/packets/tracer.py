@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from snat_race.packets.capture import DEFAULT_RING_MIB, Capture
-from snat_race.packets.matching import WINDOW_NS, Journeys, Judged, Matcher, hashed
+from snat_race.packets.matching import WINDOW_NS, Journeys, Judged, Matcher, distinct, hashed
 from snat_race.packets.syn import SIGHTING, address, sightings
 
 _NOTHING = np.zeros(0, SIGHTING)
@@ -87,6 +87,6 @@ class Tracer:
         """Return which of those that did not leave were not meant to."""
         destinations: NDArray[Any] = vanished["last_destination"].copy()
         destinations["port"] = 0
-        _, first, number = np.unique(hashed(destinations), return_index=True, return_inverse=True)
+        first, _, numbers = distinct(hashed(destinations))
         ours = [self._delivers_here(address(destination)) for destination in destinations[first]]
-        return np.asarray(vanished["passing"] | np.array(ours, bool)[number])
+        return np.asarray(vanished["passing"] | np.array(ours, bool)[numbers])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from snat_race.packets.matching import Journeys, Judged, apart_ns, hashed
+from snat_race.packets.matching import Journeys, Judged, apart_ns, distinct, hashed
 from snat_race.packets.syn import address
 from snat_race.results.trace import (
     MOST_LOSSES,
@@ -130,16 +130,18 @@ class LossTally:
         return np.asarray(wanted & bound_for)
 
     def _count_sources(self, sources: NDArray[Any]) -> None:
-        for key, count in zip(*np.unique(_address_keys(sources), return_counts=True), strict=True):
-            known = key.item() in self._syns_by_source or len(self._syns_by_source) < _MOST_KEYS
-            number = key.item() if known else 0
-            self._syns_by_source[number] = self._syns_by_source.get(number, 0) + count.item()
+        keys = _address_keys(sources)
+        first, counts, _ = distinct(keys)
+        for key, count in zip(keys[first].tolist(), counts.tolist(), strict=True):
+            known = key in self._syns_by_source or len(self._syns_by_source) < _MOST_KEYS
+            number = key if known else 0
+            self._syns_by_source[number] = self._syns_by_source.get(number, 0) + count
 
     def _count_vanished(self, vanished: Journeys) -> None:
         self.vanished += len(vanished)
         for end, by in (("source", "victim"), ("destination", "destination")):
             keys = _address_keys(vanished[end]) if by == "victim" else hashed(vanished[end])
-            _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+            first, counts, _ = distinct(keys)
             for row, count in zip(first.tolist(), counts.tolist(), strict=True):
                 endpoint = vanished[end][row]
                 name = self._victim(endpoint) if by == "victim" else _written(endpoint)

@@ -21,7 +21,8 @@ from snat_race.runs.run_metadata import RunMetadata
 from snat_race.runs.settings import TraceSettings
 from snat_race.runs.signals import StopSignals
 
-_DRAIN_INTERVAL_S = 0.1  # a loss is said this much later than it is certain
+_DRAIN_INTERVAL_S = 0.2  # a loss is said this much later than it is certain
+_COUNTERS_INTERVAL_S = 10.0  # what matters is how far they rose in all
 _PATIENCE_S = 5.0  # without any SYN, before somebody should look elsewhere
 
 
@@ -84,10 +85,13 @@ def run(
         )
         over_s = time.monotonic() + (settings.duration_s or float("inf"))
         ended: EnvironmentLacks | None = None
+        counters_due_s = time.monotonic() + _COUNTERS_INTERVAL_S
         while not (ended or stop.requested or trace.has_enough) and (now_s := time.monotonic()) < over_s:
             stop.wait(min(_DRAIN_INTERVAL_S, over_s - now_s))
-            monitor.read_if_due()
             trace.drain()
+            if now_s > counters_due_s:
+                counters_due_s = now_s + _COUNTERS_INTERVAL_S
+                monitor.read_if_due()
             if netns_lookup.has_ended(namespace):
                 ended = EnvironmentLacks(f"the namespace {namespace.name} has ended")
         monitor.end_period()
