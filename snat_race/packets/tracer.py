@@ -18,8 +18,8 @@ class Tracer:
     """Sees and judges every SYN of the namespace that this thread is in when it is made. A context manager.
 
     Args:
-        delivers_here: whether the host keeps what comes in for an address. It is asked about destinations
-            of SYNs that did not leave, once for each in a drain.
+        keeps: whether a SYN for an address was not for this host to forward. It is asked about those that did
+            not leave, with the device if that was the port of a bridge, else with 0.
         ring_mib: size of the ring, as for :class:`Capture`.
 
     Attributes:
@@ -32,10 +32,10 @@ class Tracer:
 
     """
 
-    def __init__(self, delivers_here: Callable[[str], bool], ring_mib: int = DEFAULT_RING_MIB) -> None:
+    def __init__(self, keeps: Callable[[str, int], bool], ring_mib: int = DEFAULT_RING_MIB) -> None:
         self._capture = Capture(ring_mib)
         self._matcher = Matcher()
-        self._delivers_here = delivers_here
+        self._keeps = keeps
         self._drained_ns = time.time_ns()
         self.sightings = 0
         self.dropped = 0
@@ -50,9 +50,8 @@ class Tracer:
     def drain(self) -> Judged:
         """Read what was seen since the last call; return the journeys that are over, with lost SYNs only.
 
-        A SYN that this host keeps for itself is not lost: its destination says so, or, where only the port
-        of a bridge saw it, its link layer. One that has a winner was lost all the same: a DNAT stands in
-        front of the address.
+        A SYN that this host was not to forward is not lost. One that has a winner was lost all the same: a
+        DNAT stands in front of the address.
         """
         now_ns = time.time_ns()
         parts = [sightings(frames) for frames in self._capture.drain()]
@@ -87,6 +86,14 @@ class Tracer:
         """Return which of those that did not leave were not meant to."""
         destinations: NDArray[Any] = vanished["last_destination"].copy()
         destinations["port"] = 0
-        first, _, numbers = distinct(hashed(destinations))
-        ours = [self._delivers_here(address(destination)) for destination in destinations[first]]
-        return np.asarray(vanished["passing"] | np.array(ours, bool)[numbers])
+        sightings_each = np.count_nonzero(vanished["devices"], axis=1)
+        last = np.take_along_axis(vanished["devices"], np.maximum(sightings_each, 1)[:, None] - 1, axis=1)[
+            :, 0
+        ]
+        ports = np.where(vanished["passing"], last, 0)
+        first, _, numbers = distinct(hashed(destinations) ^ ports.astype(np.uint64))
+        kept = [
+            self._keeps(address(destination), port)
+            for destination, port in zip(destinations[first], ports[first].tolist(), strict=True)
+        ]
+        return np.array(kept, bool)[numbers]

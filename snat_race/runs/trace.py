@@ -69,7 +69,7 @@ def run(
     warnings = [*warnings_about([reader]), *translation.warnings()]
     routing = Routing(namespace)
     with namespace.entered():
-        tracer = Tracer(routing.delivers_here, settings.ring_mib)
+        tracer = Tracer(routing.keeps, settings.ring_mib)
     with StopSignals() as stop, tracer:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
         trace = _Trace(settings, tracer, LossTally(routing.device_name, settings.to), observer)
