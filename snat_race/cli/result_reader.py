@@ -20,9 +20,7 @@ from snat_race.results.schema import ClientResult, LabResult, MergedResult, Star
 from snat_race.results.schema_v1 import upgraded
 from snat_race.results.trace import TraceResult
 
-AnyResult = (
-    ClientResult | LabResult | MergedResult | WatchResult | TraceResult | DoctorResult | FleetResult
-)
+AnyResult = ClientResult | LabResult | MergedResult | WatchResult | TraceResult | DoctorResult | FleetResult
 _KINDS: dict[str, type[AnyResult]] = {
     "client": ClientResult,
     "lab": LabResult,

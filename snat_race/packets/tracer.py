@@ -18,8 +18,8 @@ class Tracer:
     """Sees and judges every SYN of the namespace that this thread is in when it is made. A context manager.
 
     Args:
-        keeps: whether a SYN for an address was not for this host to forward. It is asked about those that did
-            not leave, with the device if that was the port of a bridge, else with 0.
+        keeps: whether a SYN for an address was not for this host to forward. It is asked about those that
+            did not leave, with the device if that was the port of a bridge, else with 0.
         ring_mib: size of the ring, as for :class:`Capture`.
 
     Attributes:
@@ -86,10 +86,8 @@ class Tracer:
         """Return which of those that did not leave were not meant to."""
         destinations: NDArray[Any] = vanished["last_destination"].copy()
         destinations["port"] = 0
-        sightings_each = np.count_nonzero(vanished["devices"], axis=1)
-        last = np.take_along_axis(vanished["devices"], np.maximum(sightings_each, 1)[:, None] - 1, axis=1)[
-            :, 0
-        ]
+        rows = np.arange(len(vanished))
+        last = vanished["devices"][rows, np.count_nonzero(vanished["devices"], axis=1) - 1]
         ports = np.where(vanished["passing"], last, 0)
         first, _, numbers = distinct(hashed(destinations) ^ ports.astype(np.uint64))
         kept = [
