@@ -4,6 +4,7 @@ import codecs
 import ctypes
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,25 @@ from tests.conftest import (
 
 _PR_SET_DUMPABLE, NOBODY = 4, 65534
 PAIRS = 200  # of each rule
+
+
+@PRIVATE
+@TWO_CPUS
+@pytest.mark.parametrize("scenario", ["tcp-snat", "ipv6"])
+def test_packets_prove_every_loss_that_the_kernel_counts(scenario: str) -> None:
+    run = lab("--trace", "--scenario", scenario, first_s=0.5, fewest=PAIRS)
+    for variant in run.result["variants"]:
+        assert variant["proven"] <= sum(variant["kernel"]["source"]["insert_failed"])
+    racing = run.result["variants"][0]
+    assert racing["proven"] == sum(racing["kernel"]["source"]["insert_failed"]) > 0
+    assert_all_clashed(racing["summary"]["failed"], racing["proven"])
+    assert re.search(r"^rule +verdict +dials +lost +insert_failed +proven ", run.done.stdout, re.MULTILINE)
+
+
+def test_what_sends_udp_cannot_be_traced() -> None:
+    done = fork_cli("lab", "--trace", "--scenario", "udp-snat")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "--trace: udp-snat sends UDP" in done.stderr
 
 
 def check_racing(result: dict[str, Any]) -> None:

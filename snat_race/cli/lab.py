@@ -44,6 +44,7 @@ def lab(
     timeout_ms: parameters.LabTimeoutMs = None,
     window: parameters.MeasureWindow = False,
     caches: parameters.HowWarm = Caches.warm,
+    trace: parameters.ByPackets = False,
     seed: parameters.Seed = None,
     expect: parameters.Expected = None,
     max_error_rate: parameters.MaxErrorRate = None,
@@ -82,6 +83,7 @@ def lab(
         timeout_ms=timeout_ms or staged.timeout_ms,
         window_s=duration * _sweeps(staged, variant, window, clients, crowded=crowded),
         caches=caches,
+        trace=trace,
         seed=random.getrandbits(32) if seed is None else seed,
     )
     _check(settings, staged, window=window, crowded=crowded)
@@ -160,6 +162,8 @@ def _check(settings: LabSettings, staged: "Scenario", *, window: bool, crowded: 
     """
     if settings.containers < 2 and not staged.shared_sockets:
         raise UsageError(f"--containers: {staged.name} needs two clients or more that meet; give 2 or more")
+    if settings.trace and staged.protocol != "tcp":
+        raise UsageError(f"--trace: {staged.name} sends UDP, which has no sequence numbers; drop --trace")
     if settings.containers * settings.workers > MOST_WORKERS:
         raise UsageError(
             f"--workers: {settings.containers} containers can have {MOST_WORKERS // settings.containers} "

@@ -462,6 +462,10 @@ HowWarm = Annotated[
         "before it; cold: nothing.",
     ),
 ]
+ByPackets = Annotated[
+    bool,
+    Option("--trace", help="Also prove each loss by its packets, as 'snat-race trace' does; of TCP only."),
+]
 Seed = Annotated[
     int | None,
     Option(

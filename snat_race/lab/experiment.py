@@ -94,6 +94,8 @@ class RoundRunner:
         testbed, pool = self._testbed, self._testbed.pool
         testbed.variant_loader.load(variant)
         testbed.clear_last_round()
+        if testbed.tracer:
+            testbed.tracer.drain()  # what was seen since the last round is of no round
         began_at, began_s = utc_now(), time.monotonic()
         counters_before = testbed.read_counters()
         counts_before = pool.counts()
@@ -111,6 +113,7 @@ class RoundRunner:
         counts = pool.counts().since(counts_before)
         translated = counters.any_translated(testbed.topology.source) if check_translation else None
         counters_now = testbed.read_counters()
+        proven = int(testbed.tracer.settle().raced.sum()) if testbed.tracer else None
         return Round(
             began_at=began_at,
             elapsed_s=elapsed_s,
@@ -121,6 +124,7 @@ class RoundRunner:
             meetings=met,
             offsets_ns=self._offsets_ns(met, sweep_ns) if sweep_ns and met else None,
             translated=translated,
+            proven=proven,
         )
 
     def _accepted_since(self, earlier: int, *, expected: int) -> int:

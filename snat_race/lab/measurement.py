@@ -44,6 +44,8 @@ class Round:
     offsets_ns: NDArray[np.int64] | None = None
     # Whether the rule translated any connection; None: nobody looked.
     translated: bool | None = None
+    # Losses that packets prove; None: nobody traced.
+    proven: int | None = None
 
     @cached_property
     def summary(self) -> Summary:
@@ -84,6 +86,7 @@ class VariantMeasurement:
         self._counts = NO_DIALS
         self._accepted = 0
         self._translated: bool | None = None
+        self._proven: int | None = None
 
     @property
     def needs_translation_check(self) -> bool:
@@ -103,6 +106,8 @@ class VariantMeasurement:
         self._accepted += measured.accepted
         if measured.translated is not None:
             self._translated = measured.translated
+        if measured.proven is not None:
+            self._proven = (self._proven or 0) + measured.proven
         self.periods.append(measured.summary)
 
     def result(self, testbed: Testbed, *, spread: float, cpus: int) -> VariantResult:
@@ -135,6 +140,7 @@ class VariantMeasurement:
             drawn_ports=drawn_ports,
             translated=self._translated,
             accepted=self._accepted,
+            proven=self._proven,
             summary=summary,
             kernel=kernel,
             diagnosis=diagnosis,

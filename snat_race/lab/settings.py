@@ -60,6 +60,7 @@ class LabSettings:
     timeout_ms: int  # ms after which a dial counts as lost, 1 to 900; default 4, or 8 for UDP
     window_s: float  # seconds spent on the race window, of two containers only; 0 (default): not measured
     caches: Caches  # what precedes each dial; default warm
+    trace: bool = False  # whether losses are also proven by their packets; of TCP only
     seed: int  # repeats source ports and offsets, 0 to 2**32 - 1; by default drawn anew
 
     def spec(self) -> dict[str, Any]:

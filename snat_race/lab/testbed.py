@@ -7,6 +7,7 @@ from typing import Self
 from snat_race.errors import EnvironmentLacks, Unavailable
 from snat_race.kernel import counters, host
 from snat_race.kernel.netns import enter_sandbox
+from snat_race.kernel.routing import Routing
 from snat_race.lab.scenarios import Scenario, Serving
 from snat_race.lab.settings import Caches, LabSettings
 from snat_race.lab.topology import IPV4, IPV6, Topology, build
@@ -18,6 +19,7 @@ from snat_race.load.endpoint import Endpoint
 from snat_race.load.schedule import Schedule
 from snat_race.load.servers import NonAcceptingServer, Server, TcpServer, UdpServer
 from snat_race.load.udp_sockets import SharedUdpSocket, shared_sockets
+from snat_race.packets.tracer import Tracer
 
 _PORT, _DNS_PORT = 8080, 53
 _BATCH_MS = 20  # between two batches of accepted connections
@@ -52,6 +54,7 @@ class Testbed:
         server: runs at the destination.
         placements: where each worker is, and what it dials; the pool's workers in their order.
         pool: the dialers.
+        tracer: sees every SYN at the source; None: not wanted.
 
     Raises:
         EnvironmentLacks: no privilege, or a kernel feature is missing.
@@ -78,6 +81,7 @@ class Testbed:
                 stack.enter_context(self.server)
             self.placements = self._placements()
             self.pool = stack.enter_context(DialerPool(self.placements, self._cancelled))
+            self.tracer = self._tracer(stack) if self._settings.trace else None
             self._stack = stack.pop_all()
         return self
 
@@ -125,6 +129,13 @@ class Testbed:
             "destination": counters.tcp_only(counters.read_tcp(self.topology.destination)),
             "containers": counters.tcp_only(containers),
         }
+
+    def _tracer(self, stack: ExitStack) -> Tracer:
+        """See every SYN at the source, from now on."""
+        routing = Routing(self.topology.source)
+        stack.callback(routing.close)
+        with self.topology.source.entered():
+            return stack.enter_context(Tracer(routing.keeps))
 
     def _build(self) -> Topology:
         network = IPV6 if self.scenario.ipv6 else IPV4

@@ -139,6 +139,8 @@ class VariantResult(Model):
     """Whether a rule of the user's translated anything; null: nobody looked."""
     accepted: Count
     """Connections accepted, or requests answered, at the destination."""
+    proven: Count | None = None
+    """SYNs that lost the race to another, as packets prove; null: nobody traced."""
     summary: Summary
     """What became of its dials."""
     kernel: KernelCounters

@@ -68,6 +68,7 @@ def _conditions(result: LabResult) -> str:
 
 def _rules(result: LabResult) -> Section:
     any_late = any(variant.summary.late_by_retransmit for variant in result.variants)
+    traced = any(variant.proven is not None for variant in result.variants)
     columns = (
         Column(heading="rule", importance=Importance.key),
         Column(heading="verdict", importance=Importance.main, toned=True),
@@ -75,6 +76,7 @@ def _rules(result: LabResult) -> Section:
         Column(heading="lost", number=True, importance=Importance.main),
         *([Column(heading=LATE, number=True)] if any_late else []),
         Column(heading="insert_failed", number=True),
+        *([Column(heading="proven", number=True)] if traced else []),
         Column(heading="explained", number=True, importance=Importance.extra),
         Column(heading="paired", number=True, importance=Importance.extra),
         Column(heading="collided", number=True, importance=Importance.main),
@@ -88,14 +90,14 @@ def _rules(result: LabResult) -> Section:
         title="Rules",
         table=Table(
             columns=columns,
-            rows=tuple(_rule(variant, any_late=any_late) for variant in result.variants),
+            rows=tuple(_rule(variant, any_late=any_late, traced=traced) for variant in result.variants),
             tones=tuple(TONES[variant.outcome] for variant in result.variants),
         ),
         sentences=(*missing, *mitigations),
     )
 
 
-def _rule(variant: VariantResult, *, any_late: bool) -> tuple[str, ...]:
+def _rule(variant: VariantResult, *, any_late: bool, traced: bool) -> tuple[str, ...]:
     summary = variant.summary
     explained = sum(cause.losses for cause in variant.diagnosis if cause.cause not in UNPROVEN)
     paired, collided, interval = "-", "-", "-"
@@ -110,6 +112,7 @@ def _rule(variant: VariantResult, *, any_late: bool) -> tuple[str, ...]:
         f"{summary.failed:,}",
         *([f"{summary.late_by_retransmit:,}"] if any_late else []),
         _insert_failed(variant.kernel.conntrack.insert_failed),
+        *(["-" if variant.proven is None else f"{variant.proven:,}"] if traced else []),
         f"{explained:,}",
         paired,
         collided,
