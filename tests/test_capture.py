@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -296,6 +297,20 @@ def test_without_the_privilege_it_says_which_one_and_how_to_get_it() -> None:
 
     with pytest.raises(EnvironmentLacks, match=r"CAP_NET_RAW.*--cap-add NET_RAW.*kubectl debug"):
         in_fork(work)
+
+
+@PRIVATE
+def test_a_ring_takes_no_more_than_half_of_the_memory_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> str:
+        left = SimpleNamespace(available=7 << 20)
+        monkeypatch.setattr(capture.psutil, "virtual_memory", lambda: left)
+        with Capture(3):
+            pass
+        with pytest.raises(EnvironmentLacks) as refused:
+            Capture(4)
+        return str(refused.value)
+
+    assert "a ring of 4 MiB is more than half of the 7 MiB" in in_sandbox(work)
 
 
 @PRIVATE

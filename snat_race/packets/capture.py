@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import psutil
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.packets.syn import FRAME, FRAME_BYTES, Frames, syn_filter
@@ -119,6 +120,12 @@ class Capture:
     def _make_ring(self, ring_mib: int) -> mmap.mmap:
         """Set filter, ring and devices, in this order; return the ring's memory."""
         size = ring_mib * _MIB
+        available = psutil.virtual_memory().available
+        if size > available // 2:  # the kernel would take it from others: it charges no control group
+            raise EnvironmentLacks(
+                f"a ring of {ring_mib} MiB is more than half of the {available // _MIB} MiB of memory that "
+                "are left here; take a smaller one"
+            )
         instructions, code = syn_filter()
         buffer = ctypes.create_string_buffer(code, len(code))
         program = struct.pack("HP", instructions, ctypes.addressof(buffer))
