@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,17 @@ from snat_race.report.wording import traces
 from snat_race.results.trace import Loss, SentAgain, TracedPeriod, TraceResult
 from snat_race.runs import loss_tally
 from snat_race.runs.loss_tally import LossTally
-from tests.conftest import PRIVATE, SOON_S, TWO_CPUS, eventually, fork_cli, in_fork, in_sandbox, start_cli
+from tests.conftest import (
+    NFT,
+    PRIVATE,
+    SOON_S,
+    TWO_CPUS,
+    eventually,
+    fork_cli,
+    in_fork,
+    in_sandbox,
+    start_cli,
+)
 from tests.results import small_trace
 from tests.stage import SECOND_IP, Stage, drop_forwarded, syn
 from tests.test_causes import RACING, SHORT
@@ -34,13 +45,17 @@ from tests.test_matching import BEGAN_NS, NAT, RACE, Seen, array, arrival, depar
 ALWAYS = (0, 1 << 62)
 
 
-def tallied(*drains: tuple[list[Seen], float], **options: Any) -> tuple[LossTally, list[Any]]:
+def tallied(
+    *drains: tuple[list[Seen], float], clashes: Iterable[int | None] = (), **options: Any
+) -> tuple[LossTally, list[Any]]:
     """A tally of drains, each with the time of its end in us, and what it said."""
     matcher = Matcher()
     tally = LossTally(lambda index: f"device {index}", **options)
     said: list[Any] = []
+    readings = iter(clashes)
     for seen, until_us in drains:
-        said += tally.add(matcher.judge(array(seen), BEGAN_NS + round(until_us * 1000)), *ALWAYS)
+        judged = matcher.judge(array(seen), BEGAN_NS + round(until_us * 1000))
+        said += tally.add(judged, *ALWAYS, lambda: next(readings, None))
     return tally, said
 
 
@@ -102,6 +117,37 @@ def test_a_service_is_counted_by_both_its_addresses() -> None:
     seen += [Seen(3, 4, "out", "10.18.10.136:1", "10.18.10.150:8080")]
     for to in (("10.96.0.10", 80), ("10.18.10.150", 8080)):
         assert tallied((seen, 100_000), destination=to)[0].syns == 1
+
+
+def raced(at_us: float, number: int, apart_us: float) -> list[Seen]:
+    """Two SYNs of which one did not leave, and that look like the race."""
+    port = f":{40000 + number}"
+    return [
+        *arrival(at_us, f"172.17.0.2{port}", sequence=2 * number),
+        *arrival(at_us + apart_us, f"172.17.0.3{port}", sequence=2 * number + 1),
+        *departure(at_us + apart_us + 3, f"10.18.10.136{port}", sequence=2 * number),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("clashes", "ports"),
+    [
+        pytest.param((None, None), [1, 2, 3, 4], id="nobody knows"),
+        pytest.param((0, 0), [], id="no race"),
+        pytest.param((1, 3), [3, 4], id="one of the first was none"),
+        pytest.param((2, 3), [1, 2], id="one of the last was none"),
+        pytest.param((4, 4), [1, 2, 3, 4], id="those of the last were counted already"),
+        pytest.param((1, 2), [], id="one each was none"),
+    ],
+)
+def test_nobody_is_blamed_where_conntrack_counted_fewer(
+    clashes: tuple[int | None, int | None], ports: list[int]
+) -> None:
+    first = [*raced(0, 1, 2.0), *raced(100, 2, 0.5)]
+    then = [*raced(200_000, 3, 0.1), *raced(200_100, 4, 40.0)]
+    tally, said = tallied((first, 100_000), (then, 300_000), clashes=clashes)
+    assert [loss.source for loss in said] == [f"172.17.0.3:{40000 + port}" for port in ports]
+    assert (tally.lost, tally.vanished, tally.unsure) == (len(ports), 4 - len(ports), 4 - len(ports))
 
 
 def test_memory_is_bounded_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +212,13 @@ def test_lines() -> None:
         (changed(lost=2, apart=[{"below_ns": 1024, "count": 2}], waited={}), "the other 1 are"),
         (
             changed(syns=2000, lost=4, apart=[{"below_ns": 9, "count": 4}]),
-            "another one's NAT translates too",
+            "so some were not lost to the race",
+        ),
+        (changed(unsure=1), "1 SYN of those without a winner looked like the race"),
+        (changed(unsure=1), "2 SYNs did not leave for another reason"),
+        (
+            changed(unsure=2, lost=0, apart=[], waited={}),
+            "lost the race for certain. 2 SYNs did not leave either; up to 2 of them may have lost it too",
         ),
         (changed(counted=None), "Conntrack's counters could not be read"),
         (changed(spec={"to": ["10.0.0.1", 0]}), "the counters are of all destinations"),
@@ -324,6 +376,33 @@ def test_what_a_firewall_drops_has_no_winner(tmp_path: Path) -> None:
     ]
     assert not [event for event in events if event["event"] == "loss"]
     assert sum(event["vanished"] for event in events if event["event"] == "period") == 40
+
+
+@PRIVATE
+@NFT
+@TWO_CPUS
+def test_what_a_firewall_drops_is_not_the_race_though_another_left_from_its_port(tmp_path: Path) -> None:
+    def work() -> dict[str, Any]:
+        stage = Stage(backlog=None)
+        stage.accept_all()
+        stage.add_address(SECOND_IP)
+        with stage.source.entered():
+            for rule in (
+                "add table ip closed",
+                "add chain ip closed c { type filter hook forward priority 0; }",
+                f"add rule ip closed c ip saddr {SECOND_IP} drop",
+            ):
+                subprocess.run(["nft", rule], check=True)
+        tracing = started(stage)
+        stage.run(*RACING, "--count", "300", out=tmp_path / "client.json")
+        stage.server.terminate()
+        stage.server.communicate()
+        result: dict[str, Any] = events_of(tracing)[-1]
+        return result
+
+    result = in_sandbox(work)
+    assert (result["lost"], result["losses"], result["vanished"]) == (0, [], 150)
+    assert sum(result["counted"]["conntrack"]["insert_failed"]) == 0
 
 
 @PRIVATE

@@ -126,6 +126,8 @@ class TraceResult(Result):
     """Those that came in and lost the race: each has a winner."""
     vanished: Count
     """Those that came in and did not leave, and lost to nobody who is known."""
+    unsure: Count = 0
+    """Those of the vanished that look like the race, of which conntrack counted fewer at that time."""
     unknown: Count
     """SYNs of which nothing can be said, because sightings are missing or too many SYNs were alike."""
     sightings: Count
@@ -155,6 +157,8 @@ class TraceResult(Result):
     def _adds_up(self) -> Self:
         if self.lost + self.vanished > self.syns:
             raise ValueError("lost and vanished must not exceed syns")
+        if self.unsure > self.vanished:
+            raise ValueError("unsure must not exceed vanished")
         if sum(gap.count for gap in self.apart) != self.lost:
             raise ValueError("apart must add up to lost")
         if sum(self.waited.values()) > self.lost:

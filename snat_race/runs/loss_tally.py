@@ -41,6 +41,7 @@ class LossTally:
         sent: SYNs that this host sent.
         lost: SYNs that lost the race.
         vanished: SYNs that did not leave, and lost to nobody who is known.
+        unsure: those of them that look like the race, of which conntrack counted fewer at that time.
 
     """
 
@@ -49,7 +50,8 @@ class LossTally:
     ) -> None:
         self._device_name = device_name
         self._destination = destination
-        self.syns = self.sent = self.lost = self.vanished = 0
+        self.syns = self.sent = self.lost = self.vanished = self.unsure = 0
+        self._clashes_used = 0
         self._syns_by_source: dict[int, int] = {}
         self._lost_by: dict[str, Counter[str]] = {"victim": Counter(), "destination": Counter()}
         self._vanished_by: dict[str, Counter[str]] = {"victim": Counter(), "destination": Counter()}
@@ -60,8 +62,23 @@ class LossTally:
         self._awaited: dict[tuple[int, int, int], int] = {}
         self.losses: deque[Loss] = deque(maxlen=MOST_LOSSES)
 
-    def add(self, judged: Judged, since_ns: int, until_ns: int) -> Iterator[Loss | SentAgain]:
-        """Count journeys that began in a span of time; yield each loss, then each that was sent again."""
+    def add(
+        self,
+        judged: Judged,
+        since_ns: int,
+        until_ns: int,
+        clashes: Callable[[], int | None] = lambda: None,
+    ) -> Iterator[Loss | SentAgain]:
+        """Count journeys that began in a span of time; yield each loss, then each that was sent again.
+
+        Args:
+            judged: journeys that are over.
+            since_ns: when the span began, CLOCK_REALTIME.
+            until_ns: when it ended.
+            clashes: asked where losses seem to be the race: how many entries conntrack could not insert
+                since then, ``insert_failed``; None: that is not known.
+
+        """
         left = judged.left[self._counts(judged.left, since_ns, until_ns)]
         counting = np.flatnonzero(self._counts(judged.vanished, since_ns, until_ns))
         in_time = counting[np.argsort(judged.vanished["arrived_ns"][counting], kind="stable")]
@@ -70,7 +87,7 @@ class LossTally:
         self.sent += int((~received).sum())
         self.syns += int(received.sum()) + len(vanished)
         self._count_sources(np.concatenate([left["source"][received], vanished["source"]]))
-        raced = winners["left_ns"] > 0
+        raced = self._counted(winners, clashes)
         self._count_vanished(vanished[~raced])
         gaps_ns = apart_ns(vanished[raced], winners[raced])
         for victim, winner, gap_ns in zip(vanished[raced], winners[raced], gaps_ns.tolist(), strict=True):
@@ -128,6 +145,25 @@ class LossTally:
             )
             bound_for |= there & ((journeys[end]["port"] == port) | (port == 0))
         return np.asarray(wanted & bound_for)
+
+    def _counted(self, winners: Journeys, clashes: Callable[[], int | None]) -> NDArray[np.bool_]:
+        """Return which have lost the race: all that look so, or none.
+
+        A firewall may drop a SYN while another leaves from the same port. Conntrack counts every race. So
+        where more look like the race than it counted, some of them are no race, and nobody knows which.
+        """
+        raced = np.asarray(winners["left_ns"] > 0)
+        most = clashes() if raced.any() else None
+        if most is None:
+            return raced
+        alike = int(raced.sum())
+        if alike <= most - self._clashes_used:
+            self._clashes_used += alike
+        else:
+            self._clashes_used = most
+            self.unsure += alike
+            raced[:] = False
+        return raced
 
     def _count_sources(self, sources: NDArray[Any]) -> None:
         keys = _address_keys(sources)

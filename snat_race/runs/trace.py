@@ -23,6 +23,7 @@ from snat_race.runs.signals import StopSignals
 
 _DRAIN_INTERVAL_S = 0.2  # a loss is said this much later than it is certain
 _COUNTERS_INTERVAL_S = 10.0  # what matters is how far they rose in all
+_NEVER_NS = 1 << 62
 _PATIENCE_S = 5.0  # without any SYN, before somebody should look elsewhere
 
 
@@ -72,7 +73,7 @@ def run(
         tracer = Tracer(routing.keeps, settings.ring_mib)
     with StopSignals() as stop, tracer:
         monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
-        trace = _Trace(settings, tracer, LossTally(routing.device_name, settings.to), observer)
+        trace = _Trace(settings, tracer, LossTally(routing.device_name, settings.to), monitor, observer)
         observer.started(
             Started(
                 **metadata.fields(),
@@ -94,6 +95,7 @@ def run(
                 monitor.read_if_due()
             if netns_lookup.has_ended(namespace):
                 ended = EnvironmentLacks(f"the namespace {namespace.name} has ended")
+        trace.stop()
         monitor.end_period()
         trace.finish()
     routing.close()
@@ -106,6 +108,7 @@ def run(
         sent=tally.sent,
         lost=tally.lost,
         vanished=tally.vanished,
+        unsure=tally.unsure,
         unknown=tracer.unknown,
         sightings=tracer.sightings,
         dropped=tracer.dropped,
@@ -126,16 +129,22 @@ class _Trace:
     """Drains, tallies and tells, from its beginning to its end."""
 
     def __init__(
-        self, settings: TraceSettings, tracer: Tracer, tally: LossTally, observer: TraceObserver
+        self,
+        settings: TraceSettings,
+        tracer: Tracer,
+        tally: LossTally,
+        monitor: CounterMonitor,
+        observer: TraceObserver,
     ) -> None:
         self._settings = settings
         self._tracer = tracer
+        self._monitor = monitor
         self._observer = observer
         self.tally = tally
         self.clock = ClockOffset()
         # What began before the counters were read, or after they were read last, is not counted.
         self._since_ns = time.time_ns()
-        self._until_ns = 1 << 62
+        self._until_ns = _NEVER_NS
         self._impatient_s = time.monotonic() + _PATIENCE_S
         self._begin_period()
 
@@ -158,19 +167,31 @@ class _Trace:
         if time.monotonic() - self._period_began_s >= self._settings.interval_s:
             self._end_period()
 
-    def finish(self) -> None:
-        """Take in what is on its way; what comes in from now on is not counted."""
+    def stop(self) -> None:
+        """Count nothing that comes in from now on. Then the counters are read for the last time."""
         self._until_ns = time.time_ns()
+
+    def finish(self) -> None:
+        """Take in what was on its way."""
         self._take(settle=True)
         self._end_period()
 
     def _take(self, *, settle: bool) -> None:
         judged = self._tracer.settle() if settle else self._tracer.drain()
-        for happened in self.tally.add(judged, self._since_ns, self._until_ns):
+        for happened in self.tally.add(judged, self._since_ns, self._until_ns, self._clashes):
             if isinstance(happened, Loss):
                 self._observer.loss(happened)
             else:
                 self._observer.sent_again(happened)
+
+    def _clashes(self) -> int | None:
+        """Return how many entries could not be inserted up to now, or up to the end; None: nobody knows."""
+        if self._until_ns == _NEVER_NS:
+            self._monitor.end_period()
+        counted = next(iter(self._monitor.total), None)
+        if self._monitor.failure or not counted or not counted.conntrack:
+            return None
+        return sum(counted.conntrack.insert_failed)
 
     def _begin_period(self) -> None:
         self._period_began_at, self._period_began_s = utc_now(), time.monotonic()

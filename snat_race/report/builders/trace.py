@@ -114,7 +114,9 @@ def _apart(result: TraceResult) -> Section | None:
 def _counters(result: TraceResult) -> Section:
     return Section(
         title="Against the counters",
-        sentences=(traces.against_counters(result), traces.NOT_SEEN),
+        sentences=tuple(
+            filter(None, (traces.against_counters(result), traces.unsure(result), traces.NOT_SEEN))
+        ),
     )
 
 

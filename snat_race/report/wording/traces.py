@@ -53,13 +53,18 @@ def verdict(result: TraceResult) -> str:
     if not result.syns:
         return "no SYN came in to be forwarded, so nothing is known."
     share = percent(result.lost / result.syns)
+    perhaps = min(result.unsure, max(0, _clashes(result) - result.lost))
     if result.lost:
         victims = sum(bool(victim.lost) for victim in result.victims)
         said = f"{plural(result.lost, 'SYN')} of {result.syns:,} ({share}) lost the race, "
         said += f"of {plural(victims, 'address')}: each is proven by its packets."
     else:
-        said = f"none of {plural(result.syns, 'SYN')} lost the race."
-    if result.vanished:
+        sure = " for certain" if perhaps else ""
+        said = f"none of {plural(result.syns, 'SYN')} lost the race{sure}."
+    if perhaps:
+        said += f" {plural(result.vanished, 'SYN')} did not leave either; "
+        said += f"up to {perhaps:,} of them may have lost it too."
+    elif result.vanished:
         said += f" {plural(result.vanished, 'SYN')} did not leave for another reason."
     return said
 
@@ -90,7 +95,7 @@ def against_counters(result: TraceResult) -> str:
     """Return how the losses compare with what conntrack counted; empty, if nobody read that."""
     if not result.counted or not result.counted.conntrack:
         return "Conntrack's counters could not be read here, so nothing is compared with them."
-    clashes = sum(result.counted.conntrack.insert_failed)
+    clashes = _clashes(result)
     said = f"Proven {result.lost:,}, insert_failed +{clashes:,}"
     said += f", drop +{sum(result.counted.conntrack.drop):,}"
     if result.spec.get("to"):
@@ -98,11 +103,32 @@ def against_counters(result: TraceResult) -> str:
     if clashes == result.lost:
         return f"{said}: they agree."
     if clashes < result.lost:
-        return f"{said}: more was lost than this namespace counted, so another one's NAT translates too."
+        return (
+            f"{said}: more than this namespace counted, so some were not lost to the race. A firewall may "
+            "have dropped them, or another namespace's NAT lost them."
+        )
     return (
         f"{said}: the other {clashes - result.lost:,} are of SYNs without a winner, as where the NAT draws "
         "ports or has none left, of this host's own, or of UDP."
     )
+
+
+def unsure(result: TraceResult) -> str:
+    """Return what only looks like the race; empty, if nothing does."""
+    if not result.unsure:
+        return ""
+    return (
+        f"{plural(result.unsure, 'SYN')} of those without a winner looked like the race: another left from "
+        "the same port meanwhile. But conntrack counted fewer clashes than that, so nobody is blamed. A "
+        "firewall may have dropped them, or the NAT of another namespace lost them: trace there, with "
+        "--netns."
+    )
+
+
+def _clashes(result: TraceResult) -> int:
+    """Return how many entries conntrack could not insert; 0 if nobody read that."""
+    known = result.counted and result.counted.conntrack
+    return sum(known.insert_failed) if known else 0
 
 
 def _local(instant: str) -> str:
