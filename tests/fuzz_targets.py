@@ -133,7 +133,9 @@ def fuzz_netlink_stat(text: str) -> None:
 def fuzz_proc_values(text: str) -> None:
     """One text in place of every file of /proc and /sys that holds a value."""
     with patch.object(host, "proc_text", lambda _: text), patch.object(platform, "release", lambda: text):
-        settings = host.sysctls(netns_lookup.here())
+        here = netns_lookup.here()
+        settings = host.sysctls(here)
+        os.close(here.fd)
         version, clock = host.kernel_version(), host.clock_source()
         with suppress(EnvironmentLacks):
             host.local_port_range()

@@ -13,6 +13,7 @@ from pathlib import Path
 from snat_race.errors import EnvironmentLacks
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000  # linux/sched.h
+OWN = Path("/proc/thread-self/ns/net")  # of this thread
 _PROC_SYS = Path("/proc/sys")
 # Settings that forbid an ordinary user to make a user namespace: (value that forbids, value that allows).
 # The first is Debian's, the second Ubuntu's; the third is user_namespaces(7)'s.
@@ -162,7 +163,7 @@ def current(name: str, *, is_own: bool = False) -> Namespace:
         is_own: this process will not leave it, except by :meth:`Namespace.entered`.
 
     """
-    fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    fd = os.open(OWN, os.O_RDONLY | os.O_CLOEXEC)
     return Namespace(name, fd, is_own=is_own)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from snat_race.errors import EnvironmentLacks, UsageError
 from snat_race.kernel.links import links
-from snat_race.kernel.netns import Namespace, current
+from snat_race.kernel.netns import OWN, Namespace, current
 from snat_race.kernel.tools import printable
 from snat_race.results.findings import OWN_NAMESPACE
 
@@ -117,7 +117,11 @@ def _open(name: str, path: Path) -> Namespace:
         if not stat.S_ISREG(path.stat().st_mode):
             raise UsageError(f"{path} is no namespace; {_GIVE}")
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+        try:
+            kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+        except OSError:
+            os.close(fd)
+            raise
     except PermissionError as refused:
         raise EnvironmentLacks(f"not allowed to open {path}; use sudo") from refused
     except (FileNotFoundError, ProcessLookupError) as missing:
@@ -128,8 +132,10 @@ def _open(name: str, path: Path) -> Namespace:
     except OSError as failed:
         raise UsageError(f"{path} is no namespace ({failed.strerror})") from failed
     if kind != _CLONE_NEWNET:
+        os.close(fd)
         raise UsageError(f"{path} is a namespace, but not of the network")
-    namespace = Namespace(name, fd, is_own=os.path.sameopenfile(fd, here().fd), path=path)
+    is_own = os.path.samestat(os.fstat(fd), OWN.stat())
+    namespace = Namespace(name, fd, is_own=is_own, path=path)
     try:
         with namespace.entered():
             pass
