@@ -139,9 +139,12 @@ def _wire_uplink(topology: Topology) -> None:
 
 
 def _wire_bridge(topology: Topology) -> None:
-    """Wire a bridge and a veth pair for each container, as Docker does."""
+    """Wire a bridge and a veth pair for each container, as Docker does.
+
+    A bridge that snoops joins a group of its own and reports that: an entry in the table that is not ours.
+    """
     with topology.source.entered(), IPRoute() as netlink:
-        netlink.link("add", ifname="docker0", kind="bridge")
+        netlink.link("add", ifname="docker0", kind="bridge", br_mcast_snooping=0)
         _address(netlink, "docker0", topology.network.gateway, topology.network.container_bits)
         bridge = netlink.link_lookup(ifname="docker0")[0]
         for index, container in enumerate(topology.containers):

@@ -12,6 +12,7 @@ from snat_race.kernel.host import utc_now
 from snat_race.kernel.routing import Routing
 from snat_race.load.clock import ClockOffset
 from snat_race.packets.tracer import Tracer
+from snat_race.results.nat import Nat
 from snat_race.results.schema import Started
 from snat_race.results.trace import Loss, SentAgain, TracedPeriod, TraceResult
 from snat_race.runs.counter_monitor import CounterMonitor, warnings_about
@@ -23,6 +24,7 @@ from snat_race.runs.signals import StopSignals
 
 _DRAIN_INTERVAL_S = 0.2  # a loss is said this much later than it is certain
 _COUNTERS_INTERVAL_S = 10.0  # what matters is how far they rose in all
+_MOST_READINGS = 20  # of counters, for one between which nothing clashed
 _NEVER_NS = 1 << 62
 _PATIENCE_S = 5.0  # without any SYN, before somebody should look elsewhere
 
@@ -72,8 +74,10 @@ def run(
     with namespace.entered():
         tracer = Tracer(routing.keeps, settings.ring_mib)
     with StopSignals() as stop, tracer:
-        monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
-        trace = _Trace(settings, tracer, LossTally(routing.device_name, settings.to), monitor, observer)
+        span = _Span(reader, nat)
+        monitor = span.monitor
+        tally = LossTally(routing.device_name, settings.to)
+        trace = _Trace(settings, tracer, tally, span, observer)
         observer.started(
             Started(
                 **metadata.fields(),
@@ -95,11 +99,8 @@ def run(
                 monitor.read_if_due()
             if netns_lookup.has_ended(namespace):
                 ended = EnvironmentLacks(f"the namespace {namespace.name} has ended")
-        trace.stop()
-        monitor.end_period()
         trace.finish()
     routing.close()
-    tally = trace.tally
     result = TraceResult(
         **metadata.fields(),
         netns=namespace.name,
@@ -125,6 +126,45 @@ def run(
     return result, ended
 
 
+class _Span:
+    """The time in which clashes are counted: SYNs that began before it or after it are not.
+
+    A reading of the counters takes about a millisecond. Where an entry clashes meanwhile, nobody knows on
+    which side of the span's end that was. Then it is read again.
+
+    Attributes:
+        monitor: reads the counters.
+        since_ns: when it began, CLOCK_REALTIME.
+        until_ns: when it ended.
+
+    """
+
+    def __init__(self, reader: CounterReader, nat: Nat) -> None:
+        self.until_ns = _NEVER_NS
+        for _ in range(_MOST_READINGS):
+            self.monitor = CounterMonitor([reader], nat, reads_own_tcp=False)
+            self.since_ns = time.time_ns()
+            if not self.clashes():
+                break
+
+    def clashes(self) -> int | None:
+        """Return how many entries could not be inserted up to now, or up to the end; None: nobody knows."""
+        if self.until_ns == _NEVER_NS:
+            self.monitor.end_period()
+        counted = next(iter(self.monitor.total), None)
+        if self.monitor.failure or not counted or not counted.conntrack:
+            return None
+        return sum(counted.conntrack.insert_failed)
+
+    def end(self) -> None:
+        """Count nothing from now on."""
+        for _ in range(_MOST_READINGS):
+            clashes, until_ns = self.clashes(), time.time_ns()
+            if self.clashes() == clashes:
+                break
+        self.until_ns = until_ns
+
+
 class _Trace:
     """Drains, tallies and tells, from its beginning to its end."""
 
@@ -133,18 +173,15 @@ class _Trace:
         settings: TraceSettings,
         tracer: Tracer,
         tally: LossTally,
-        monitor: CounterMonitor,
+        span: _Span,
         observer: TraceObserver,
     ) -> None:
         self._settings = settings
         self._tracer = tracer
-        self._monitor = monitor
+        self._span = span
         self._observer = observer
         self.tally = tally
         self.clock = ClockOffset()
-        # What began before the counters were read, or after they were read last, is not counted.
-        self._since_ns = time.time_ns()
-        self._until_ns = _NEVER_NS
         self._impatient_s = time.monotonic() + _PATIENCE_S
         self._begin_period()
 
@@ -157,7 +194,7 @@ class _Trace:
         """Take in what was seen since the last drain; end the interval if it is over."""
         if self.clock.update():
             self._tracer.forget()
-            self._since_ns = time.time_ns()
+            self._span.since_ns = time.time_ns()
         self._take(settle=False)
         if self.tally.syns:
             self._impatient_s = float("inf")
@@ -167,31 +204,20 @@ class _Trace:
         if time.monotonic() - self._period_began_s >= self._settings.interval_s:
             self._end_period()
 
-    def stop(self) -> None:
-        """Count nothing that comes in from now on. Then the counters are read for the last time."""
-        self._until_ns = time.time_ns()
-
     def finish(self) -> None:
-        """Take in what was on its way."""
+        """Read the counters for the last time; take in what was on its way."""
+        self._span.end()
         self._take(settle=True)
         self._end_period()
 
     def _take(self, *, settle: bool) -> None:
         judged = self._tracer.settle() if settle else self._tracer.drain()
-        for happened in self.tally.add(judged, self._since_ns, self._until_ns, self._clashes):
+        span = self._span
+        for happened in self.tally.add(judged, span.since_ns, span.until_ns, span.clashes):
             if isinstance(happened, Loss):
                 self._observer.loss(happened)
             else:
                 self._observer.sent_again(happened)
-
-    def _clashes(self) -> int | None:
-        """Return how many entries could not be inserted up to now, or up to the end; None: nobody knows."""
-        if self._until_ns == _NEVER_NS:
-            self._monitor.end_period()
-        counted = next(iter(self._monitor.total), None)
-        if self._monitor.failure or not counted or not counted.conntrack:
-            return None
-        return sum(counted.conntrack.insert_failed)
 
     def _begin_period(self) -> None:
         self._period_began_at, self._period_began_s = utc_now(), time.monotonic()
