@@ -82,8 +82,8 @@ def test_every_variant_has_its_verdict(every_variant: Path) -> None:
     for name, variant in by_name.items():
         summary, source = variant["summary"], variant["kernel"]["source"]
         lost = sum(source["insert_failed"])
-        assert race_lost(variant) == lost, name
-        assert_all_clashed(summary["failed"], lost, sum(source["drop"]))
+        assert lost - summary["cut_short"] <= race_lost(variant) <= lost, name
+        assert_all_clashed(summary["failed"], lost, sum(source["drop"]), cut_short=summary["cut_short"])
         assert causes(variant) <= {"snat_race", "unexplained"}, name
         assert 0 <= variant["accepted"] - summary["connected"] <= 2, name
         assert variant["collision_rate_ci95"][0] <= summary["collisions"] / summary["paired"]
@@ -107,8 +107,10 @@ def test_other_protocols_race_alike(scenario: str) -> None:
     racing, cured = measured("--scenario", scenario, fewest=MORE_PAIRS)["variants"]
     for variant in (racing, cured):
         assert sum(cause["losses"] for cause in variant["diagnosis"]) == variant["summary"]["failed"]
-        clashes = sum(variant["kernel"]["source"]["insert_failed"])
-        assert_all_clashed(variant["summary"]["failed"], race_lost(variant), clashes)
+        clashes, cut_short = sum(variant["kernel"]["source"]["insert_failed"]), variant["summary"]["cut_short"]
+        assert_all_clashed(variant["summary"]["failed"], clashes, cut_short=cut_short)
+        # Nobody knows whether what a stop cut short was answered, and another was answered too late.
+        assert clashes - cut_short <= race_lost(variant) <= clashes
     assert race_lost(racing) >= 5
     assert (racing["outcome"], cured["outcome"]) == ("reproduced", "not_seen")
 
