@@ -105,13 +105,15 @@ def _looked_into(rules: HostRules) -> None:
     ):
         nat_of(rules_for([HOST], ["10.0.0.1"]), 100)
         cli_mitigate.mitigate()
+        cli_mitigate.mitigate(tcp_only=True)
     findings = list(doctor._of_rules(rules, HOST))
     result = DoctorResult(**RECORD, spec={"netns": HOST.name, "workers": 1}, sysctls={}, findings=findings)
     assert DoctorResult.model_validate_json(json_text(result)) == result
     page = document(result, PROGRAM)
     if crc32(result.model_dump_json().encode()) % DRAWN_ONCE_IN == 0:
         assert in_text(page, TERMINAL, full=True)
-    for rewrite in mitigate._planned(rules).rewrites:
+    plans = (mitigate._planned(rules, tcp_only=tcp_only) for tcp_only in (False, True))
+    for rewrite in (rewrite for plan in plans for rewrite in plan.rewrites):
         assert rewrite.diff
         assert rewrite.script
         rewrite.ruleset.settled(rewrite.edits, rewrite.ruleset)

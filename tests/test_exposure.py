@@ -168,7 +168,6 @@ def test_blocks_of_ports_are_apart_only_if_no_port_is_in_two() -> None:
         ),
         ("-m mark --mark 0x1 -j ACCEPT", "-m mark --mark 0x2 -j MASQUERADE", True),
         ("-m mark --mark 0x1 -j ACCEPT", "-s 10.0.0.0/8 -m mark --mark 0x1 -j MASQUERADE", False),
-        ("-p tcp -j MASQUERADE --random-fully", "-j MASQUERADE", True),
         ("-o eth+ -j ACCEPT", "-o eth1 -j MASQUERADE", False),
         ("-s 10.0.0.0/8 -j MASQUERADE", "-s 10.0.0.0/8 -j MASQUERADE --persistent", True),
     ],
@@ -334,3 +333,29 @@ def test_a_masquerade_gives_an_address_of_the_host() -> None:
     for held, races in ((None, True), ("192.0.2.1", True), ("192.0.2.9", False)):
         traits = HostTraits(addresses=addresses(held) if held else None)
         assert reasons(*rules, traits=traits) == [None if races else NotExposed.single_client] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "last"),
+    [
+        ("-p tcp -j MASQUERADE --random-fully", "-j MASQUERADE", NotExposed.tcp_draws_ports),
+        (
+            "-s 10.0.0.0/8 -p tcp -j MASQUERADE --random-fully",
+            "-s 10.1.0.0/16 -o eth0 -j MASQUERADE",
+            NotExposed.tcp_draws_ports,
+        ),
+        ("-p tcp -j MASQUERADE --random-fully", "-p udp -j MASQUERADE", NotExposed.tcp_draws_ports),
+        ("-p tcp -j MASQUERADE --random-fully", "-p tcp -j MASQUERADE", NotExposed.behind_another),
+        ("-p tcp -j MASQUERADE", "-j MASQUERADE", None),
+        ("-p tcp -j ACCEPT", "-j MASQUERADE", None),
+        ("-p udp -j MASQUERADE --random-fully", "-j MASQUERADE", None),
+        ("-s 10.0.0.0/8 -p tcp -j MASQUERADE --random-fully", "-j MASQUERADE", None),
+        ("-o eth0 -p tcp -j MASQUERADE --random-fully", "-o eth1 -j MASQUERADE", None),
+        ("-p tcp -m limit --limit 5/sec -j MASQUERADE --random-fully", "-j MASQUERADE", None),
+        ("-p tcp -m tcp --dport 80 -j MASQUERADE --random-fully", "-j MASQUERADE", None),
+    ],
+)
+def test_a_rule_whose_tcp_another_takes_loses_no_syn(
+    first: str, second: str, last: NotExposed | None
+) -> None:
+    assert reasons(first, second)[-1] == last

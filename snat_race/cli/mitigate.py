@@ -28,13 +28,14 @@ EXAMPLES = help_text.examples(
 def mitigate(
     netns: parameters.Netns = None,
     apply: parameters.Apply = False,
+    tcp_only: parameters.TcpOnly = False,
     dump: parameters.Dump = None,
     revert: parameters.Revert = None,
     quiet: parameters.QuietVerdict = False,
 ) -> None:
     """Show the SNAT rules with --random-fully added, as a diff; change nothing, unless told to."""
-    if revert and (apply or dump):
-        raise UsageError("--revert: stands alone; drop --apply and --dump")
+    if revert and (apply or dump or tcp_only):
+        raise UsageError("--revert: stands alone; drop --apply, --dump and --tcp-only")
     if dump and not apply:
         raise UsageError("--dump: is written by --apply; add that")
     keep_all_objects()
@@ -42,27 +43,33 @@ def mitigate(
     if revert:
         _revert(namespace, revert, quiet=quiet)
     elif apply:
-        _apply(namespace, dump, quiet=quiet)
+        _apply(namespace, dump, tcp_only=tcp_only, quiet=quiet)
     else:
-        _show(namespace, quiet=quiet)
+        _show(namespace, tcp_only=tcp_only, quiet=quiet)
 
 
-def _show(namespace: "Namespace", *, quiet: bool) -> None:
+def _show(namespace: "Namespace", *, tcp_only: bool, quiet: bool) -> None:
+    from snat_race.report.wording.owners import PUNCHING_HOLES, is_of_router
     from snat_race.runs import mitigate
 
-    command = this_program().mitigation(*_namespace_option(namespace))
+    options = _namespace_option(namespace)
+    command = this_program().mitigation(*options, *(["--tcp-only"] if tcp_only else []))
     then = f"# Nothing was changed. To do it: {command}"
-    mitigation = mitigate.look(namespace)
+    mitigation = mitigate.look(namespace, tcp_only=tcp_only)
+    if not tcp_only:
+        likely = ", which are likely here" if any(map(is_of_router, mitigation.owners)) else ""
+        instead = this_program().mitigation(*options, "--tcp-only")
+        then += f"\n# UDP keeps its ports, for {PUNCHING_HOLES}{likely}, with: {instead}"
     _print_report(mitigation, namespace, then, quiet=quiet)
 
 
-def _apply(namespace: "Namespace", dump: Path | None, *, quiet: bool) -> None:
+def _apply(namespace: "Namespace", dump: Path | None, *, tcp_only: bool, quiet: bool) -> None:
     from snat_race.runs import mitigate
 
     undo = UndoFile(_path_of_undo(dump))
     command = f"{_this_command(namespace)} --revert {shlex.quote(str(undo.path))}"
     try:
-        mitigation = mitigate.apply(namespace, undo.save)
+        mitigation = mitigate.apply(namespace, undo.save, tcp_only=tcp_only)
     except SnatRaceError as failed:
         if not undo.kept:
             raise

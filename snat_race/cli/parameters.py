@@ -614,6 +614,14 @@ PlannedWorkers = Annotated[
     ),
 ]
 Apply = Annotated[bool, Option("--apply", help="Change the rules, and read them back.")]
+TcpOnly = Annotated[
+    bool,
+    Option(
+        "--tcp-only",
+        help="Leave UDP its ports, for calls, games and VPNs of peers: put a rule for TCP in front of each "
+        "exposed one.",
+    ),
+]
 Dump = Annotated[
     Path | None,
     Option(

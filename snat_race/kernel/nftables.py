@@ -13,9 +13,12 @@ import errno
 import os
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from typing import ClassVar
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netlink
@@ -36,10 +39,11 @@ _FAMILY_NAMES = {number: name for name, number in _FAMILIES.items()}
 _NFTABLES = 10 << 8  # NFNL_SUBSYS_NFTABLES, the upper byte of a message's type
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_TABLE, _GET_TABLE, _NEW_CHAIN, _GET_CHAIN = (_NFTABLES | kind for kind in (0, 1, 3, 4))
-_NEW_RULE, _GET_RULE, _NEW_GENERATION, _GET_GENERATION = (_NFTABLES | kind for kind in (6, 7, 15, 16))
-_REPLACE = 0x100
+_NEW_RULE, _GET_RULE, _DELETE_RULE = (_NFTABLES | kind for kind in (6, 7, 8))
+_NEW_GENERATION, _GET_GENERATION = (_NFTABLES | kind for kind in (15, 16))
+_REPLACE, _CREATE = 0x100, 0x400
 _FIELDS = 4  # bytes of struct nfgenmsg, before the attributes; the first is the family
-_TABLE, _CHAIN, _HANDLE, EXPRESSIONS, _COMPAT, _USERDATA = 1, 2, 3, 4, 5, 7  # of a rule
+_TABLE, _CHAIN, _HANDLE, EXPRESSIONS, _COMPAT, _POSITION, _USERDATA = 1, 2, 3, 4, 5, 6, 7  # of a rule
 _CHAIN_NAME, _HOOK, _TYPE = 3, 4, 7  # of a chain
 _TRANSLATING_HOOKS = (1, 4)  # NF_INET_LOCAL_IN, NF_INET_POST_ROUTING: where sources are translated
 _NAME, _DATA = 1, 2  # of an expression
@@ -96,10 +100,35 @@ class KernelChain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replacement:
-    """One rule is to have other flags of translation, and to stay the same otherwise."""
+class RuleChange(ABC):
+    """What is to be done about one rule: its message's kind and flags, and the attributes in it."""
 
     rule: KernelRule
+    kind: ClassVar[int]
+    message_flags: ClassVar[int]
+
+    @property
+    @abstractmethod
+    def body(self) -> bytes:
+        """The attributes.
+
+        Raises:
+            EnvironmentLacks: the rule does not end with a translation, or with one that is not known here.
+
+        """
+
+    def _of_rule(self, *numbers: int) -> bytes:
+        """Return some of the rule's own attributes, those that it has."""
+        own = self.rule.attributes
+        return b"".join(attribute(number, own[number]) for number in numbers if number in own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement(RuleChange):
+    """One rule is to have other flags of translation, and to stay the same otherwise."""
+
+    kind = _NEW_RULE
+    message_flags = _REPLACE
     flags: frozenset[str]  # random, fully-random, persistent: those that it shall have
     # The protocol that the rule asks for, 0 for any; whether it asks for every other. iptables' own
     # matches want it told again, because the kernel does not list it (NFTA_RULE_COMPAT).
@@ -108,13 +137,43 @@ class Replacement:
 
     @cached_property
     def body(self) -> bytes:
-        """The attributes of the rule that is to come in place of the other.
+        """The attributes of the rule that is to come in place of the other."""
+        new = self._of_rule(_TABLE, _CHAIN, _HANDLE, _USERDATA)
+        new += attribute(EXPRESSIONS | NESTED, b"".join(_with_flags(self.rule, self.flags)))
+        return new + (_compat(self.protocol, inverted=self.protocol_negated) if self.protocol else b"")
 
-        Raises:
-            EnvironmentLacks: that does not end with a translation, or with one that is not known here.
 
-        """
-        return _replaced(self)
+@dataclass(frozen=True, kw_only=True)
+class AdditionForTcp(RuleChange):
+    """One rule, which asks for no protocol, is to get one in front of it, for TCP only.
+
+    That has ``flags`` of translation, and is the same otherwise.
+    """
+
+    kind = _NEW_RULE
+    message_flags = _CREATE
+    flags: frozenset[str]
+
+    @cached_property
+    def body(self) -> bytes:
+        """The attributes of the rule that is to come in front of the other."""
+        new = self._of_rule(_TABLE, _CHAIN, _USERDATA)
+        new += attribute(_POSITION, self.rule.attributes[_HANDLE])
+        expressions = [*_IS_TCP, *map(_counting_from_0, _with_flags(self.rule, self.flags))]
+        return new + attribute(EXPRESSIONS | NESTED, b"".join(expressions)) + _compat(socket.IPPROTO_TCP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal(RuleChange):
+    """One rule is to be removed."""
+
+    kind = _DELETE_RULE
+    message_flags = 0
+
+    @cached_property
+    def body(self) -> bytes:
+        """The attributes that name it."""
+        return self._of_rule(_TABLE, _CHAIN, _HANDLE)
 
 
 def generation(namespace: Namespace) -> int:
@@ -201,10 +260,10 @@ def _first_two(body: bytes) -> tuple[tuple[int, bytes], tuple[int, bytes]]:
     return table, chain
 
 
-def replace(
-    namespace: Namespace, made_for: int, wanted: Sequence[Replacement], *, trial: bool
+def change(
+    namespace: Namespace, made_for: int, wanted: Sequence[RuleChange], *, trial: bool
 ) -> dict[int, str]:
-    """Replace rules in one transaction, if the generation is still ``made_for``; or only try it.
+    """Change rules in one transaction, if the generation is still ``made_for``; or only try it.
 
     Returns:
         What the kernel says to those that it refuses, by their index; if there are any, nothing is changed.
@@ -227,7 +286,8 @@ def replace(
         except EnvironmentLacks as unknown:
             refused[index] = str(unknown)
         else:
-            messages.append(_message(_NEW_RULE, REQUEST | _REPLACE, first + index, one.rule.family, new))
+            flags = REQUEST | one.message_flags
+            messages.append(_message(one.kind, flags, first + index, one.rule.family, new))
     # What has no end is looked at and not made, as 'nft --check' has it.
     if not trial and not refused:
         messages.append(_message(_BATCH_END, REQUEST, first + len(wanted)))
@@ -244,53 +304,61 @@ def replace(
     return refused
 
 
-def _replaced(wanted: Replacement) -> bytes:
-    """Return the attributes of the rule that is to come in place of another."""
-    old = wanted.rule.attributes
-    kept = [(number, old[number]) for number in (_TABLE, _CHAIN, _HANDLE, _USERDATA) if number in old]
-    new = b"".join(attribute(number, value) for number, value in kept)
-    new += attribute(EXPRESSIONS | NESTED, _with_flags(wanted))
-    if wanted.protocol:
-        inverted = 2 if wanted.protocol_negated else 0  # NFT_RULE_COMPAT_F_INV
-        compat = attribute(1, wanted.protocol.to_bytes(4, "big")) + attribute(
-            2, inverted.to_bytes(4, "big")
-        )
-        new += attribute(_COMPAT | NESTED, compat)
-    return new
-
-
-def _with_flags(wanted: Replacement) -> bytes:
+def _with_flags(rule: KernelRule, flags: frozenset[str]) -> list[bytes]:
     """Return the expressions of a rule, of which the last translates, with the flags that it shall have.
 
     Raises:
         EnvironmentLacks: the last does not translate, or in a way that is not known here.
 
     """
-    expressions = wanted.rule.attributes[EXPRESSIONS]
-    starts = [0]
-    while (end := starts[-1] + aligned(*struct.unpack_from("=H", expressions, starts[-1]))) < len(
-        expressions
-    ):
-        starts.append(end)
-    before, last = expressions[: starts[-1]], expressions[starts[-1] + 4 :]
-    expression = dict(attributes(last))
-    name = text_of(expression[_NAME])
-    bits = sum(_MAP_FLAGS[flag] for flag in wanted.flags)
-    data = dict(attributes(expression.get(_DATA, b"")))
+    *before, last = _each(rule.attributes[EXPRESSIONS])
+    name, data = _name_and_data(last)
+    bits = sum(_MAP_FLAGS[flag] for flag in flags)
     if name in _NATIVE_FLAGS:
         number = _NATIVE_FLAGS[name]
         present = int.from_bytes(data.get(number, b""), "big")
         data[number] = (present & ~_ALL_FLAGS | bits).to_bytes(4, "big")
-    elif name == "target" and (at := _offset_of_flags(wanted.rule.family, data)) is not None:
+    elif name == "target" and (at := _offset_of_flags(rule.family, data)) is not None:
         info = bytearray(data[_INFO])
         (present,) = struct.unpack_from("=I", info, at)
         struct.pack_into("=I", info, at, present & ~_ALL_FLAGS | bits)
         data[_INFO] = bytes(info)
     else:
         raise EnvironmentLacks(f"the kernel has it end with '{name}', in a form that is not known here")
+    return [*before, _expression(name, data)]
+
+
+def _each(expressions: bytes) -> list[bytes]:
+    """Return the expressions of a rule, each as it is."""
+    starts = [0]
+    while (end := starts[-1] + aligned(*struct.unpack_from("=H", expressions, starts[-1]))) < len(
+        expressions
+    ):
+        starts.append(end)
+    return [expressions[start:end] for start, end in pairwise([*starts, len(expressions)])]
+
+
+def _name_and_data(expression: bytes) -> tuple[str, dict[int, bytes]]:
+    said = dict(attributes(expression[4:]))
+    return text_of(said[_NAME]), dict(attributes(said.get(_DATA, b"")))
+
+
+def _expression(name: str, data: dict[int, bytes]) -> bytes:
     said = b"".join(attribute(number, value) for number, value in data.items())
-    new = attribute(_NAME, expression[_NAME]) + attribute(_DATA | NESTED, said)
-    return before + attribute(1 | NESTED, new)
+    return attribute(1 | NESTED, attribute(_NAME, _text(name)) + attribute(_DATA | NESTED, said))
+
+
+def _counting_from_0(expression: bytes) -> bytes:
+    """Return an expression; a counter without what it has counted."""
+    name, _ = _name_and_data(expression)
+    return _expression(name, {}) if name == "counter" else expression
+
+
+def _compat(protocol: int, *, inverted: bool = False) -> bytes:
+    flags = 2 if inverted else 0  # NFT_RULE_COMPAT_F_INV
+    return attribute(
+        _COMPAT | NESTED, attribute(1, protocol.to_bytes(4, "big")) + attribute(2, flags.to_bytes(4, "big"))
+    )
 
 
 def _offset_of_flags(family: str, target: dict[int, bytes]) -> int | None:
@@ -308,3 +376,17 @@ def _message(kind: int, flags: int, number: int, family: str = "", attributes: b
 
 def _text(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape") + b"\0"
+
+
+# "meta load l4proto => reg 1", "cmp eq reg 1 0x06": as nft and iptables-nft ask for TCP.
+_IS_TCP = (
+    _expression("meta", {1: (1).to_bytes(4, "big"), 2: (16).to_bytes(4, "big")}),
+    _expression(
+        "cmp",
+        {
+            1: (1).to_bytes(4, "big"),
+            2: (0).to_bytes(4, "big"),
+            3: attribute(1, bytes([socket.IPPROTO_TCP])),
+        },
+    ),
+)

@@ -108,6 +108,7 @@ class NotExposed(StrEnum):
     ports_apart = "ports_apart"
     behind_another = "behind_another"
     loop_back_set = "loop_back_set"
+    tcp_draws_ports = "tcp_draws_ports"
 
 
 class Unchangeable(StrEnum):
@@ -119,6 +120,7 @@ class Unchangeable(StrEnum):
     text_is_ambiguous = "text_is_ambiguous"
     in_anonymous_chain = "in_anonymous_chain"
     iptables_does_not_print = "iptables_does_not_print"
+    not_for_tcp_alone = "not_for_tcp_alone"  # by --tcp-only
 
 
 class UnreadableReason(StrEnum):
@@ -239,7 +241,7 @@ def _address(tool: ToolName, family: str, table: str, chain: str) -> ChainAddres
 
 
 class Change(Model):
-    """One rule that was replaced."""
+    """One rule that was replaced, or that got one for TCP in front of it."""
 
     tool: ToolName
     """The tool that printed and loaded the rule."""
@@ -252,7 +254,9 @@ class Change(Model):
     old: OneLine
     """The rule as it was."""
     new: OneLine
-    """The rule as it is now, without what its counters have counted."""
+    """The rule as it is now, or the one in front of it, without what its counters have counted."""
+    added: bool = False
+    """Whether ``new`` was put in front of ``old``, which is still there."""
     nth: int = Field(ge=0)
     """Which of the ``copies`` it is, counted from 0."""
     copies: int = Field(ge=1)
@@ -274,7 +278,7 @@ class Undo(Model):
     """What ``mitigate`` changed, or was about to, and a dump of all rules as they were before."""
 
     schema_version: Literal[1] = 1
-    """Its own, not that of results: undo files have not changed, so any version reverts any."""
+    """Its own, not that of results. An older version refuses changes that it does not make itself."""
     kind: Literal["undo"] = "undo"
     """The kind of this file."""
     written_at: str

@@ -16,12 +16,16 @@ from snat_race.rules.traffic import (
     ANY_ADDRESS,
     ANY_DEVICE,
     ANY_PORT,
+    ANY_PROTOCOL,
+    TCP,
+    UDP,
     V4,
     V6,
     WITH_PORTS,
     Devices,
     Intervals,
     Traffic,
+    covers,
     join,
     meet,
     versions_of,
@@ -32,6 +36,7 @@ RANDOM = frozenset({"random", "fully-random"})
 ONE_PORT: Intervals = ((0, 0),)  # stands for a port that is computed of something else
 _MASQUERADE = {V4[0]: 1 << 130, V6[0]: 1 << 131}  # stands for the address that a masquerade chooses
 _WILD = ("+", "*")
+_MOST_COMPARISONS = 100_000  # of rules' traffic; beyond, none is said to be taken by another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,16 @@ class SnatRule:
         """Whether its clients can lose SYNs to the race."""
         return self.not_exposed is None
 
+    @property
+    def gets_tcp(self) -> bool:
+        """Whether connections of TCP can come to it."""
+        return any(meet(given.traffic.protocols, TCP) for given in self.translations)
+
+    @property
+    def gets_udp(self) -> bool:
+        """Whether packets of UDP can come to it."""
+        return any(meet(given.traffic.protocols, UDP) for given in self.translations)
+
 
 def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     """Return the rules of a whole host, each with the reason why it is not exposed, if there is one.
@@ -92,7 +107,8 @@ def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     is exposed by itself and draws ports as soon as it is cured.
     """
     listed = list(rules)
-    looked_at = [_alone(rule, traits) for rule in listed]
+    drawn = _TcpDrawn(listed, traits)
+    looked_at = [_alone(rule, traits, drawn) for rule in listed]
     singles = [
         (index, translation)
         for index, (reason, kept) in enumerate(looked_at)
@@ -113,16 +129,51 @@ def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     ]
 
 
-def _alone(rule: SnatRule, traits: HostTraits) -> tuple[NotExposed | None, list[Translation]]:
-    """Return why a rule is not exposed, whatever other rules there are; and what of it may be."""
-    if "fully-random" in rule.flags or (traits.random_is_full and "random" in rule.flags):
-        return NotExposed.random_ports, []
-    if not rule.reachable:
-        return NotExposed.unreachable_chain, []
-    if rule.loops_back:
-        return NotExposed.loop_back_set, []
-    if "netmap" in rule.flags:
-        return NotExposed.address_per_client, []
+def _draws(rule: SnatRule, traits: HostTraits) -> bool:
+    return "fully-random" in rule.flags or (traits.random_is_full and "random" in rule.flags)
+
+
+class _TcpDrawn:
+    """Whose TCP goes through rules that draw ports."""
+
+    def __init__(self, rules: Iterable[SnatRule], traits: HostTraits) -> None:
+        self._by_chain: dict[ChainAddress, dict[Traffic, None]] = {}
+        self._comparisons_left = _MOST_COMPARISONS
+        for rule in rules:
+            if rule.gets_tcp and _draws(rule, traits):
+                drawn = self._by_chain.setdefault(rule.chain, {})
+                drawn.update(dict.fromkeys(map(_of_any_protocol, rule.translations)))
+
+    def takes(self, chain: ChainAddress, translation: Translation) -> bool:
+        """Whether such a rule of a chain is for all of this, or would be, if it were TCP."""
+        drawn, traffic = self._by_chain.get(chain, {}), _of_any_protocol(translation)
+        if traffic in drawn:
+            return True
+        self._comparisons_left -= len(drawn)
+        return self._comparisons_left >= 0 and any(covers(wider, traffic) for wider in drawn)
+
+
+def _of_any_protocol(translation: Translation) -> Traffic:
+    return translation.traffic._replace(protocols=ANY_PROTOCOL)
+
+
+def _alone(
+    rule: SnatRule, traits: HostTraits, drawn: _TcpDrawn
+) -> tuple[NotExposed | None, list[Translation]]:
+    """Return why a rule is not exposed, and what of it may be.
+
+    ``drawn``: whose TCP goes through a rule that draws ports. Where it does not come here too, that rule
+    is in front of this one.
+    """
+    of_its_words = {
+        NotExposed.random_ports: _draws(rule, traits),
+        NotExposed.unreachable_chain: not rule.reachable,
+        NotExposed.loop_back_set: rule.loops_back,
+        NotExposed.address_per_client: "netmap" in rule.flags,
+    }
+    for reason, holds in of_its_words.items():
+        if holds:
+            return reason, []
     left = list(rule.translations)
     for reason, harmless in _HARMLESS.items():
         if not left:
@@ -130,7 +181,9 @@ def _alone(rule: SnatRule, traits: HostTraits) -> tuple[NotExposed | None, list[
         left = [translation for translation in left if not harmless(translation, traits)]
         if not left:
             return reason, []
-    return (None, left) if left else (NotExposed.behind_another, [])
+    if left and (rule.gets_tcp or not all(drawn.takes(rule.chain, given) for given in left)):
+        return None, left
+    return NotExposed.tcp_draws_ports if left else NotExposed.behind_another, []
 
 
 def _has_no_ports(translation: Translation, _: HostTraits) -> bool:

@@ -9,11 +9,12 @@ quotes closed: xtables_save_string() in iptables' libxtables/xtables.c.
 import re
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel.nftables import KernelRule, Replacement
+from snat_race.kernel.nftables import AdditionForTcp, KernelRule, Removal, Replacement, RuleChange
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
 from snat_race.rules import ipsets
 from snat_race.rules.exposure import SnatRule
@@ -40,11 +41,13 @@ from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
     KernelRules,
+    Kind,
     RuleLine,
     Ruleset,
     Way,
     edits_by_chain,
     reached,
+    shifted,
 )
 from snat_race.rules.traffic import of_family
 
@@ -53,6 +56,8 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _QUOTE_ENDS = re.compile(r'(?:[^"\\]|\\.)*"')
 _IS_RULE = re.compile(r"(\[\d+:\d+\] )?-A ")
 _RULE = re.compile(r'(\[\d+:\d+\] )-A ([^\s"]+)(?: +(?:"(?:[^"\\]|\\.)*"|[^ "]+))* *', re.DOTALL)
+# What is printed of a rule before its protocol: save_rule_details() in iptables' iptables/xshared.c.
+_BEFORE_PROTOCOL = re.compile(r'-A [^\s"]+(?: (?:! )?-[sdio] (?:"(?:[^"\\]|\\.)*"|[^ "]+))*')
 _TABLE = re.compile(r"\*\w+")
 _CHAIN = re.compile(r':([^\s"]+) \S+ \[\d+:\d+\]')
 _INCOMPATIBLE = re.compile(r"^# Table `(\S+?)' .*\bincompatible\b", re.MULTILINE)
@@ -197,6 +202,14 @@ class IptablesSave(Ruleset):
         """Return a rule that ends with these flags, in the order in which iptables-save prints them."""
         return without_flags(rule) + "".join(word for word, flag in FLAGS.items() if flag in flags)
 
+    @classmethod
+    def for_tcp(cls, rule: str) -> str | None:
+        """Return the rule with '-p tcp' where iptables-save prints it; None if it asks for protocols."""
+        head = _BEFORE_PROTOCOL.match(rule)
+        if head is None or position_of(words_of(rule), "-p"):
+            return None
+        return cls.cured(f"{head[0]} -p tcp{rule[head.end() :]}")
+
     @staticmethod
     def without_marks(line: str) -> str:
         """Return a line without the counts in front of a rule."""
@@ -210,9 +223,12 @@ class IptablesSave(Ruleset):
     def script(self, edits: Sequence[Edit]) -> str:
         """Return what iptables-restore is to load: rules by their numbers, with counters."""
         by_table: dict[str, list[str]] = {}
-        for edit in edits:
-            counts = self.rules_of(edit.chain)[edit.index].counts
-            command = f"{counts}-R {edit.chain.chain} {edit.index + 1}{_body(edit.chain, edit.new)}\n"
+        for edit in sorted(edits, key=lambda edit: -edit.index):  # what is added or removed moves no other
+            counts, option, new = self.rules_of(edit.chain)[edit.index].counts, "-R", edit.new
+            if edit.kind is not Kind.replace:
+                counts, option = ("[0:0] ", "-I") if edit.kind is Kind.add else ("", "-D")
+            body = _body(edit.chain, new)
+            command = f"{counts}{option} {edit.chain.chain} {edit.index + 1}{body}\n"
             by_table.setdefault(edit.chain.table, []).append(command)
         return _transactions(by_table)
 
@@ -227,7 +243,7 @@ class IptablesSave(Ruleset):
                 ends.setdefault(table, []).append(f"-I {chain} {len(lines) + 1}\n")
         return _transactions(ends) + self.script(edits)
 
-    def replacements(self, edits: Sequence[Edit], present: KernelRules) -> list[Replacement]:
+    def rule_changes(self, edits: Sequence[Edit], present: KernelRules) -> list[RuleChange]:
         """Return the edits as netlink wants them. If the kernel has other than as many rules as there are
         lines, some line is no rule.
         """
@@ -239,7 +255,7 @@ class IptablesSave(Ruleset):
                     f"chain {table} {chain}: {self.title} prints {len(lines)} rules, and the kernel has "
                     f"{len(held)}"
                 )
-        return [_replacement(edit, present[edit.chain.key][edit.index]) for edit in edits]
+        return [_rule_change(edit, present[edit.chain.key][edit.index]) for edit in edits]
 
     def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
         """Return the edits if each chain reads exactly as it was meant to: iptables prints a rule as it
@@ -247,12 +263,13 @@ class IptablesSave(Ruleset):
         """
         for chain, edits_here in edits_by_chain(edits).items():
             meant = [
-                edits_here[index].new if index in edits_here else line.text
+                text
                 for index, line in enumerate(self.rules_of(chain))
+                for text in (edits_here[index].then if index in edits_here else (line.text,))
             ]
             if meant != [line.text for line in after.rules_of(chain)]:
                 return None
-        return list(edits)
+        return [replace(edit, index=index) for edit, index in zip(edits, shifted(edits), strict=True)]
 
 
 def _parsed(family: str, text: str) -> tuple[dict[ChainKey, list[RuleLine]], list[str]]:
@@ -297,7 +314,11 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         first = last + 1
 
 
-def _replacement(edit: Edit, rule: KernelRule) -> Replacement:
+def _rule_change(edit: Edit, rule: KernelRule) -> RuleChange:
+    if edit.kind is Kind.remove:
+        return Removal(rule=rule)
+    if edit.kind is Kind.add:
+        return AdditionForTcp(rule=rule, flags=IptablesSave.flags_of(edit.new))
     words = words_of(edit.old)
     at = position_of(words, "-p")
     return Replacement(

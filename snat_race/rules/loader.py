@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from snat_race.errors import EnvironmentLacks, SnatRaceError
 from snat_race.kernel import nftables, tools
 from snat_race.kernel.netns import Namespace
-from snat_race.kernel.nftables import GenerationPassed, Replacement
+from snat_race.kernel.nftables import GenerationPassed, RuleChange
 from snat_race.kernel.tools import printable
 from snat_race.results.findings import ChainAddress, Change
 from snat_race.rules import reader, undo
@@ -37,7 +37,7 @@ class _Exchange:
 
     made: Rewrite
     made_for: int  # the generation
-    replacements: list[Replacement]  # of the edits that netlink can make, in order
+    rule_changes: list[RuleChange]  # of the edits that netlink can make, in order
 
 
 class Loader:
@@ -104,7 +104,7 @@ class Loader:
         exchange, refused = self._exchanged(rewrite, self._tried.pop(rewrite.edits, None), trial=False)
         if refused:
             raise EnvironmentLacks(f"the kernel refused the new rules: {'; '.join(refused.values())}")
-        self._transactions += bool(exchange.replacements)
+        self._transactions += bool(exchange.rule_changes)
         scripted = exchange.made.of(
             edit for edit in exchange.made.edits if self._is_scripted(exchange, edit)
         )
@@ -152,7 +152,7 @@ class Loader:
         self._tried[tuple(edits)] = _Exchange(
             made=exchange.made.of(exchange.made.edits[index] for index in kept),
             made_for=exchange.made_for,
-            replacements=[exchange.replacements[index] for index in kept],
+            rule_changes=[exchange.rule_changes[index] for index in kept],
         )
         return edits, [_refusal_of(rewrite.edits[index], said) for index, said in refused.items()]
 
@@ -168,10 +168,10 @@ class Loader:
         while True:
             try:
                 exchange = ready or self._exchange_of(rewrite, read_at)
-                if not exchange.replacements:
+                if not exchange.rule_changes:
                     return exchange, {}
-                return exchange, nftables.replace(
-                    self.namespace, exchange.made_for, exchange.replacements, trial=trial
+                return exchange, nftables.change(
+                    self.namespace, exchange.made_for, exchange.rule_changes, trial=trial
                 )
             except GenerationPassed:
                 ready = None
@@ -187,7 +187,7 @@ class Loader:
             raise GenerationPassed
         direct = [edit for edit in made.edits if _mark(made, edit) not in self._by_script]
         return _Exchange(
-            made=made, made_for=made_for, replacements=made.ruleset.replacements(direct, present)
+            made=made, made_for=made_for, rule_changes=made.ruleset.rule_changes(direct, present)
         )
 
     def _is_scripted(self, exchange: _Exchange, edit: Edit) -> bool:

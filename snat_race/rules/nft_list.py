@@ -19,7 +19,7 @@ from functools import cached_property
 from typing import Self
 
 from snat_race.errors import EnvironmentLacks
-from snat_race.kernel.nftables import Replacement
+from snat_race.kernel.nftables import AdditionForTcp, Removal, Replacement, RuleChange
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
 from snat_race.rules import nft_commands, nft_text
 from snat_race.rules.exposure import SnatRule
@@ -32,6 +32,7 @@ from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
     KernelRules,
+    Kind,
     RuleLine,
     Ruleset,
     Way,
@@ -213,6 +214,11 @@ class NftList(Ruleset):
         words = ",".join(flag for flag in _FLAG_WORDS if flag in flags)
         return f"{body} {words}{comment}" if words else f"{body}{comment}"
 
+    @classmethod
+    def for_tcp(cls, rule: str) -> str:
+        """Return the rule, asking for TCP first; its counters begin at 0."""
+        return f"meta l4proto tcp {cls.cured(cls.uncounted(rule))}"
+
     @staticmethod
     def without_marks(line: str) -> str:
         """Return a line without the handle behind it."""
@@ -237,25 +243,31 @@ class NftList(Ruleset):
         for edit in edits:
             chain = " ".join(edit.chain.key)
             handle = self.rules_of(edit.chain)[edit.index].handle
-            commands.append(f"insert rule {chain} position {handle} {edit.new}\n")
-            commands.append(f"delete rule {chain} handle {handle}\n")
+            if edit.kind is not Kind.remove:
+                commands.append(f"insert rule {chain} position {handle} {edit.new}\n")
+            if edit.kind is not Kind.add:
+                commands.append(f"delete rule {chain} handle {handle}\n")
         return "".join(commands)
 
-    def replacements(self, edits: Sequence[Edit], present: KernelRules) -> list[Replacement]:
+    def rule_changes(self, edits: Sequence[Edit], present: KernelRules) -> list[RuleChange]:
         """Return the edits as netlink wants them: the rules are known by their handles."""
         by_handle = {
             (chain, rule.handle): rule
             for chain in {edit.chain.key for edit in edits}
             for rule in present.get(chain, ())
         }
-        replacements = []
+        changes: list[RuleChange] = []
         for edit in edits:
             handle = self.rules_of(edit.chain)[edit.index].handle
             rule = by_handle.get((edit.chain.key, handle))
             if rule is None:
                 raise EnvironmentLacks(f"{edit.chain}: the kernel has no rule with handle {handle}")
-            replacements.append(Replacement(rule=rule, flags=self.flags_of(edit.new)))
-        return replacements
+            if edit.kind is Kind.remove:
+                changes.append(Removal(rule=rule))
+            else:
+                make = AdditionForTcp if edit.kind is Kind.add else Replacement
+                changes.append(make(rule=rule, flags=self.flags_of(edit.new)))
+        return changes
 
     def settled(self, edits: Sequence[Edit], after: Self) -> list[Edit] | None:
         """Return the edits with the rules that are new between those where the old ones were.
@@ -273,7 +285,7 @@ class NftList(Ruleset):
                 new = lines[index].uncounted
                 if self.comparable(edit.new) != self.comparable(new):
                     return None
-                same_words = new == self.uncounted(edit.new)
+                same_words = new == self.uncounted(edit.new) or edit.kind is Kind.add
                 old = edit.old if same_words else self.with_flags(new, self.flags_of(edit.old))
                 settled.append(replace(edit, index=index, old=old, new=new))
         return settled
@@ -313,20 +325,15 @@ def _new_rules(
     last = 0
     for index, line in enumerate(before):
         edit = edits.get(index)
-        if line.handle in at:  # a kernel may keep the handle of a rule that is replaced
-            last = line.handle
-            if edit:
-                pairs.append((edit, at[line.handle]))
-        elif edit:
+        kind, stays = edit.kind if edit else None, line.handle in at
+        if stays and kind is Kind.remove:
+            return None
+        if edit and stays and kind is Kind.replace:  # a kernel may keep its handle
+            pairs.append((edit, at[line.handle]))
+        elif edit and kind is not Kind.remove:
             wanted.setdefault(last, []).append(edit)
-    present: dict[int, list[int]] = {}
-    known = {line.handle for line in before}
-    last = 0
-    for index, line in enumerate(now):
-        if line.handle in known:
-            last = line.handle
-        else:
-            present.setdefault(last, []).append(index)
+        last = line.handle if stays else last
+    present = _unknown(before, now)
     for handle, edits_here in wanted.items():
         indexes = present.get(handle, [])
         if len(indexes) != len(edits_here):
@@ -337,6 +344,19 @@ def _new_rules(
             indexes = [indexes[position] for position in chosen]
         pairs += zip(edits_here, indexes, strict=True)
     return pairs
+
+
+def _unknown(before: Sequence[RuleLine], now: Sequence[RuleLine]) -> dict[int, list[int]]:
+    """Return which rules of now were not there before, by the handle of the last that was, or 0."""
+    unknown: dict[int, list[int]] = {}
+    known = {line.handle for line in before}
+    last = 0
+    for index, line in enumerate(now):
+        if line.handle in known:
+            last = line.handle
+        else:
+            unknown.setdefault(last, []).append(index)
+    return unknown
 
 
 def _parted(rule: str) -> tuple[str, list[str], str]:

@@ -60,10 +60,10 @@ def arriving(
                     (common, number)
                     for number, traffic in enumerate(step.traffic)
                     if not settled.takes(traffic)
-                    for common in _each_of_both(entries, [before.left_of(traffic)])
+                    for common in _each_of_both(entries, [settled.left_of(before.left_of(traffic))])
                 )
             for traffic, target in step.jumps:
-                left = [before.left_of(one) for one in traffic if not settled.takes(one)]
+                left = [settled.left_of(before.left_of(one)) for one in traffic if not settled.takes(one)]
                 _enter(ways.setdefault(target, []), _each_of_both(entries, left))
             if step.ends:
                 before.add(step.traffic)

@@ -6,15 +6,16 @@ right before it is loaded: see :meth:`Rewrite.onto`.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Self
 
 from snat_race.kernel.tools import printable
 from snat_race.results.findings import ChainAddress, ToolName
 from snat_race.rules.exposure import SnatRule
-from snat_race.rules.ruleset import Edit, Ruleset
+from snat_race.rules.ruleset import Edit, Kind, Ruleset, edits_by_chain
 
 _CONTEXT = 3  # lines around a change, as diff -u has them
+_Line = tuple[str | None, str | None]  # as it is now, and then; None: not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +43,27 @@ class Rewrite:
     @property
     def diff(self) -> str:
         """The change as a unified diff of what the tool prints."""
-        new_lines = {
-            self.ruleset.rules_of(edit.chain)[edit.index].number: (edit.old, edit.new)
-            for edit in self.edits
-        }
-        shown = [
-            (
-                self._shown(line),
-                self._shown(line.replace(*new_lines[number])) if number in new_lines else None,
-            )
+        edits = {self.ruleset.rules_of(edit.chain)[edit.index].number: edit for edit in self.edits}
+        lines = [
+            shown
             for number, line in enumerate(self.ruleset.text.split("\n"))
             if not line.startswith("#")
+            for shown in self._lines(line, edits.get(number))
         ]
         title = self.ruleset.title
-        return "\n".join([f"--- {title}\tnow", f"+++ {title}\tthen", *_hunks(shown)])
+        return "\n".join([f"--- {title}\tnow", f"+++ {title}\tthen", *_hunks(lines)])
+
+    def _lines(self, line: str, edit: Edit | None) -> Iterator[tuple[str | None, str | None]]:
+        """Yield a line as it is now and then; None where it is not there."""
+        old = self._shown(line)
+        new = self._shown(line.replace(edit.old, edit.new)) if edit else old
+        if edit and edit.kind is Kind.add:
+            yield None, new
+            yield old, old
+        elif edit and edit.kind is Kind.remove:
+            yield old, None
+        else:
+            yield old, new
 
     def _shown(self, line: str) -> str:
         return printable(self.ruleset.without_marks(line))
@@ -66,10 +74,18 @@ class Rewrite:
 
     def expected(self) -> dict[ChainAddress, list[str]]:
         """Return the chains that the edits touch as they shall read then, without counts."""
-        chains = self.texts()
-        for edit in self.edits:
-            chains[edit.chain][edit.index] = self.ruleset.uncounted(edit.new)
-        return chains
+        then = {
+            chain: {index: edit.then for index, edit in edits.items()}
+            for chain, edits in edits_by_chain(self.edits).items()
+        }
+        return {
+            chain: [
+                self.ruleset.uncounted(new)
+                for index, text in enumerate(texts)
+                for new in then[chain].get(index, (text,))
+            ]
+            for chain, texts in self.texts().items()
+        }
 
     def texts(self) -> dict[ChainAddress, list[str]]:
         """Return the rules of the chains that the edits touch, without counts."""
@@ -86,18 +102,36 @@ class Rewrite:
             if index is None:
                 return None
             old = now.rules_of(edit.chain)[index].text  # with the counts of now
-            new = now.with_flags(old, now.flags_of(edit.new))
-            edits.append(Edit(chain=edit.chain, index=index, old=old, new=new))
+            new = now.with_flags(old, now.flags_of(edit.new)) if edit.kind is Kind.replace else edit.new
+            edits.append(replace(edit, index=index, old=old, new=new))
         return replace(self, ruleset=now, edits=tuple(edits))
 
 
-def cure(ruleset: Ruleset, rules: Iterable[SnatRule]) -> Rewrite:
-    """Return the rewrite that makes these rules of a ruleset draw their ports."""
-    edits = [
-        Edit(chain=rule.chain, index=rule.index, old=rule.text, new=ruleset.cured(rule.text))
-        for rule in rules
-    ]
-    return Rewrite(ruleset, tuple(edits))
+def cure(ruleset: Ruleset, rules: Iterable[SnatRule], *, tcp_only: bool = False) -> Rewrite:
+    """Return the rewrite that makes these rules of a ruleset draw their ports.
+
+    ``tcp_only``: UDP shall keep its ports. So a rule that is for UDP too stays as it is, behind one for TCP
+    that draws ports. Of the rules, each has to allow that: see :func:`allows_tcp_only`.
+    """
+    return Rewrite(ruleset, tuple(_cure(ruleset, rule, tcp_only=tcp_only) for rule in rules))
+
+
+def _cure(ruleset: Ruleset, rule: SnatRule, *, tcp_only: bool) -> Edit:
+    edit = Edit(chain=rule.chain, index=rule.index, old=rule.text, new=ruleset.cured(rule.text))
+    if tcp_only and rule.gets_udp and (new := ruleset.for_tcp(rule.text)):
+        return replace(edit, new=new, kind=Kind.add)
+    return edit
+
+
+def allows_tcp_only(ruleset: type[Ruleset], rule: SnatRule) -> bool:
+    """Whether a rule's TCP can draw ports while UDP keeps its own.
+
+    A rule that takes some packets at random, or so many a second, would be asked twice.
+    """
+    if not rule.gets_udp:
+        return True
+    lasting = all(given.traffic.lasting for given in rule.translations)
+    return lasting and ruleset.for_tcp(rule.text) is not None
 
 
 def _texts(ruleset: Ruleset, chain: ChainAddress) -> list[str]:
@@ -125,23 +159,32 @@ def _alike(ruleset: Ruleset, chain: ChainAddress) -> dict[tuple[str, int], list[
     return indexes
 
 
-def _hunks(lines: Sequence[tuple[str, str | None]]) -> Iterator[str]:
-    """Yield the hunks of a diff: of lines, each with what comes in its place, None if it stays."""
-    changed = [number for number, (_, new) in enumerate(lines) if new is not None]
+def _hunks(lines: Sequence[_Line]) -> Iterator[str]:
+    """Yield the hunks of a diff."""
+    changed = [number for number, (old, new) in enumerate(lines) if old != new]
+    # How many lines there are before one: now, and then.
+    now = [0, *accumulate(old is not None for old, _ in lines)]
+    then = [0, *accumulate(new is not None for _, new in lines)]
     first = 0
     for position, number in enumerate(changed):
         following = changed[position + 1] if position + 1 < len(changed) else len(lines) + 2 * _CONTEXT
         if following - number <= 2 * _CONTEXT:
             continue
         start, end = max(changed[first] - _CONTEXT, 0), min(number + _CONTEXT + 1, len(lines))
-        yield f"@@ -{start + 1},{end - start} +{start + 1},{end - start} @@"
+        yield f"@@ -{_span(now, start, end)} +{_span(then, start, end)} @@"
         yield from _hunk(lines[start:end])
         first = position + 1
 
 
-def _hunk(lines: Sequence[tuple[str, str | None]]) -> Iterator[str]:
+def _span(before: Sequence[int], start: int, end: int) -> str:
+    """Return where a hunk begins and how long it is; without lines, which line it is behind."""
+    count = before[end] - before[start]
+    return f"{before[start] + (count > 0)},{count}"
+
+
+def _hunk(lines: Sequence[_Line]) -> Iterator[str]:
     """Yield the lines of a hunk; of those that change one after the other, first the old ones."""
-    for changes, group in groupby(lines, key=lambda line: line[1] is not None):
+    for changes, group in groupby(lines, key=lambda line: line[0] != line[1]):
         together = list(group)
-        yield from (f"{'-' if changes else ' '}{old}" for old, _ in together)
-        yield from (f"+{new}" for _, new in together if changes)
+        yield from (f"{'-' if changes else ' '}{old}" for old, _ in together if old is not None)
+        yield from (f"+{new}" for _, new in together if changes and new is not None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Self, TypeVar
 
-from snat_race.kernel.nftables import KernelRule, Replacement
+from snat_race.kernel.nftables import KernelRule, RuleChange
 from snat_race.results.findings import ChainAddress, ToolName
 from snat_race.rules.exposure import RANDOM, SnatRule
 
@@ -32,14 +32,28 @@ class RuleLine:
     handle: int = 0  # nft's number for the rule; iptables has none
 
 
+class Kind(Enum):
+    """What is to be done about a rule."""
+
+    replace = auto()  # the new rule comes in its place
+    add = auto()  # the new rule comes in front of it
+    remove = auto()  # nothing comes in its place
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """One rule is to be replaced by another."""
+    """One rule is to be replaced by another, to get one in front of it, or to be removed."""
 
     chain: ChainAddress
     index: int  # of the rule in its chain, counted from 0
     old: str  # the rule as its tool prints it
-    new: str  # what shall be there in its place
+    new: str  # the new rule; "" if there is none
+    kind: Kind = Kind.replace
+
+    @property
+    def then(self) -> tuple[str, ...]:
+        """What shall be there in its place."""
+        return {Kind.replace: (self.new,), Kind.add: (self.new, self.old), Kind.remove: ()}[self.kind]
 
 
 class Way(Enum):
@@ -131,6 +145,11 @@ class Ruleset(ABC):
         """Return a SNAT rule with the flag that makes it draw ports."""
         return cls.with_flags(rule, cls.flags_of(rule) - RANDOM | {"fully-random"})
 
+    @classmethod
+    @abstractmethod
+    def for_tcp(cls, rule: str) -> str | None:
+        """Return a SNAT rule that draws ports, for TCP only; None if its form does not allow that."""
+
     @staticmethod
     @abstractmethod
     def without_marks(line: str) -> str:
@@ -155,7 +174,7 @@ class Ruleset(ABC):
         return self.script(edits)
 
     @abstractmethod
-    def replacements(self, edits: Sequence[Edit], present: KernelRules) -> list[Replacement]:
+    def rule_changes(self, edits: Sequence[Edit], present: KernelRules) -> list[RuleChange]:
         """Return the edits as netlink wants them; ``present`` has the rules that the kernel holds.
 
         Raises:
@@ -168,6 +187,21 @@ class Ruleset(ABC):
         """Return the edits as ``after``, read when they were made, has them: in the tool's words, at
         the indexes where they are now. None if a new rule is not where the old one was.
         """
+
+
+def shifted(edits: Iterable[Edit]) -> list[int]:
+    """Return where the new rule of each edit is in its chain when all are made, if it has one."""
+    listed = list(edits)
+    added: dict[ChainAddress, list[Edit]] = {}
+    for edit in sorted(listed, key=lambda edit: edit.index):
+        added.setdefault(edit.chain, []).append(edit)
+    indexes = {}
+    for chain, edits_here in added.items():
+        moved = 0
+        for edit in edits_here:
+            indexes[chain, edit.index] = edit.index + moved
+            moved += len(edit.then) - 1
+    return [indexes[edit.chain, edit.index] for edit in listed]
 
 
 def edits_by_chain(edits: Iterable[Edit]) -> dict[ChainAddress, dict[int, Edit]]:

@@ -21,6 +21,8 @@ ANY_PROTOCOL: Intervals = ((0, 255),)
 # TCP, UDP, DCCP, SCTP, UDP-Lite: nf_nat_l4proto_unique_tuple() in net/netfilter/nf_nat_core.c looks for a
 # free port of these. GRE's key is changed for PPTP's own connections only; ICMP has an identifier, no port.
 WITH_PORTS: Intervals = ((6, 6), (17, 17), (33, 33), (132, 132), (136, 136))
+TCP: Intervals = ((6, 6),)
+UDP: Intervals = ((17, 17),)
 _NO_PORTS = 255  # any protocol that is none of these, and not known by its name here
 _NUMBERS = {
     "tcp": 6,

@@ -6,7 +6,7 @@ from snat_race.analysis.host_checks import Host, checkup
 from snat_race.kernel import host, netns_lookup
 from snat_race.kernel.netns import Namespace
 from snat_race.results import kernels
-from snat_race.results.findings import Check, DoctorResult, Finding, Level
+from snat_race.results.findings import Check, DoctorResult, Finding, Level, NotExposed
 from snat_race.rules import reader
 from snat_race.rules.exposure import RANDOM
 from snat_race.rules.reader import HostRules
@@ -41,6 +41,8 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
 def _of_rules(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:
     for rule in rules.snat_rules:
         level = Level.exposed if rule.exposed else Level.ok
+        if rule.not_exposed == NotExposed.tcp_draws_ports:
+            level = Level.warning
         yield Finding(level=level, check=Check.snat_rule, rule=rules.examined(rule))
     if rules.unreadable:
         yield Finding(level=Level.unknown, check=Check.rules, unreadable=rules.unreadable)

@@ -11,17 +11,20 @@ from snat_race.kernel.host import utc_now
 from snat_race.kernel.netns import Namespace
 from snat_race.kernel.tools import printable
 from snat_race.results.findings import (
+    ChainAddress,
     Change,
     ExaminedRule,
     RuleOwner,
     ToolName,
+    Unchangeable,
     Undo,
     Unreadable,
 )
 from snat_race.rules import loader, reader, undo
+from snat_race.rules.exposure import SnatRule
 from snat_race.rules.loader import Interfered, Loader
 from snat_race.rules.reader import HostRules
-from snat_race.rules.rewrite import Rewrite, cure
+from snat_race.rules.rewrite import Rewrite, allows_tcp_only, cure
 from snat_race.rules.ruleset import ChainKey
 from snat_race.runs.signals import StopSignals
 
@@ -50,18 +53,21 @@ class Mitigation:
         return not (self.unchangeable or self.refusals or self.unreadable or self.still_exposed)
 
 
-def look(namespace: Namespace) -> Mitigation:
-    """Plan the cure of every exposed rule."""
-    return _planned(reader.read(namespace))
+def look(namespace: Namespace, *, tcp_only: bool = False) -> Mitigation:
+    """Plan the cure of every exposed rule; ``tcp_only``: see :func:`snat_race.rules.rewrite.cure`."""
+    return _planned(reader.read(namespace), tcp_only=tcp_only)
 
 
-def _planned(rules: HostRules) -> Mitigation:
-    curable = [rule for rule in rules.exposed if not rule.unchangeable]
+def _planned(rules: HostRules, *, tcp_only: bool = False) -> Mitigation:
+    exposed = _to_cure(rules, tcp_only=tcp_only)
     rewrites = [
-        cure(ruleset, [rule for rule in curable if rule.chain.tool == ruleset.tool])
+        cure(
+            ruleset,
+            [rule for rule in exposed if rule.chain.tool == ruleset.tool and not rule.unchangeable],
+            tcp_only=tcp_only,
+        )
         for ruleset in rules.rulesets
     ]
-    exposed = rules.exposed
     return Mitigation(
         rewrites=tuple(rewrite for rewrite in rewrites if rewrite.edits),
         owners=tuple(dict.fromkeys(map(rules.owners.owner_of, exposed))),
@@ -70,8 +76,21 @@ def _planned(rules: HostRules) -> Mitigation:
     )
 
 
-def apply(namespace: Namespace, save: Save) -> Mitigation:
-    """Cure every exposed rule.
+def _to_cure(rules: HostRules, *, tcp_only: bool) -> list[SnatRule]:
+    """Return the exposed rules; of TCP, if that is all, with those whose form does not allow that."""
+    if not tcp_only:
+        return rules.exposed
+    return [
+        rule
+        if rule.unchangeable or allows_tcp_only(reader.strategy_of(rule.chain.tool), rule)
+        else replace(rule, unchangeable=Unchangeable.not_for_tcp_alone)
+        for rule in rules.exposed
+        if rule.gets_tcp
+    ]
+
+
+def apply(namespace: Namespace, save: Save, *, tcp_only: bool = False) -> Mitigation:
+    """Cure every exposed rule; ``tcp_only``: see :func:`snat_race.rules.rewrite.cure`.
 
     ``save`` is called before anything is changed, again if a rule reads back in other words, and with
     None if nothing was changed after all.
@@ -82,19 +101,27 @@ def apply(namespace: Namespace, save: Save) -> Mitigation:
 
     """
     with loader.locked(namespace) as loading, StopSignals():
-        return _again(lambda: _applied(loading, save))
+        return _again(lambda: _applied(loading, save, tcp_only=tcp_only))
 
 
-def _applied(loading: Loader, save: Save) -> Mitigation:
+def _applied(loading: Loader, save: Save, *, tcp_only: bool) -> Mitigation:
     before = reader.read(loading.namespace)
-    wanted = _planned(before)
+    wanted = _planned(before, tcp_only=tcp_only)
     rewrites, refusals = _loadable(loading, wanted.rewrites, before.generation)
     attempt = _Attempt(loading, before, rewrites, save)
     if rewrites:
         attempt.make()
     still_exposed: tuple[ExaminedRule, ...] = ()
     if not loading.alone:
-        still_exposed = _still_exposed(reader.read(loading.namespace), wanted.rewrites, rewrites)
+        after = reader.read(loading.namespace)
+        exposed = _to_cure(after, tcp_only=tcp_only)
+        refused = _refused(wanted.rewrites, rewrites)
+        still_exposed = tuple(
+            after.examined(rule)
+            for rule in exposed
+            if not rule.unchangeable
+            and (rule.chain, reader.strategy_of(rule.chain.tool).uncounted(rule.text)) not in refused
+        )
     return replace(wanted, rewrites=tuple(rewrites), refusals=tuple(refusals), still_exposed=still_exposed)
 
 
@@ -161,23 +188,15 @@ class _Attempt:
         )
 
 
-def _still_exposed(
-    after: HostRules, wanted: Iterable[Rewrite], made: Iterable[Rewrite]
-) -> tuple[ExaminedRule, ...]:
-    """Return the exposed rules that are neither unchangeable nor refused."""
+def _refused(wanted: Iterable[Rewrite], made: Iterable[Rewrite]) -> set[tuple[ChainAddress, str]]:
+    """Return the rules that their tool does not change, by their chain and text."""
     done = {edit for rewrite in made for edit in rewrite.edits}
-    refused = {
+    return {
         (edit.chain, rewrite.ruleset.uncounted(edit.old))
         for rewrite in wanted
         for edit in rewrite.edits
         if edit not in done
     }
-    return tuple(
-        after.examined(rule)
-        for rule in after.exposed
-        if not rule.unchangeable
-        and (rule.chain, reader.strategy_of(rule.chain.tool).uncounted(rule.text)) not in refused
-    )
 
 
 def revert(namespace: Namespace, saved: Undo) -> Mitigation:

@@ -19,6 +19,7 @@ _OF_NO_DIALS = (
     NotExposed.no_ports,
     NotExposed.client_reaches_itself,
     NotExposed.loop_back_set,
+    NotExposed.tcp_draws_ports,
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from snat_race.report.wording.causes import RESOLVED_BY
 from snat_race.report.wording.formats import filled, namespace, plural
-from snat_race.report.wording.owners import setting
+from snat_race.report.wording.owners import PUNCHING_HOLES, is_of_router, setting
 from snat_race.report.wording.program import Program
 from snat_race.results.findings import (
     OWN_NAMESPACE,
@@ -151,10 +151,14 @@ def _rule_evidence(rule: ExaminedRule) -> str:
 
 
 def _rule_advice(rule: ExaminedRule, result: Examined, program: Program) -> str:
+    if rule.not_exposed:
+        return ""
     if rule.unchangeable:
         return f"{why_unchangeable(rule.unchangeable)}: {setting(rule.owner)}"
-    command = program.mitigation(*_namespace_option(result))
-    return f"{command}; for good: {setting(rule.owner)}"
+    routes = is_of_router(rule.owner)
+    command = program.mitigation(*_namespace_option(result), *(["--tcp-only"] if routes else []))
+    kept = f" (UDP keeps its ports, for {PUNCHING_HOLES})" if routes else ""
+    return f"{command}{kept}; for good: {setting(rule.owner)}"
 
 
 def _unreadable_advice(result: Examined, program: Program) -> str:
@@ -192,6 +196,10 @@ _NOT_EXPOSED: dict[NotExposed, Callable[[ExaminedRule], str]] = {
     NotExposed.loop_back_set: lambda _: (
         "a client that reaches itself, by the name of kube-proxy's set; its members say nothing else"
     ),
+    NotExposed.tcp_draws_ports: lambda _: (
+        "its TCP goes through a rule before it, which draws ports; UDP keeps its ports here, so one of "
+        "its packets can still be lost"
+    ),
 }
 _UNCHANGEABLE = {
     Unchangeable.table_has_owner: "only the program that owns its table can change it",
@@ -203,6 +211,8 @@ _UNCHANGEABLE = {
     "quote, so its text may say something else; change it where it comes from",
     Unchangeable.in_anonymous_chain: "it is in an anonymous chain, 'jump { ... }', whose rules the kernel "
     "lets nobody change; load the rule that jumps there again, with fully-random inside",
+    Unchangeable.not_for_tcp_alone: "its form allows no rule for TCP alone: change it for all protocols, "
+    "without --tcp-only",
     Unchangeable.iptables_does_not_print: "only iptables can change it as it is, and none here prints it "
     "whole",
 }

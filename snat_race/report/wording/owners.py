@@ -16,6 +16,7 @@ class OwnerWords:
     again: str  # who writes the rule again, and when; "": nobody knows
     setting: str  # what makes that rule draw ports for good, or does without it
     source: str  # where both were read: the project's documentation or source; "": nowhere
+    routes: bool = False  # whether its rules are those of a home's or office's router, or of a VPN of peers
 
 
 _NO_SETTING = "has no setting for random ports"
@@ -108,6 +109,7 @@ _WORDS = {
         again="tailscaled, when it starts or its routes change",
         setting=f"tailscaled {_NO_SETTING}; --snat-subnet-routes=false does without the rule",
         source="tailscale v1.76, util/linuxfw/iptables_runner.go",
+        routes=True,
     ),
     RuleOwner.weave: OwnerWords(
         again="weaver, when it starts or exposes the network",
@@ -131,12 +133,14 @@ _WORDS = {
         again="the client, when it starts or its routes change",
         setting=f"NetBird {_NO_SETTING}; switch masquerade off for the route, and load a rule of yours",
         source="netbird, November 2025, client/firewall/nftables/router_linux.go",
+        routes=True,
     ),
     RuleOwner.openwrt: OwnerWords(
         again="fw4, at each start or reload, and when an interface comes up",
         setting=f"it {_NO_SETTING}; set option masq '0' for the zone, and put a rule of yours into "
         "/usr/share/nftables.d/chain-post/srcnat/",
         source="OpenWrt 23.05, firewall4, root/usr/share/firewall4/templates/zone-masq.uc",
+        routes=True,
     ),
     RuleOwner.neutron: OwnerWords(
         again="the agent, at each change of the router, and when it starts",
@@ -170,21 +174,25 @@ _WORDS = {
         again="NetworkManager, when the connection is activated",
         setting=f"it {_NO_SETTING}; use ipv4.method manual in place of shared, and a rule of yours",
         source="",
+        routes=True,
     ),
     RuleOwner.systemd: OwnerWords(
         again="systemd-networkd when the link is configured, systemd-nspawn when a container starts",
         setting=f"it {_NO_SETTING}; set IPMasquerade=no, and load a rule of yours",
         source="systemd 256, src/shared/firewall-util-nft.c",
+        routes=True,
     ),
     RuleOwner.vyos: OwnerWords(
         again="VyOS, at each commit that changes NAT, and when it boots",
         setting="set nat source rule N translation options port-mapping random",
         source="vyos-1x 1.4, python/vyos/nat.py",
+        routes=True,
     ),
     RuleOwner.shorewall: OwnerWords(
         again="Shorewall, at each start, restart or reload",
         setting="write MASQUERADE(random) or SNAT(ADDRESS:random) into /etc/shorewall/snat",
         source="shorewall 5.2, shorewall-snat(5)",
+        routes=True,
     ),
     RuleOwner.docker: OwnerWords(
         again="dockerd, when it or a network starts",
@@ -198,6 +206,15 @@ _WORDS = {
         source="",
     ),
 }
+
+
+PUNCHING_HOLES = "calls, games and VPNs of peers"
+"""What goes from NAT to NAT by UDP, if that keeps its ports."""
+
+
+def is_of_router(owner: RuleOwner) -> bool:
+    """Whether UDP hole punching is likely through the rules of an owner."""
+    return words_of(owner).routes
 
 
 def words_of(owner: RuleOwner) -> OwnerWords:

@@ -1,0 +1,271 @@
+"""mitigate --tcp-only: TCP draws ports, and UDP keeps its own."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snat_race.errors import UsageError
+from snat_race.kernel import netns_lookup
+from snat_race.kernel.tools import where
+from snat_race.lab.topology import IPV4, build
+from snat_race.report.wording.findings import worded
+from snat_race.report.wording.program import Program
+from snat_race.results.findings import (
+    ChainAddress,
+    Check,
+    DoctorResult,
+    ExaminedRule,
+    Finding,
+    Level,
+    NotExposed,
+    RuleOwner,
+    Unchangeable,
+    Undo,
+)
+from snat_race.rules import reader
+from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.nft_list import NftList
+from snat_race.runs import mitigate
+from snat_race.runs.run_metadata import RunMetadata
+from tests.conftest import IPTABLES, NFT, PRIVATE, fork_cli, in_sandbox
+from tests.test_mitigate import DOCKER, TOOLS, cases, listing, load, loader, rules
+
+FOR_TCP = "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -p tcp -j MASQUERADE --random-fully"
+
+
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XTABLES_LOCKFILE", str(tmp_path / "xtables.lock"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "for_tcp"),
+    [
+        (DOCKER, FOR_TCP),
+        ("-A C -j MASQUERADE", "-A C -p tcp -j MASQUERADE --random-fully"),
+        (
+            '-A C -s 1.0.0.0/8 ! -d 9.0.0.9 -o "a" -m comment --comment "-p" -j SNAT',
+            '-A C -s 1.0.0.0/8 ! -d 9.0.0.9 -o "a" -p tcp -m comment --comment "-p" -j SNAT --random-fully',
+        ),
+        ("-A C -p udp -j MASQUERADE", None),
+        ("-A C -s 10.0.0.0/8 ! -p icmp -j MASQUERADE", None),
+    ],
+)
+def test_a_rule_of_iptables_for_tcp(rule: str, for_tcp: str | None) -> None:
+    assert IptablesSave.for_tcp(rule) == for_tcp
+
+
+def test_a_rule_of_nft_for_tcp_counts_from_0() -> None:
+    rule = 'oifname "eth0" counter packets 5 bytes 300 masquerade comment "x"'
+    new = 'meta l4proto tcp oifname "eth0" counter masquerade fully-random comment "x"'
+    assert NftList.for_tcp(rule) == new
+
+
+@pytest.mark.parametrize(("name", "backend"), cases())
+def test_every_exposed_rule_gets_one_for_tcp_and_loses_it_again(name: str, backend: str) -> None:
+    tool = loader(name, backend)[0].removesuffix("-restore")
+
+    def round_trip() -> tuple[Any, ...]:
+        load(name, backend)
+        here, saved = netns_lookup.here(), list[Undo]()
+        before = listing(*TOOLS)
+        exposed = [rule.text for rule in reader.read(here).exposed if rule.gets_tcp]
+        done = mitigate.apply(here, saved.append, tcp_only=True)
+        refused = [rule.unchangeable for rule in done.unchangeable]
+        then, left = rules(listing(tool)), [rule for rule in reader.read(here).exposed if rule.gets_tcp]
+        if saved:
+            mitigate.revert(here, Undo.model_validate_json(saved[-1].model_dump_json()))
+        return exposed, saved, refused, then, len(left), before, listing(*TOOLS)
+
+    exposed, saved, refused, then, left, before, after = in_sandbox(round_trip)
+    uncounted = reader.strategy_of(tool).uncounted  # type: ignore[arg-type]
+    then = list(map(uncounted, then))
+    assert after == before
+    assert left <= len(refused)
+    assert set(refused) <= {Unchangeable.not_for_tcp_alone}
+    changes = saved[-1].changes if saved else []
+    assert len(changes) + len(refused) == len(exposed)
+    for change in changes:
+        at = then.index(uncounted(change.new))
+        assert not change.added or then[at + 1] == uncounted(change.old)
+
+
+@PRIVATE
+@IPTABLES
+def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
+    def the_way() -> list[subprocess.CompletedProcess[str]]:
+        load("docker.rules", "nft")
+        undo = str(tmp_path / "undo.json")
+        steps = (
+            ("mitigate",),
+            ("mitigate", "--tcp-only"),
+            ("mitigate", "--tcp-only", "--apply", "--dump", undo),
+            ("doctor",),
+            ("mitigate", "--apply", "--dump", str(tmp_path / "none")),
+            ("mitigate", "--revert", undo, "--tcp-only"),
+            ("mitigate", "--revert", undo),
+            ("doctor",),
+        )
+        return [fork_cli(*step) for step in steps]
+
+    offered, shown, applied, healthy, nothing, wrong, reverted, sick = in_sandbox(the_way)
+    assert "calls, games and VPNs of peers" in offered.stdout
+    assert "mitigate --apply --tcp-only" in offered.stdout.replace(" --dump FILE", "").replace(
+        "--tcp-only --apply", "--apply --tcp-only"
+    )
+    for diff in (shown.stdout, applied.stdout):
+        assert f"\n+{FOR_TCP}\n {DOCKER}\n" in diff
+    assert "--tcp-only --apply" in shown.stdout
+    assert "# Applied, and read back." in applied.stdout
+    assert healthy.returncode == 0
+    assert "warning" in healthy.stdout
+    assert "its TCP goes through a rule before it" in " ".join(healthy.stdout.split())
+    assert "nothing to change" in nothing.stdout
+    assert (wrong.returncode, "--tcp-only" in wrong.stderr) == (2, True)
+    assert f"\n-{FOR_TCP}\n {DOCKER}\n" in reverted.stdout
+    assert (reverted.returncode, sick.returncode) == (0, 3)
+
+
+def translated_to(kind: socket.SocketKind, container: Any, server: socket.socket, port: int) -> int:
+    """The port that a server sees of a client that connects from ``port``."""
+    with container.entered(), socket.socket(type=kind) as client:
+        client.settimeout(10)
+        client.bind(("", port))
+        client.connect(server.getsockname())
+        if kind == socket.SOCK_STREAM:
+            accepted, (_, seen) = server.accept()
+            accepted.close()
+        else:
+            client.send(b"x")
+            _, (_, seen) = server.recvfrom(1)
+    return int(seen)
+
+
+@PRIVATE
+@pytest.mark.parametrize(
+    ("loading", "text"),
+    [
+        pytest.param("iptables-nft-restore", f"*nat\n{DOCKER}\nCOMMIT\n", marks=IPTABLES),
+        pytest.param("iptables-legacy-restore", f"*nat\n{DOCKER}\nCOMMIT\n", marks=IPTABLES),
+        pytest.param(
+            "nft -f -",
+            "table ip a {\n chain p {\n type nat hook postrouting priority srcnat\n"
+            ' oifname "eth0" counter masquerade\n }\n}\n',
+            marks=NFT,
+        ),
+    ],
+)
+def test_tcp_draws_its_ports_and_udp_keeps_them(loading: str, text: str) -> None:
+    tool, *options = loading.split()
+    if not where(tool):
+        pytest.skip(f"there is no {tool}")
+    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+
+    def ports_seen() -> list[list[int]]:
+        hosts = build(1)
+        with hosts.destination.entered():
+            servers = [socket.socket(type=kind) for kind in kinds]
+        for server in servers:
+            server.settimeout(10)
+            server.bind((IPV4.destination_ip, 0))
+        servers[0].listen()
+        saved: list[Undo | None] = []
+        with hosts.source.entered():
+            subprocess.run([tool, *options], input=text, text=True, check=True)
+        seen = []
+        for change in (
+            lambda: None,
+            lambda: mitigate.apply(hosts.source, saved.append, tcp_only=True),
+            lambda: mitigate.revert(hosts.source, saved[-1]),  # type: ignore[arg-type]
+        ):
+            change()
+            first = 40_000 + 100 * len(seen)
+            ports = range(first, first + 4)
+            seen += [
+                [
+                    translated_to(kind, hosts.containers[0], server, port) - port
+                    for kind, server in zip(kinds, servers, strict=True)
+                ]
+                for port in ports
+            ]
+        return seen
+
+    seen = in_sandbox(ports_seen)
+    kept, drawn, again = seen[:4], seen[4:8], seen[8:]
+    assert kept == again == [[0, 0]] * 4
+    assert [udp for _, udp in drawn] == [0] * 4
+    assert any(tcp for tcp, _ in drawn)  # four times its own by chance: one in 10^18
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("old", "-A POSTROUTING -s 10.0.0.0/8 -j MASQUERADE"),
+        ("old", "-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -p tcp -j MASQUERADE"),
+        ("new", "-A POSTROUTING -s 172.17.0.0/16 -j ACCEPT"),
+        ("added", False),
+    ],
+)
+def test_an_undo_file_takes_no_other_rule_away(field: str, wrong: Any) -> None:
+    def tried() -> tuple[list[str], list[str]]:
+        load("docker.rules", "nft")
+        here, saved = netns_lookup.here(), list[Undo]()
+        mitigate.apply(here, saved.append, tcp_only=True)
+        document = json.loads(saved[-1].model_dump_json())
+        document["changes"][0][field] = wrong
+        before = listing("iptables-nft")
+        with pytest.raises(UsageError):
+            mitigate.revert(here, Undo.model_validate(document))
+        return before, listing("iptables-nft")
+
+    before, after = in_sandbox(tried)
+    assert before == after
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize(
+    "others",
+    [
+        lambda: subprocess.run(["iptables-nft", "-t", "nat", "-F", "POSTROUTING"], check=True),
+        lambda: load("docker.rules", "nft"),
+    ],
+    ids=["flushed", "written again"],
+)
+def test_what_its_owner_took_away_needs_no_undo(others: Callable[[], Any]) -> None:
+    def tried() -> tuple[list[str], list[str], int]:
+        load("docker.rules", "nft")
+        here, saved = netns_lookup.here(), list[Undo]()
+        mitigate.apply(here, saved.append, tcp_only=True)
+        others()
+        before = rules(listing("iptables-nft"))
+        return before, rules(listing("iptables-nft")), len(mitigate.revert(here, saved[-1]).rewrites)
+
+    before, after, made = in_sandbox(tried)
+    assert (before, made) == (after, 0)
+
+
+def finding(owner: RuleOwner, **fields: Any) -> str:
+    rule = ExaminedRule(
+        address=ChainAddress(tool="nft", family="inet", table="fw4", chain="srcnat"),
+        text="masquerade",
+        owner=owner,
+        client_ports=(32768, 60999),
+        **fields,
+    )
+    result = DoctorResult(**RunMetadata().fields(), spec={"netns": "x"}, sysctls={}, findings=[])
+    return worded(result, Finding(level=Level.exposed, check=Check.snat_rule, rule=rule), Program()).advice
+
+
+def test_it_is_advised_where_holes_are_punched() -> None:
+    for owner in (RuleOwner.openwrt, RuleOwner.tailscale, RuleOwner.netbird):
+        assert "mitigate --netns x --tcp-only --apply (UDP keeps its ports" in finding(owner)
+    assert "--tcp-only" not in finding(RuleOwner.kube_proxy)
+    assert not finding(RuleOwner.docker, not_exposed=NotExposed.tcp_draws_ports)
