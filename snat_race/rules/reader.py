@@ -129,7 +129,7 @@ def read(namespace: Namespace) -> HostRules:
     # Two clients may come by rules of different tools, so all are judged together.
     return HostRules(
         rulesets=tuple(rulesets),
-        snat_rules=tuple(_marked(rule, not_understood) for rule in judged(snat_rules, traits)),
+        snat_rules=tuple(judged((_marked(rule, not_understood) for rule in snat_rules), traits)),
         unreadable=tuple(unreadable),
         traits=traits,
         owners=Owners(snat_rules, chains),
