@@ -139,12 +139,14 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *
 
 
 def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
-    from snat_race.report.wording.findings import unchanged, why_unreadable
+    from snat_race.report.wording.findings import of_unread_sets, unchanged, why_unreadable
 
     for rewrite in () if quiet else mitigation.rewrites:
         say(rewrite.diff, sys.stdout)
     for unreadable in mitigation.unreadable:
         warn(f"not looked into: {why_unreadable(unreadable)}")
+    if sets := ", ".join(mitigation.unread_sets):
+        warn(f"ipsets: {of_unread_sets(sets, mitigation.ipsets_failure)}")
     for rule in mitigation.still_exposed:
         warn(f"written by another program meanwhile, and exposed: {rule.address}: {rule.text}")
     for left in (*map(unchanged, mitigation.unchangeable), *mitigation.refusals):
