@@ -54,6 +54,7 @@ def _show(namespace: "Namespace", *, quiet: bool) -> None:
     then = f"# Nothing was changed. To do it: {command}"
     mitigation = mitigate.look(namespace)
     _print_report(mitigation, namespace, then, quiet=quiet)
+    _require_complete(mitigation, "changed", can="can")
 
 
 def _apply(namespace: "Namespace", dump: Path | None, *, quiet: bool) -> None:
@@ -153,6 +154,6 @@ def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
         warn(f"not changed: {left}")
 
 
-def _require_complete(mitigation: "Mitigation", done: str) -> None:
+def _require_complete(mitigation: "Mitigation", done: str, *, can: str = "could") -> None:
     if not mitigation.complete:
-        raise EnvironmentLacks(f"not everything could be {done}; see the warnings")
+        raise EnvironmentLacks(f"not everything {can} be {done}; see the warnings")
