@@ -59,8 +59,9 @@ snat_race/report/wording/owners.py instead. -->
 `doctor` and `mitigate` say which program wrote a rule, because that program writes it again. A rule is a
 program's if it stands in a chain that the program makes or uses, and reads as the program writes it
 there: its matches, what it translates to, and its comment. A chain or a comment that is only named like a
-program's does not count, nor does a rule that somebody else has put into its chain. Such rules are by
-"{unknown}".
+program's does not count, nor does a rule that somebody else has put into its chain. What anybody
+writes by hand is a program's only near its other marks: a chain of its own, or another of its rules. All
+other rules are by "{unknown}".
 
 These are the programs that are known. Chains are patterns; those without a table are in table nat of
 iptables or ip6tables. The last column says in which source or documentation the rule and the setting were

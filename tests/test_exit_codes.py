@@ -49,9 +49,9 @@ def test_of_what_reads_results(command: tuple[str, ...], code: int) -> None:
     assert codes(*command) == [code, code]
 
 
-def in_exposed_host(work: Callable[[], Any]) -> Any:
+def in_exposed_host(work: Callable[[], Any], rules: str = EXPOSED) -> Any:
     def exposed() -> Any:
-        subprocess.run(["nft", "-f", "-"], input=EXPOSED, text=True, check=True)
+        subprocess.run(["nft", "-f", "-"], input=rules, text=True, check=True)
         return work()
 
     return in_sandbox(exposed)
@@ -77,6 +77,21 @@ def test_of_what_looks_at_a_host(command: tuple[str, ...], code: int) -> None:
         assert in_sandbox(lambda: code_of(command, read=False)) == code
     else:
         assert in_exposed_host(lambda: codes(*command)) == [code, code]
+
+
+@PRIVATE
+@NFT
+@pytest.mark.parametrize("curable", ["", "masquerade"])
+def test_of_rules_that_cannot_be_changed_whether_it_is_tried_or_not(curable: str, tmp_path: Path) -> None:
+    lines = ["type nat hook postrouting priority 100;", "meta mark 1 jump { masquerade; }", curable]
+    undo = str(tmp_path / "undo.json")
+
+    def work() -> list[int]:
+        commands = ("mitigate",), ("mitigate", "--apply", "--dump", undo)
+        return [code_of(command, read=False) for command in commands]
+
+    rules = "\n".join(["table ip t {", "chain c {", *lines, "}", "}", ""])
+    assert in_exposed_host(work, rules) == [4, 4]
 
 
 @PRIVATE

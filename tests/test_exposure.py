@@ -3,6 +3,7 @@
 import ipaddress
 import subprocess
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,14 +12,14 @@ from hypothesis import strategies as st
 
 from snat_race.kernel import netns_lookup
 from snat_race.kernel.tools import where
-from snat_race.results.findings import NotExposed
+from snat_race.results.findings import NotExposed, Unchangeable
 from snat_race.results.nat import Nat
-from snat_race.rules import ipsets, reader
-from snat_race.rules.clashes import clashing
-from snat_race.rules.exposure import HostTraits, judged
+from snat_race.rules import clashes, ipsets, reader
+from snat_race.rules.clashes import clashing, sharing
+from snat_race.rules.exposure import HostTraits, Translation, judged
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.paths import Step, arriving
-from snat_race.rules.traffic import Traffic, addresses, both, covers, join, meet, without
+from snat_race.rules.traffic import Devices, Traffic, addresses, both, covers, join, meet, without
 from snat_race.runs.nat_properties import nat_of, rules_for
 from tests.conftest import IPTABLES, PRIVATE, in_sandbox
 
@@ -63,6 +64,15 @@ def test_claims_clash_as_comparing_all_pairs_says(claims: Any) -> None:
         any(client != other and all(map(meet, parts, others)) for other, others in claims)
         for client, parts in claims
     ]
+
+
+@given(*[st.lists(st.tuples(*[sets_of_numbers()] * 3), max_size=8)] * 2)
+def test_claims_share_with_those_of_many_as_comparing_all_pairs_says(claims: Any, of_many: Any) -> None:
+    expected = [any(all(map(meet, parts, others)) for others in of_many) for parts in claims]
+    assert sharing(claims, of_many) == expected
+    with pytest.MonkeyPatch.context() as patched:  # as if they were many
+        patched.setattr(clashes, "_FEW_PAIRS", -1)
+        assert sharing(claims, of_many) == expected
 
 
 @given(*[st.tuples(sets_of_numbers(), sets_of_numbers())] * 2)
@@ -326,6 +336,58 @@ def test_one_to_one_rules_are_harmless_beside_a_masquerade() -> None:
             masquerade,
         )
         assert (each_own, pool) == ([NotExposed.single_client] * 2, None)
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize(
+    ("pool", "races"),
+    [
+        ("-j SNAT --to-source 192.0.2.1-192.0.2.9", True),
+        ("-j MASQUERADE", True),
+        ("-p tcp -j SNAT --to-source 192.0.2.1:40000-50000", True),
+        ("-j SNAT --to-source 192.0.2.7", False),
+        ("-p udp -j SNAT --to-source 192.0.2.1", False),
+        ("-d 198.51.100.0/24 -j SNAT --to-source 192.0.2.1", False),
+        ("-o eth9 -j SNAT --to-source 192.0.2.1", False),
+    ],
+)
+def test_a_single_client_races_with_a_rule_for_many_that_stays_as_it_is(pool: str, races: bool) -> None:
+    """No tool of ours can load a comment that is not UTF-8, so the rule for many keeps its ports."""
+
+    def look(comment: bytes) -> list[tuple[bool, bool]]:
+        for setting in ("link set lo up", "addr add 192.0.2.1 dev lo", "addr add 192.0.2.9 dev lo"):
+            subprocess.run(["ip", *setting.split()], check=True)
+        alone = "-s 10.0.0.1/32 -d 203.0.113.0/24 -o eth0 -p tcp -j SNAT --to-source 192.0.2.1"
+        for rule in (alone, f"-s 10.0.0.0/8 {pool}"):
+            append = ["iptables", "-t", "nat", "-A", "POSTROUTING", "-m", "comment", "--comment", comment]
+            subprocess.run([*append, *rule.split()], check=True)
+        rules = reader.read(netns_lookup.here()).snat_rules
+        return [(rule.exposed, bool(rule.unchangeable)) for rule in rules]
+
+    assert in_sandbox(lambda: look(b"\xff")) == [(races, True), (True, True)]
+    assert in_sandbox(lambda: look(b"y")) == [(False, False), (True, False)]
+
+
+def test_many_single_clients_are_met_with_many_rules_that_stay_as_they_are() -> None:
+    rules = []
+    for number, client in enumerate(clients()):
+        low, high = number % 250, number // 250
+        for source, to in ((f"{client}/32", "198.18"), ("10.0.0.0/8", "198.19")):
+            rule = f"-s {source} ! -d 10.0.0.0/8 -o ppp{low} -j SNAT --to-source {to}.{high}.{low}"
+            rules.append(f"[0:0] -A POSTROUTING {rule}\n")
+    text = "".join(["*nat\n:POSTROUTING ACCEPT [0:0]\n", *rules, "COMMIT\n"])
+    kept = Unchangeable.in_anonymous_chain
+    listed = [replace(rule, unchangeable=kept) for rule in IptablesSave("iptables", text).snat_rules]
+    everything = replace(
+        listed[1],
+        translations=(Translation(Traffic(devices=Devices(frozenset({"ppp7"}), excluded=False))),),
+    )
+    for rules_of_host, racing in ((listed, 0), ([*listed, everything], MANY // 250)):
+        before = time.process_time()
+        all_judged = judged(rules_of_host, HostTraits())
+        assert time.process_time() - before < MOST_CPU_S
+        assert sum(rule.exposed for rule in all_judged if rule.source_network.endswith("/32")) == racing
 
 
 def test_a_masquerade_gives_an_address_of_the_host() -> None:

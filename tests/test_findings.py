@@ -191,7 +191,7 @@ def test_every_check_is_made_and_worded() -> None:
         | {"sysctls": {"net.ipv4.ip_local_port_range": "1 2"}}
     )
     made = {finding.check for facts in (GOOD, BAD, without_conntrack) for finding in checkup(facts)}
-    of_rules = {Check.snat_rule, Check.rules, Check.namespace}
+    of_rules = {Check.snat_rule, Check.rules, Check.namespace, Check.ipsets}
     assert made | of_rules | {Check.other} == set(Check)
     values = {"name": "web", "device": "eth0"}
     words = words_of(Finding(level=Level.unknown, check=Check.namespace, values=values))

@@ -20,6 +20,7 @@ from snat_race.results.findings import (
     Finding,
     Level,
     RuleOwner,
+    Unchangeable,
     Unreadable,
     UnreadableReason,
 )
@@ -31,9 +32,13 @@ OLD_RESULTS = ROOT / "tests" / "results_v1"
 CHAIN = ChainAddress(tool="iptables-nft", family="ip", table="nat", chain="POSTROUTING")
 
 
-def exposed(owner: RuleOwner) -> Finding:
+def exposed(owner: RuleOwner, unchangeable: Unchangeable | None = None) -> Finding:
     rule = ExaminedRule(
-        address=CHAIN, text=f"-A POSTROUTING by {owner}", owner=owner, client_ports=(1, 65535)
+        address=CHAIN,
+        text=f"-A POSTROUTING by {owner}",
+        owner=owner,
+        client_ports=(1, 65535),
+        unchangeable=unchangeable,
     )
     return Finding(level=Level.exposed, check=Check.snat_rule, rule=rule)
 
@@ -104,6 +109,23 @@ def test_the_worst_host_comes_first_with_what_helps_there(tmp_path: Path) -> Non
     assert "No rule races on 1 host, and everything there could be read." in done.stdout
     assert "calm" not in done.stdout
     assert "calm" in fork_cli("report", "--details", *written(tmp_path, **HOSTS)).stdout
+
+
+def test_mitigate_is_advised_where_it_can_change_a_rule(tmp_path: Path) -> None:
+    fixed = exposed(RuleOwner.unknown, Unchangeable.in_anonymous_chain)
+    hosts = {
+        "neither": examined("neither", fixed, fixed),
+        "one": examined("one", exposed(RuleOwner.docker), fixed),
+    }
+    none = {"neither": hosts["neither"], "calm": examined("calm")}
+    left = fork_cli("report", *written(tmp_path, **none), COLUMNS="400").stdout
+    assert "'mitigate' cannot change these rules" in left
+    assert "mitigate --apply" not in left
+    assert "EXPOSED  neither" in left
+    assert "jump { ... }" in left
+    some = fork_cli("report", *written(tmp_path, **hosts), COLUMNS="400").stdout
+    assert "'mitigate --apply' on a host" in some
+    assert "but for 3 rules that it has to leave" in some
 
 
 def test_every_format_shows_every_host(tmp_path: Path) -> None:

@@ -50,11 +50,6 @@ def test_two_clients_race_by_rules_of_different_tools_too() -> None:
 @pytest.mark.parametrize(
     ("rule", "chain", "owner"),
     [
-        (
-            "-s 172.17.0.0/16 -o docker0 -m addrtype --src-type LOCAL -j MASQUERADE",
-            "POSTROUTING",
-            RuleOwner.docker,
-        ),
         ("-o cali-x -j MASQUERADE", "POSTROUTING", RuleOwner.unknown),
         ("-o FLANNEL0 -j MASQUERADE", "POSTROUTING", RuleOwner.unknown),
         ("-j MASQUERADE", "POST_my-zone_allow", RuleOwner.firewalld),

@@ -250,6 +250,36 @@ def test_a_period_counts_the_same_however_its_event_is_written(
         assert read(written(tmp_path / "others.json", others)) == as_we_write
 
 
+@pytest.mark.parametrize("at_once", [1, 700, 5000, 1 << 20])
+def test_a_stream_is_the_same_in_pieces_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    parts = (
+        lines_of(client_events("a", 7, failures=3), ended=False),
+        '{"event": "per',
+        lines_of(watch_events("v", 9), ended=False),
+        lines_of(client_events("b", 4, failures=2)),
+        lines_of(watch_events("w", 5), ended=False),
+    )
+    path = written(tmp_path / "all.json", *parts)
+    expected = read_runs(path)
+    monkeypatch.setattr(result_lines, "_AT_ONCE", at_once)
+    assert read_runs(path) == expected
+    assert [result.run_id for result in expected] == ["a", "v", "b", "w"]
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 20])
+def test_a_damaged_period_among_failed_dials_is_found_at_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    lines = lines_of(client_events("a", 6, failures=3), ended=False)
+    damaged = 1 + 4 * 4 - 1
+    lines[damaged] = lines[damaged].replace('"attempted": 10000', '"attempted": -1')
+    monkeypatch.setattr(result_lines, "_AT_ONCE", at_once)
+    with pytest.raises(UsageError, match=rf"line {damaged + 1}: attempted cannot be '-1'"):
+        read_runs(written(tmp_path / "a.json", lines))
+
+
 # ---- long streams
 
 

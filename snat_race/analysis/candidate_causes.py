@@ -71,12 +71,14 @@ def exhausted_at_most(delta: ConntrackDelta, nat: Nat, *, entries: int | None = 
     """
     entries = delta.count if entries is None else entries
     clashes = _clashes(delta, nat)
+    if not clashes:  # as in almost all periods of a long run
+        return 0
     if not nat.clashes_raise_drop:
         return clashes if entries >= nat.ports else 0
     per_search = nat.found_per_exhausted
     found = sum(delta.found)
     affordable = found // per_search if per_search else clashes
-    if not (clashes and affordable):  # as in almost all periods of a long run
+    if not affordable:
         return 0
     expected = nat.expected_exhausted(found, clashes, entries)
     likely = math.ceil(_EXHAUSTED_MARGIN * expected) if expected > _HARDLY_ANY else 0
@@ -96,7 +98,7 @@ def _clashes(delta: ConntrackDelta, nat: Nat) -> int:
     insert_failed only.
     """
     failed = _failed(delta)
-    return min(failed, sum(delta.drop)) if nat.clashes_raise_drop else failed
+    return min(failed, sum(delta.drop)) if failed and nat.clashes_raise_drop else failed
 
 
 def _failed(delta: ConntrackDelta) -> int:

@@ -61,6 +61,7 @@ def _show(namespace: "Namespace", *, tcp_only: bool, quiet: bool) -> None:
         instead = this_program().mitigation(*options, "--tcp-only")
         then += f"\n# UDP keeps its ports, for {PUNCHING_HOLES}{likely}, with: {instead}"
     _print_report(mitigation, namespace, then, quiet=quiet)
+    _require_complete(mitigation, "changed", can="can")
 
 
 def _apply(namespace: "Namespace", dump: Path | None, *, tcp_only: bool, quiet: bool) -> None:
@@ -146,18 +147,20 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *
 
 
 def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
-    from snat_race.report.wording.findings import unchanged, why_unreadable
+    from snat_race.report.wording.findings import of_unread_sets, unchanged, why_unreadable
 
     for rewrite in () if quiet else mitigation.rewrites:
         say(rewrite.diff, sys.stdout)
     for unreadable in mitigation.unreadable:
         warn(f"not looked into: {why_unreadable(unreadable)}")
+    if sets := ", ".join(mitigation.unread_sets):
+        warn(f"ipsets: {of_unread_sets(sets, mitigation.ipsets_failure)}")
     for rule in mitigation.still_exposed:
         warn(f"written by another program meanwhile, and exposed: {rule.address}: {rule.text}")
     for left in (*map(unchanged, mitigation.unchangeable), *mitigation.refusals):
         warn(f"not changed: {left}")
 
 
-def _require_complete(mitigation: "Mitigation", done: str) -> None:
+def _require_complete(mitigation: "Mitigation", done: str, *, can: str = "could") -> None:
     if not mitigation.complete:
-        raise EnvironmentLacks(f"not everything could be {done}; see the warnings")
+        raise EnvironmentLacks(f"not everything {can} be {done}; see the warnings")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import groupby
 from os import fstat
 from pathlib import Path
 from stat import S_ISREG
@@ -26,6 +27,8 @@ _EVENT = re.compile(rb'\s*\{\s*"event"\s*:\s*"(\w+)"')
 _BEGINNING = b'{"event":'
 _FAILURE = b'{"event": "failure"'  # nothing is read from it, and there may be ten for each period
 _PERIOD = f'{{"event": "period", "schema_version": {SCHEMA_VERSION}, '.encode()
+_BETWEEN = (_PERIOD, _FAILURE)  # a run's beginning and its end
+_AT_ONCE = 1 << 16  # bytes: some 100 lines of a long stream
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FOREIGN = {
     b"\x1f\x8b": "compressed; unpack it first: gunzip",
@@ -50,14 +53,8 @@ class Line(NamedTuple):
     @property
     def event(self) -> str | None:
         """Of what kind it is, by its first bytes, as we write them; None: it has to be parsed to tell."""
-        if self.text.startswith(_PERIOD):  # a long stream consists of these
-            return "period"
         kind = _EVENT.match(self.text)
         return kind[1].decode() if kind else None
-
-    def fields_of_period(self) -> bytes | None:
-        """Return the JSON of what a period's event says of it; None: it is none as we write it."""
-        return b"{" + self.text[len(_PERIOD) :] if self.text.startswith(_PERIOD) else None
 
     def parsed(self) -> dict[str, Any]:
         """Return the object, as an event: what has no such word is a result.
@@ -74,6 +71,30 @@ class Line(NamedTuple):
             return {"event": "foreign"}
         document.setdefault("event", "result")
         return document
+
+
+class Periods(NamedTuple):
+    """Lines that follow one another, each a period or a failed dial as this version writes it.
+
+    A long stream consists of these.
+    """
+
+    number: int  # of the first line, from 1
+    offset: int  # where it begins, in bytes
+    texts: list[bytes]
+
+    def fields(self) -> Iterator[bytes]:
+        """Yield the JSON of what each period's event says of it."""
+        after = len(_PERIOD)
+        for text in self.texts:
+            if text.startswith(_PERIOD):
+                yield b"{" + text[after:]
+
+    def line(self, period: int) -> Line:
+        """Return the line of a period, counted from 0."""
+        at = [number for number, text in enumerate(self.texts) if text.startswith(_PERIOD)][period]
+        before = sum(len(text) + 1 for text in self.texts[:at])
+        return Line(self.number + at, self.offset + before, self.texts[at], is_last=False)
 
 
 @contextmanager
@@ -100,34 +121,78 @@ def _held(path: Path, pipe: BinaryIO) -> BinaryIO:
     return BytesIO(text)
 
 
-def lines(path: Path, file: BinaryIO, *, first: Line | None = None) -> Iterator[Line]:
+def pieces(path: Path, file: BinaryIO, *, first: Line | Periods | None = None) -> Iterator[Line | Periods]:
     """Yield the objects in a file but failed dials; one that is indented is yielded whole.
 
-    ``first``: begin with this line again.
+    ``first``: begin with this piece again.
 
     Raises:
         UsageError: it is empty, no text, or holds an object that is too large.
 
     """
-    number, offset = (first.number - 1, first.offset) if first else (0, _beginning(path, file))
+    number, offset = (first.number, first.offset) if first else (1, _beginning(path, file))
     file.seek(offset)
-    following = file.readline(LARGEST_OBJECT + 1)
     is_first = not first
+    for text, is_end in _whole_lines(path, file):
+        texts = text.split(b"\n")
+        last = number + len(texts) - 1 if is_end else None
+        for are_periods, stretch in _stretches(text, texts, is_end=is_end):
+            if are_periods:
+                yield Periods(number, offset, stretch)
+                number += len(stretch)
+                offset += sum(map(len, stretch)) + len(stretch)
+                is_first = False
+                continue
+            for one in stretch:
+                line = Line(number, offset, one, is_last=number == last)
+                number += 1
+                offset += len(one) + 1
+                if not one.strip():
+                    continue
+                if is_first and _goes_on(line):
+                    yield _whole(path, file, line)
+                    return
+                yield _without_remains(line)
+                is_first = False
+
+
+def _whole_lines(path: Path, file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """Yield many lines at once, without the last line end; and whether these are the last.
+
+    Raises:
+        UsageError: one is too large.
+
+    """
+    following = _up_to_a_line_end(file)
     while following:
-        text, number = following, number + 1
-        if len(text) > LARGEST_OBJECT:
+        text, following = following.removesuffix(b"\n"), _up_to_a_line_end(file)
+        if len(text) > LARGEST_OBJECT and max(map(len, text.split(b"\n"))) > LARGEST_OBJECT:
             raise too_large(path)
-        following = file.readline(LARGEST_OBJECT + 1)
-        begins_again = text.rfind(_BEGINNING, 1)
-        is_failure = begins_again < 0 and text.startswith(_FAILURE)
-        if not is_failure and not text.isspace():
-            line = Line(number, offset, text, is_last=not following)
-            if is_first and _goes_on(line):
-                yield _whole(path, file, line)
-                return
-            yield _without_remains(line, begins_again)
-            is_first = False
-        offset += len(text)
+        yield text, not following
+
+
+def _up_to_a_line_end(file: BinaryIO) -> bytes:
+    return file.read(_AT_ONCE) + file.readline(LARGEST_OBJECT + 1)
+
+
+def _stretches(text: bytes, texts: list[bytes], *, is_end: bool) -> Iterator[tuple[bool, list[bytes]]]:
+    """Yield lines that follow one another and are periods as we write them, and those that are not.
+
+    What ends a file may be cut off, so it is looked at more closely. ``texts`` are the lines of ``text``.
+    """
+    begin_as_periods = all(line.startswith(_BETWEEN) for line in texts)
+    if begin_as_periods and text.count(_BEGINNING) == len(texts) and not is_end:
+        yield True, texts
+        return
+    for are_periods, stretch in groupby(texts[:-1] if is_end else texts, _is_period):
+        yield are_periods, [*stretch]
+    if is_end:
+        yield False, texts[-1:]
+
+
+def _is_period(text: bytes) -> bool:
+    """Tell whether a line is a period or a failed dial as we write it, and nothing else begins in it."""
+    return text.startswith(_BETWEEN) and text.rfind(_BEGINNING, 1) < 0
 
 
 def _beginning(path: Path, file: BinaryIO) -> int:
@@ -140,8 +205,9 @@ def _beginning(path: Path, file: BinaryIO) -> int:
     return len(_BYTE_ORDER_MARK) if begins.startswith(_BYTE_ORDER_MARK) else 0
 
 
-def _without_remains(line: Line, start: int) -> Line:
-    """Return a line without what a killed run left in it before ``start``, where the next run begins."""
+def _without_remains(line: Line) -> Line:
+    """Return a line without what a killed run left in it before the first event of the next run."""
+    start = line.text.rfind(_BEGINNING, 1)
     if start < 0 or _is_json(line):
         return line
     return line._replace(text=line.text[start:], offset=line.offset + start)

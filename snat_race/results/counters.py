@@ -69,6 +69,8 @@ class ConntrackDelta(Model):
     """Most entries that there may be; 0: not read."""
 
 
+_counters_of = attrgetter(*CONNTRACK_COUNTERS)
+
 NOTHING = ConntrackDelta(**{name: [] for name in CONNTRACK_COUNTERS}, count=0, max=0)
 
 
@@ -114,46 +116,101 @@ class KernelCounters(Model):
         return summed((self.source_tcp, self.destination, self.containers))
 
 
+class ConntrackSum:
+    """Adds up conntrack counters as they come, of several periods or namespaces; it holds none of them."""
+
+    def __init__(self, first: ConntrackDelta) -> None:
+        self._per_cpu = [*_counters_of(first)]
+        self._count = first.count
+        self._max = first.max
+
+    def add(self, delta: ConntrackDelta) -> None:
+        """Add what was counted."""
+        for at, counts in enumerate(_counters_of(delta)):
+            so_far = self._per_cpu[at]
+            # Nodes differ in how many CPUs they have. Of most counters, nothing was counted.
+            if any(counts) or len(counts) > len(so_far):
+                self._per_cpu[at] = [one + other for one, other in zip_longest(so_far, counts, fillvalue=0)]
+        self._count = max(self._count, delta.count)
+        self._max = max(self._max, delta.max)
+
+    def total(self) -> ConntrackDelta:
+        """Return what was counted in all."""
+        per_cpu = dict(zip(CONNTRACK_COUNTERS, self._per_cpu, strict=True))
+        return ConntrackDelta(**per_cpu, count=self._count, max=self._max)
+
+
+class CounterSum:
+    """Adds up the periods of one namespace as they come; it holds none of them but the first."""
+
+    def __init__(self, first: CounterDelta) -> None:
+        self._first = first
+        self._is_one = True
+        self._elapsed_s = first.elapsed_s
+        self._conntrack = ConntrackSum(first.conntrack) if first.conntrack else None
+        self._tcp = dict(first.tcp)
+
+    def add(self, period: CounterDelta) -> None:
+        """Add the next period."""
+        self._is_one = False
+        self._elapsed_s += period.elapsed_s
+        _add_to(self._tcp, period.tcp)
+        if not period.conntrack:
+            return
+        if self._conntrack:
+            self._conntrack.add(period.conntrack)
+        else:
+            self._conntrack = ConntrackSum(period.conntrack)
+
+    def total(self) -> CounterDelta:
+        """Return what was counted in all; of one period, itself."""
+        if self._is_one:
+            return self._first
+        return CounterDelta(
+            netns=self._first.netns,
+            inode=self._first.inode,
+            began_at=self._first.began_at,
+            elapsed_s=round(self._elapsed_s, 6),
+            conntrack=self._conntrack.total() if self._conntrack else None,
+            tcp=dict(self._tcp),
+        )
+
+
 def total_of(deltas: Iterable[CounterDelta]) -> CounterDelta | None:
     """Add the periods of one namespace up; None if there is none."""
-    periods = list(deltas)
-    if not periods:
+    periods = iter(deltas)
+    first = next(periods, None)
+    if not first:
         return None
-    first = periods[0]
-    return CounterDelta(
-        netns=first.netns,
-        inode=first.inode,
-        began_at=first.began_at,
-        elapsed_s=round(sum(period.elapsed_s for period in periods), 6),
-        conntrack=conntrack_of(periods),
-        tcp=summed(period.tcp for period in periods),
-    )
+    total = CounterSum(first)
+    for period in periods:
+        total.add(period)
+    return total.total()
 
 
 def conntrack_of(deltas: Iterable[CounterDelta]) -> ConntrackDelta | None:
     """Add conntrack counters up, of several periods or namespaces; None if nobody read them."""
-    read = [delta.conntrack for delta in deltas if delta.conntrack]
-    if not read:
+    read = (delta.conntrack for delta in deltas if delta.conntrack)
+    first = next(read, None)
+    if not first:
         return None
-    per_cpu: dict[str, list[int]] = {}
-    for name in CONNTRACK_COUNTERS:
-        # Nodes differ in how many CPUs they have.
-        columns = zip_longest(*map(attrgetter(name), read), fillvalue=0)
-        per_cpu[name] = [*map(sum, columns)]
-    return ConntrackDelta(
-        **per_cpu,
-        count=max(conntrack.count for conntrack in read),
-        max=max(conntrack.max for conntrack in read),
-    )
+    total = ConntrackSum(first)
+    for conntrack in read:
+        total.add(conntrack)
+    return total.total()
 
 
 def summed(counters: Iterable[dict[str, int]]) -> dict[str, int]:
     """Add counters up by name."""
     total: dict[str, int] = {}
     for counter in counters:
-        for name, value in counter.items():
-            total[name] = total.get(name, 0) + value
+        _add_to(total, counter)
     return total
+
+
+def _add_to(total: dict[str, int], counter: dict[str, int]) -> None:
+    for name, value in counter.items():
+        total[name] = total.get(name, 0) + value
 
 
 def kernel_counters(

@@ -39,6 +39,7 @@ class Check(StrEnum):
 
     snat_rule = "snat_rule"  # no values, but the field ``rule``
     rules = "rules"  # no values, but the field ``unreadable``; if that is empty, there is no SNAT rule
+    ipsets = "ipsets"  # sets: that exposed rules ask for and that could not be read; said: why not
     namespace = "namespace"  # name, device: a container's only device
     # version, differs: of shared_search, resolved_counted, drop_uncounted, those that are so
     kernel = "kernel"

@@ -3,7 +3,7 @@
 A claim is what one client may be given: ranges of each part of a tuple. Two claims clash if they are of
 different clients and share a number in every part. 20,000 claims are 200 million pairs, so they are parted
 first: those that share no number in one part cannot clash. What is left is swept along the part in which
-the fewest overlap.
+the fewest overlap. Claims that many clients make are met with those of single ones in the same way.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +14,7 @@ from snat_race.rules.traffic import Intervals, meet
 Parts = tuple[Intervals, ...]
 # Pairs that are looked at in claims that overlap in every single part. Beyond, they count as clashing.
 _MOST_PAIRS = 400_000
+_FEW_PAIRS = 100_000  # that are looked at sooner than parted
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +44,19 @@ def clashing(claims: Iterable[tuple[int, Parts]]) -> list[bool]:
             part = min(range(len(group[0].parts)), key=lambda part: _pairs(group, part))
             _sweep(group, part)
     return [alike[parts].clashes for _, parts in listed]
+
+
+def sharing(claims: Sequence[Parts], of_many: Iterable[Parts]) -> list[bool]:
+    """Return for each claim whether it clashes with one of ``of_many``, each of which many clients make."""
+    many = [_Claim(parts, None) for parts in dict.fromkeys(of_many)]
+    if not many:
+        return [False] * len(claims)
+    alike = {parts: _Claim(parts, 0) for parts in claims}
+    everything = [*alike.values(), *many]
+    few = len(alike) * len(many) <= _FEW_PAIRS
+    for group in [everything] if few else _split(everything):
+        _meet_across(group)
+    return [alike[parts].clashes for parts in claims]
 
 
 def _split(claims: Iterable[_Claim]) -> Iterator[list[_Claim]]:
@@ -118,3 +132,43 @@ def _sweep(group: Sequence[_Claim], part: int) -> None:
             clashed = [(end, other) for end, other in clashed if end >= low]
             claim.clashes = any(claim.meets(other) for _, other in clashed)
         (clashed if claim.clashes else alone).append((high, claim))
+
+
+def _meet_across(group: Sequence[_Claim]) -> None:
+    """Find which claims of one client clash with claims of many."""
+    of_many = [claim for claim in group if claim.client is None]
+    of_one = [claim for claim in group if claim.client is not None] if of_many else []
+    if len(of_one) * len(of_many) <= _FEW_PAIRS:
+        for claim in of_one:
+            claim.clashes = any(claim.meets(other) for other in of_many)
+        return
+
+    def pairs(part: int) -> int:
+        return _pairs(group, part) - _pairs(of_one, part) - _pairs(of_many, part)
+
+    _sweep_across(group, min(range(len(group[0].parts)), key=pairs))
+
+
+def _sweep_across(group: Sequence[_Claim], part: int) -> None:
+    """Find the same among claims that overlap in ``part``."""
+    of_one: list[tuple[int, _Claim]] = []  # each with the end of its range; none is known to clash
+    of_many: list[tuple[int, _Claim]] = []
+    left = _MOST_PAIRS
+    for low, high, _, claim in _events(group, part):
+        if claim.client is None:
+            left -= len(of_one)
+            of_one = [(end, other) for end, other in of_one if end >= low]
+            for _, other in of_one:
+                other.clashes = other.meets(claim)
+            of_one = [(end, other) for end, other in of_one if not other.clashes]
+            of_many.append((high, claim))
+        elif not claim.clashes:
+            left -= len(of_many)
+            of_many = [(end, other) for end, other in of_many if end >= low]
+            claim.clashes = any(claim.meets(other) for _, other in of_many)
+            if not claim.clashes:
+                of_one.append((high, claim))
+        if left < 0:
+            for rest in group:
+                rest.clashes = True
+            return

@@ -6,12 +6,12 @@ net/netfilter/nf_nat_core.c keeps a port that the rule's range holds, unless NF_
 is set. A range of one port it gives without a search, so there is nothing to lose and nothing to draw.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from snat_race.results.findings import ChainAddress, NotExposed, Unchangeable
-from snat_race.rules.clashes import Parts, clashing
+from snat_race.rules.clashes import Parts, clashing, sharing
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
     ANY_DEVICE,
@@ -104,22 +104,19 @@ def judged(rules: Iterable[SnatRule], traits: HostTraits) -> list[SnatRule]:
     A rule that gives several clients the same is exposed by itself. A rule that gives something to single
     clients is exposed only if a rule, in whichever tool, may give another single client the same. It
     does not race with rules that draw ports; so it is not exposed because of a rule for many clients, which
-    is exposed by itself and draws ports as soon as it is cured.
+    is exposed by itself and draws ports as soon as it is cured. If nobody can cure that, it is.
     """
     listed = list(rules)
     drawn = _TcpDrawn(listed, traits)
     looked_at = [_alone(rule, traits, drawn) for rule in listed]
-    singles = [
-        (index, translation)
-        for index, (reason, kept) in enumerate(looked_at)
-        if reason is None and all(translation.traffic.one_client for translation in kept)
-        for translation in kept
-    ]
-    racing = {
-        index
-        for (index, _), clashes in zip(singles, clashing(_claims(singles, traits)), strict=True)
-        if clashes
-    }
+    singles: list[tuple[int, Translation]] = []
+    lasting: list[tuple[int, Translation]] = []  # of rules for many clients, which stay as they are
+    for index, (reason, kept) in enumerate(looked_at):
+        if reason is None and all(translation.traffic.one_client for translation in kept):
+            singles += [(index, translation) for translation in kept]
+        elif reason is None and listed[index].unchangeable:
+            lasting += [(index, translation) for translation in kept]
+    racing = _racing(singles, lasting, traits)
     apart = {index for index, _ in singles} - racing
     return [
         replace(rule, not_exposed=_apart(kept) if index in apart else reason)
@@ -243,21 +240,38 @@ def _apart(translations: list[Translation]) -> NotExposed:
     return NotExposed.tuples_apart
 
 
-def _claims(singles: Iterable[tuple[int, Translation]], traits: HostTraits) -> Iterator[tuple[int, Parts]]:
-    """Yield each client with all that it may be given."""
-    listed = list(singles)
-    numbers = _numbers([translation.traffic.devices for _, translation in listed])
-    for _, translation in listed:
-        traffic = translation.traffic
-        parts = (
+def _racing(
+    singles: Sequence[tuple[int, Translation]],
+    lasting: Sequence[tuple[int, Translation]],
+    traits: HostTraits,
+) -> set[int]:
+    """Return which rules may give a single client the same as another, or as a rule that stays as it is
+    gives one of many.
+    """
+    claims = _claims([translation for _, translation in (*singles, *lasting)], traits)
+    own = claims[: len(singles)]
+    clients = [translation.traffic.sources[0][0] for _, translation in singles]
+    clashes = clashing(zip(clients, own, strict=True))
+    racing = {index for (index, _), clash in zip(singles, clashes, strict=True) if clash}
+    left = [(index, parts) for (index, _), parts in zip(singles, own, strict=True) if index not in racing]
+    shares = sharing([parts for _, parts in left], claims[len(singles) :])
+    return racing.union(index for (index, _), shared in zip(left, shares, strict=True) if shared)
+
+
+def _claims(translations: Sequence[Translation], traits: HostTraits) -> list[Parts]:
+    """Return all that each translation may give."""
+    numbers = _numbers([translation.traffic.devices for translation in translations])
+    return [
+        (
             _addresses(translation, traits),
             _given(translation, traits),
-            traffic.destinations,
-            traffic.destination_ports,
-            meet(traffic.protocols, WITH_PORTS),
-            numbers[traffic.devices],
+            translation.traffic.destinations,
+            translation.traffic.destination_ports,
+            meet(translation.traffic.protocols, WITH_PORTS),
+            numbers[translation.traffic.devices],
         )
-        yield traffic.sources[0][0], parts
+        for translation in translations
+    ]
 
 
 def _addresses(translation: Translation, traits: HostTraits) -> Intervals:

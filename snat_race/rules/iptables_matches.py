@@ -1,11 +1,11 @@
 """What a rule of iptables asks of a packet and gives to it: iptables-extensions(8). Pure."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from snat_race.rules import ipsets
 from snat_race.rules.exposure import Translation
-from snat_race.rules.ipsets import IpSet, members
+from snat_race.rules.ipsets import MATCH_SET, Sets
 from snat_race.rules.paths import Came
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
@@ -50,7 +50,7 @@ _SILENT = ("--comment", *_MATCH)  # a word follows, whatever it is; nothing is a
 _MOST_ALTERNATIVES = 1 << 17  # of one rule: as many as the members of the largest sets
 
 
-def traffic_of(words: Sequence[str], family: Traffic, sets: Mapping[str, IpSet]) -> tuple[Traffic, ...]:
+def traffic_of(words: Sequence[str], family: Traffic, sets: Sets) -> tuple[Traffic, ...]:
     """Return what a rule is for, given its words from the chain on to the jump.
 
     A set of several parts is one alternative for each member. There is none if nothing can match.
@@ -69,7 +69,7 @@ def traffic_of(words: Sequence[str], family: Traffic, sets: Mapping[str, IpSet])
         elif reader and (wanted := _numbers(reader, values, family, negated=negated)) is not None:
             field = reader[0]
             fields[field] = meet(fields.get(field, getattr(family, field)), wanted)
-        elif option == "--match-set" and not negated and (of_set := _of_set(values, sets)) is not None:
+        elif option == MATCH_SET and not negated and (of_set := _of_set(values, sets)) is not None:
             alternatives = _each_of_both(alternatives or [family], of_set)
             if not alternatives:
                 return ()
@@ -133,10 +133,10 @@ def translations(
     return tuple(Translation(traffic, to, (given_ports,) if given_ports else None) for traffic, _ in came)
 
 
-def loops_back(words: Sequence[str], sets: Mapping[str, IpSet]) -> bool:
+def loops_back(words: Sequence[str], sets: Sets) -> bool:
     """Whether a rule is kube-proxy's for clients that reach themselves, though its set says nothing."""
     return any(
-        option == "--match-set"
+        option == MATCH_SET
         and not negated
         and ipsets.loops_back(values[0], values[-1])
         and _of_set(values, sets) is None
@@ -144,8 +144,8 @@ def loops_back(words: Sequence[str], sets: Mapping[str, IpSet]) -> bool:
     )
 
 
-def _of_set(values: Sequence[str], sets: Mapping[str, IpSet]) -> Sequence[Traffic] | None:
-    return members(sets.get(values[0]), values[-1])
+def _of_set(values: Sequence[str], sets: Sets) -> Sequence[Traffic] | None:
+    return sets.packets(values[0], values[-1])
 
 
 def _each_of_both(some: Sequence[Traffic], others: Sequence[Traffic]) -> list[Traffic]:

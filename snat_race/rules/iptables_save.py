@@ -16,9 +16,8 @@ from typing import Self
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.nftables import AdditionForTcp, KernelRule, Removal, Replacement, RuleChange
 from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
-from snat_race.rules import ipsets
 from snat_race.rules.exposure import SnatRule
-from snat_race.rules.ipsets import IpSet
+from snat_race.rules.ipsets import IpSet, Sets
 from snat_race.rules.iptables_matches import (
     given,
     loops_back,
@@ -73,7 +72,7 @@ class IptablesSave(Ruleset):
 
     def __init__(self, tool: ToolName, text: str, sets: Mapping[str, IpSet] | None = None) -> None:
         """Parse the text; ``sets``: those that rules may ask for, by name, as far as they could be read."""
-        self._sets = ipsets.kept(sets or {}, text)
+        self._sets = Sets(sets or {}, text)
         self.family = "ip6" if tool.startswith("ip6") else "ip"
         chains, self._broken = _parsed(self.family, text)
         super().__init__(tool, text, chains)

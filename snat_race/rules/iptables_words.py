@@ -1,11 +1,11 @@
 """The words of iptables' rules: a rule of table nat, and the flags that a rule ends with. Pure."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import NamedTuple
 
 from snat_race.rules.exposure import RANDOM
-from snat_race.rules.ipsets import IpSet
+from snat_race.rules.ipsets import Sets
 from snat_race.rules.iptables_matches import traffic_of
 from snat_race.rules.paths import Step
 from snat_race.rules.ruleset import RuleLine
@@ -50,7 +50,7 @@ def nat_rule(line: RuleLine) -> NatRule:
 def step(
     rule: NatRule,
     family: Traffic,
-    sets: Mapping[str, IpSet],
+    sets: Sets,
     leading: Container[str],
     altering: Container[str],
 ) -> Step[str]:

@@ -18,6 +18,17 @@ _FROM = r"-s \S+"
 _NETWORKS = (r"(! )?-[sd] \S+",)
 _DOCKER_DEVICE = "(docker0|br-[0-9a-f]{12}|docker_gwbridge)"
 _NOT_MULTICAST = r"! -d (224\.0\.0\.0/4|ff00::/8)"
+# Rules that programs write one behind the other, and only two of which say who wrote them.
+_OVN_OWN = r"(169\.254\.(0|169)\.1/32|fd69::1/128)"
+_POD = "-A POSTROUTING -s"
+_FLANNEL_PAIR = (
+    rf"{_POD} (\S+) ! -d 224\.0\.0\.0/4 -j MASQUERADE.*\n-A POSTROUTING ! -s \1 -d \1 -j MASQUERADE.*",
+    rf"-A POSTROUTING ! -s (\S+) -d \1 -j MASQUERADE.*\n{_POD} \1 ! -d 224\.0\.0\.0/4 -j MASQUERADE.*",
+)
+_LIBVIRT_PAIR = (
+    rf"{_POD} (\S+) ! -d \1 (-p tcp |-p udp |)-j MASQUERADE.*\n"
+    rf"{_POD} \1 ! -d \1 (?!\2-j)-p (tcp|udp) -j MASQUERADE --to-ports 1024-65535.*"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +45,9 @@ class Mark:
     to: str = _ANYTHING  # pattern of what it translates to; "" is the address of the device, with any port
     comment: str = _ANYTHING  # pattern of its comment, "" if it has none
     with_chain: str = ""  # a table and a chain without which this proves nothing
-    next_to: str = ""  # pattern of a SNAT rule right before or behind, likewise
+    # Likewise, pattern of the rule, a newline and the SNAT rule before or behind; another kind of rule may
+    # be between the two.
+    next_to: str = ""
 
     def fits(self, matches: Sequence[str], to: str, comment: str) -> bool:
         """Whether a rule of such a chain reads as the program writes it."""
@@ -64,7 +77,18 @@ MARKS: dict[RuleOwner, tuple[Mark, ...]] = {
         Mark(chain="FLANNEL-POSTRTG", may=_NETWORKS, comment="flanneld masq"),
         Mark(chain="POSTROUTING", has=(_FROM,), may=_NETWORKS, comment="flanneld masq"),
         Mark(chain="POSTROUTING", may=_NETWORKS, has=(r"! -s \S+", r"-d \S+"), comment="flanneld masq"),
-        Mark(chain="POSTROUTING", has=(_FROM, r"! -d 224\.0\.0\.0/4"), to="", comment=""),
+        Mark(
+            chain="POSTROUTING",
+            has=(_FROM, r"! -d 224\.0\.0\.0/4"),
+            comment="",
+            next_to=_FLANNEL_PAIR[0],
+        ),
+        Mark(
+            chain="POSTROUTING",
+            has=(r"! -s \S+", r"-d \S+"),
+            comment="",
+            next_to=_FLANNEL_PAIR[1],
+        ),
         Mark(table="ip flannel-ipv4|ip6 flannel-ipv6", chain="postrtg", may=ANY),
     ),
     # calico v3.29: felix/rules/nat.go, static.go; felix/fv/nft_*.go for the names in nft.
@@ -116,6 +140,7 @@ MARKS: dict[RuleOwner, tuple[Mark, ...]] = {
             has=("--ipvs", "--vdir ORIGINAL", "--vmethod MASQ"),
             may=(r"! -[sd] \S+",),
             comment="",
+            with_chain="filter KUBE-ROUTER-SERVICES",
         ),
         Mark(chain="KUBE-ROUTER-HAIRPIN", has=(_FROM, "--ipvs"), may=ANY),
     ),
@@ -140,7 +165,14 @@ MARKS: dict[RuleOwner, tuple[Mark, ...]] = {
     # libvirt v10.8: src/network/network_iptables.c, network_nftables.c; in POSTROUTING until v5.0 (seen).
     RuleOwner.libvirt: (
         Mark(chain="LIBVIRT_PRT", has=(_FROM, r"! -d \S+"), may=("-p (tcp|udp)",)),
-        Mark(chain="POSTROUTING", has=(_FROM, r"! -d \S+", "-p (tcp|udp)"), to="1024-65535", comment=""),
+        Mark(
+            chain="POSTROUTING",
+            has=(_FROM, r"! -d \S+"),
+            may=("-p (tcp|udp)",),
+            to="(1024-65535)?",
+            comment="",
+            next_to=_LIBVIRT_PAIR,
+        ),
         Mark(table="ip6? libvirt_network", chain="guest_nat", may=ANY),
     ),
     # firewalld v2.2: src/firewall/core/ipXtables.py, nftables.py.
@@ -175,13 +207,20 @@ MARKS: dict[RuleOwner, tuple[Mark, ...]] = {
         Mark(chain="OVN-KUBE-SNAT-MGMTPORT", has=(r"-o ovn-k8s-mp\d+",)),
         Mark(chain="OVN-KUBE-EGRESS-IP-(MULTI-NIC|Multi-NIC)", has=(_FROM, r"-o \S+")),
         Mark(chain="OVN-KUBE-(EGRESS-SVC|UDN-MASQUERADE)", may=ANY),
-        Mark(chain="POSTROUTING", has=(r"-s (169\.254\.(0|169)\.1/32|fd69::1/128)",), to="", comment=""),
+        Mark(
+            chain="POSTROUTING",
+            has=(f"-s {_OVN_OWN}",),
+            to="",
+            comment="",
+            with_chain="nat OVN-KUBE-SNAT-MGMTPORT",
+        ),
         Mark(
             chain="POSTROUTING",
             has=(_FROM,),
             to="",
             comment="",
-            next_to=r"-A POSTROUTING -s (169\.254\.(0|169)\.1/32|fd69::1/128) -j MASQUERADE.*",
+            with_chain="nat OVN-KUBE-SNAT-MGMTPORT",
+            next_to=rf".*\n-A POSTROUTING -s {_OVN_OWN} -j MASQUERADE.*",
         ),
         Mark(
             table="inet ovn-kubernetes",
@@ -276,13 +315,28 @@ MARKS: dict[RuleOwner, tuple[Mark, ...]] = {
     RuleOwner.shorewall: (Mark(chain=r"\S+_masq", may=ANY, with_chain="filter shorewall"),),
     # moby v29: daemon/libnetwork/drivers/bridge, service_linux.go (the network namespace of ingress),
     # resolver_unix.go (that of a container). It marks nothing in POSTROUTING, but names the devices of its
-    # networks.
+    # networks, and makes its chains. Where it is told to leave iptables alone, people write the same rules.
     RuleOwner.docker: (
-        Mark(chain="POSTROUTING", has=(_FROM, f"! -o {_DOCKER_DEVICE}"), comment=""),
         Mark(
-            chain="POSTROUTING", has=(f"-o {_DOCKER_DEVICE}", "--src-type LOCAL"), may=(_FROM,), comment=""
+            chain="POSTROUTING",
+            has=(_FROM, f"! -o {_DOCKER_DEVICE}"),
+            comment="",
+            with_chain="nat DOCKER",
         ),
-        Mark(chain="POSTROUTING", has=(r"-d \S+", "--ipvs"), to=r"\S+", comment=""),
+        Mark(
+            chain="POSTROUTING",
+            has=(f"-o {_DOCKER_DEVICE}", "--src-type LOCAL"),
+            may=(_FROM,),
+            comment="",
+            with_chain="nat DOCKER",
+        ),
+        Mark(
+            chain="POSTROUTING",
+            has=(r"-d \S+", "--ipvs"),
+            to=r"\S+",
+            comment="",
+            with_chain="nat DOCKER_POSTROUTING",
+        ),
         Mark(chain="DOCKER_POSTROUTING", has=(r"-s 127\.0\.0\.11(/32)?",), may=ANY),
         Mark(table="ip6? docker-bridges", chain="nat-postrouting-(in|out)__.+", may=ANY),
     ),

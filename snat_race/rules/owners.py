@@ -84,8 +84,14 @@ class Owners:
             return False
         if not mark.next_to:
             return True
-        neighbours = (self._texts.get((rule.chain.key, rule.index + step), "") for step in (-1, 1))
-        return any(re.fullmatch(mark.next_to, text) for text in neighbours)
+        neighbours = (self._next(rule, step) for step in (-1, 1))
+        return any(re.fullmatch(mark.next_to, f"{rule.text}\n{text}") for text in neighbours)
+
+    def _next(self, rule: SnatRule, step: int) -> str:
+        """Return the SNAT rule behind one, or before it; "" if there is none next to it or to its next."""
+        texts = self._texts
+        at = rule.chain.key, rule.index + step
+        return texts.get(at) or texts.get((at[0], at[1] + step), "")
 
 
 def owner_of(rule: SnatRule) -> RuleOwner:

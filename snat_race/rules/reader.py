@@ -23,7 +23,6 @@ from snat_race.results.findings import (
 from snat_race.rules import ipsets, nft_commands
 from snat_race.rules.dns_servers import dns_servers
 from snat_race.rules.exposure import HostTraits, SnatRule, judged
-from snat_race.rules.ipsets import IpSet
 from snat_race.rules.iptables_save import IptablesSave
 from snat_race.rules.kernel_list import KernelList, Unclear, by_chain
 from snat_race.rules.nft_list import NftList
@@ -52,6 +51,7 @@ class HostRules:
     traits: HostTraits  # that the rules were judged by
     owners: Owners  # who tells which program wrote a rule
     dns_clashes: bool  # whether this kernel may lose one of two queries of a socket
+    ipsets_failure: str = ""  # why no ipset could be read that rules ask for; "": nothing was in the way
     generation: int | None = None  # of nftables while they were read; None if it changed, or is not known
 
     @property
@@ -67,6 +67,14 @@ class HostRules:
         if not self.dns_clashes:
             return 0
         return max((dns_servers(ruleset.texts) for ruleset in self.rulesets), default=0)
+
+    @property
+    def unread_sets(self) -> list[str]:
+        """The ipsets that exposed rules ask for, if they could not be read: that might have cleared one."""
+        if not self.ipsets_failure:
+            return []
+        asked = (part.traffic for rule in self.exposed for part in rule.translations)
+        return list(map(printable, ipsets.unread(asked)))
 
     def ruleset_of(self, tool: ToolName) -> Ruleset | None:
         """Return what a tool has printed; None if it is not here, or could not."""
@@ -103,7 +111,7 @@ def read(namespace: Namespace) -> HostRules:
     present = iptables_tools()
     legacy_tools = {tool for tool in present if _legacy(namespace, tool)}
     unreadable: list[Unreadable] = []
-    iptables = _read_iptables(namespace, present, unreadable)
+    iptables, ipsets_failure = _read_iptables(namespace, present, unreadable)
     rulesets: list[Ruleset] = [*iptables]
     snat_rules = [rule for ruleset in iptables for rule in ruleset.snat_rules]
     # What iptables-nft has written is in tables that nft lists too, but only iptables can print it whole.
@@ -129,11 +137,12 @@ def read(namespace: Namespace) -> HostRules:
     # Two clients may come by rules of different tools, so all are judged together.
     return HostRules(
         rulesets=tuple(rulesets),
-        snat_rules=tuple(_marked(rule, not_understood) for rule in judged(snat_rules, traits)),
+        snat_rules=tuple(judged((_marked(rule, not_understood) for rule in snat_rules), traits)),
         unreadable=tuple(unreadable),
         traits=traits,
         owners=Owners(snat_rules, chains),
         dns_clashes=dns_clashes,
+        ipsets_failure=ipsets_failure,
         generation=generation if generation == _generation(namespace) else None,
     )
 
@@ -161,29 +170,26 @@ def reread(namespace: Namespace, before: Ruleset) -> Ruleset:
 
 def _read_iptables(
     namespace: Namespace, iptables_tools: Iterable[ToolName], unreadable: list[Unreadable]
-) -> list[IptablesSave]:
-    """Return what these tools print; add what could not be read to ``unreadable``."""
-    rulesets = []
+) -> tuple[list[IptablesSave], str]:
+    """Return what these tools print, and what kept the ipsets that it asks for from being read, "" if
+    nothing did; add what else could not be read to ``unreadable``.
+    """
+    texts: dict[ToolName, str] = {}
     for tool in iptables_tools:
         try:
-            text = _output(namespace, IptablesSave.print_command(tool))
+            texts[tool] = _output(namespace, IptablesSave.print_command(tool))
         except EnvironmentLacks as failed:
             unreadable.append(_failure(tool, failed))
-        else:
-            ruleset = IptablesSave(tool, text, _ipsets(namespace) if " --match-set " in text else {})
-            rulesets.append(ruleset)
-            unreadable += _not_understood(ruleset)
-    return rulesets
-
-
-def _ipsets(namespace: Namespace) -> dict[str, IpSet]:
-    """Return the sets that rules of iptables may ask for; none, as if nobody knew what they hold, if there
-    is no tool here that prints them.
-    """
-    try:
-        return ipsets.parsed(_output(namespace, ["ipset", "save"]))
-    except EnvironmentLacks:
-        return {}
+    saved = failure = ""
+    if any(f" {ipsets.MATCH_SET} " in text for text in texts.values()):
+        try:
+            saved = _output(namespace, ["ipset", "save"])
+        except EnvironmentLacks as lacking:
+            failure = str(lacking)
+    sets = ipsets.parsed(saved)
+    rulesets = [IptablesSave(tool, text, sets) for tool, text in texts.items()]
+    unreadable += (one for ruleset in rulesets for one in _not_understood(ruleset))
+    return rulesets, failure
 
 
 def _read_nft(

@@ -40,6 +40,10 @@ _NUMBERS = {
 _FAMILIES = {"ip": V4, "ip6": V6}
 
 
+ITSELF = "the client's own address"
+"""A condition that stands among others: the destination is the source, which is one of several."""
+
+
 class Devices(NamedTuple):
     """Names of devices; ``eth+`` and ``eth*`` are every name that begins with ``eth``."""
 
@@ -70,7 +74,7 @@ class Traffic(NamedTuple):
     @property
     def to_itself(self) -> bool:
         """Whether their client reaches itself."""
-        return self.one_client and self.sources == self.destinations
+        return ITSELF in self.others or (self.one_client and self.sources == self.destinations)
 
 
 def with_part(traffic: Traffic, part: str, value: Intervals | Devices) -> Traffic:

@@ -48,6 +48,9 @@ def _of_rules(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:
         yield Finding(level=Level.unknown, check=Check.rules, unreadable=rules.unreadable)
     elif not rules.snat_rules:
         yield Finding(level=Level.ok, check=Check.rules)
+    if sets := rules.unread_sets:
+        said = rules.ipsets_failure
+        yield Finding(level=Level.warning, check=Check.ipsets, values={"sets": sets, "said": said})
     yield from _of_namespace(rules, namespace)
 
 

@@ -46,6 +46,8 @@ class Mitigation:
     refusals: tuple[str, ...] = ()  # rules that their tool does not load, with what it says
     unreadable: tuple[Unreadable, ...] = ()  # rules that could not be looked into
     still_exposed: tuple[ExaminedRule, ...] = ()  # rules that others have written meanwhile
+    unread_sets: tuple[str, ...] = ()  # ipsets that exposed rules ask for, if nobody could read them
+    ipsets_failure: str = ""  # why not
 
     @property
     def complete(self) -> bool:
@@ -73,6 +75,8 @@ def _planned(rules: HostRules, *, tcp_only: bool = False) -> Mitigation:
         owners=tuple(dict.fromkeys(map(rules.owners.owner_of, exposed))),
         unchangeable=tuple(rules.examined(rule) for rule in exposed if rule.unchangeable),
         unreadable=rules.unreadable,
+        unread_sets=tuple(rules.unread_sets),
+        ipsets_failure=rules.ipsets_failure,
     )
 
 

@@ -25,7 +25,9 @@ class FleetRow:
     kernel: str  # release; "": not known
     exposed: int  # rules of this program that can lose SYNs
     owner: str  # the program that wrote them; "": there are none, or it is not said
-    helps: str  # the program's own setting; of what could not be read, why, and what to do
+    # The program's own setting, behind why ``mitigate`` leaves its rules; of what could not be read, why,
+    # and what to do.
+    helps: str
 
 
 def rows(result: FleetResult) -> Iterator[FleetRow]:
@@ -57,8 +59,9 @@ def _by_owner(host: FleetHost) -> dict[tuple[str, str], int]:
 
 
 def _owner_and_help(finding: Finding) -> tuple[str, str]:
-    if finding.rule:
-        return str(finding.rule.owner), setting(finding.rule.owner)
+    if rule := finding.rule:
+        why = f"{findings.why_unchangeable(rule.unchangeable)}: " if rule.unchangeable else ""
+        return str(rule.owner), f"{why}{setting(rule.owner)}"
     return "", finding.recorded.advice if finding.recorded else ""
 
 

@@ -119,6 +119,11 @@ def of_container(netns: str, device: str) -> str:
     return f"{namespace(netns)} has one device, {device}, so it is a container's"
 
 
+def of_unread_sets(names: str, said: str) -> str:
+    """Say that the ipsets that exposed rules ask for could not be read, and what that means."""
+    return f"{names}: cannot be read ({said}); a rule that asks for one is judged as if all may be in it"
+
+
 def why_not_exposed(rule: ExaminedRule) -> str:
     """Say why a rule is not exposed."""
     if rule.not_exposed is None:
@@ -316,6 +321,11 @@ def _joined(finding: Finding, name: str) -> str:
 _WORDS = {
     Check.rules: _Words(title="rules", evidence=_rules),
     Check.namespace: _Words(title="namespace", evidence=_namespace),
+    Check.ipsets: _Words(
+        title="ipsets",
+        evidence=lambda finding: of_unread_sets(_joined(finding, "sets"), str(finding.values["said"])),
+        advice="install ipset, or do what it says, so that 'ipset save' prints them",
+    ),
     Check.kernel: _Words(title="kernel", evidence=_kernel, advice="use --random-fully, or a newer kernel"),
     Check.syn_retransmission: _Words(title="cost of a lost SYN", evidence=_retransmission),
     Check.conntrack: _Words(

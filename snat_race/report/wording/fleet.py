@@ -31,11 +31,19 @@ def verdict(result: FleetResult) -> str:
 
 def meaning(result: FleetResult) -> str:
     """Say what to do at once; "" if nothing."""
-    if not any(host.of_level(Level.exposed) for host in result.hosts):
+    exposed = [finding for host in result.hosts for finding in host.of_level(Level.exposed)]
+    left = sum(bool(finding.rule and finding.rule.unchangeable) for finding in exposed)
+    if not exposed:
         return ""
+    if left == len(exposed):
+        return (
+            "'mitigate' cannot change these rules, the table says why; a setting of the program that wrote "
+            "them helps."
+        )
+    but = f", but for {plural(left, 'rule')} that it has to leave" if left else ""
     return (
-        "'mitigate --apply' on a host changes its rules until their programs write them again; for good, a "
-        "setting of each program helps."
+        f"'mitigate --apply' on a host changes its rules until their programs write them again{but}; for "
+        "good, a setting of each program helps."
     )
 
 
