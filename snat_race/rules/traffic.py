@@ -42,8 +42,11 @@ ITSELF = "the client's own address"
 """A condition that stands among others: the destination is the source, which is one of several."""
 
 
+ANY_END = "/"  # behind the beginning of names; dev_valid_name() in net/core/dev.c lets no name have one
+
+
 class Devices(NamedTuple):
-    """Names of devices; ``eth+`` and ``eth*`` are every name that begins with ``eth``."""
+    """Names of devices; ``eth/`` is every name that begins with ``eth``: see :func:`device`."""
 
     names: frozenset[str] = frozenset()
     excluded: bool = True  # whether it is every device but these
@@ -173,17 +176,14 @@ def _devices_of_both(one: Devices, other: Devices) -> Devices | None:
         return Devices(one.names | other.names)
     if one.excluded:
         one, other = other, one
-    names = frozenset(name for name in one.names if name.endswith(_WILD) or _is_one_of(name, other))
+    names = frozenset(name for name in one.names if name.endswith(ANY_END) or _is_one_of(name, other))
     return Devices(names, excluded=False) if names else None
-
-
-_WILD = ("+", "*")
 
 
 def _is_one_of(name: str, devices: Devices) -> bool:
     """Whether a device may be among others; it is no pattern."""
     matches = any(
-        name.startswith(pattern[:-1]) if pattern.endswith(_WILD) else name == pattern
+        name.startswith(pattern[:-1]) if pattern.endswith(ANY_END) else name == pattern
         for pattern in devices.names
     )
     return matches != devices.excluded
@@ -204,8 +204,18 @@ def covers(wider: Traffic, traffic: Traffic) -> bool:
 
 def _all_among(devices: Devices, wider: Devices) -> bool:
     return not devices.excluded and not any(
-        name.endswith(_WILD) or not _is_one_of(name, wider) for name in devices.names
+        name.endswith(ANY_END) or not _is_one_of(name, wider) for name in devices.names
     )
+
+
+def device(name: str, wildcard: str) -> str:
+    """Return a device's name as it is kept here, given what stands for any end in the words of its tool:
+    iptables' ``+`` is a letter for nft, and nft's ``*`` one for iptables. nft quotes ``*`` by a backslash.
+    """
+    if not name.endswith(wildcard):
+        return name
+    beginning = name.removesuffix(wildcard)
+    return f"{beginning[:-1]}*" if wildcard == "*" and beginning.endswith("\\") else f"{beginning}{ANY_END}"
 
 
 def protocol(name: str) -> Intervals:
