@@ -286,6 +286,8 @@ def _certain(said: Json) -> bool:
 
 def _any_of(alternatives: Sequence[Traffic], field: "_Field", *, negated: bool) -> Traffic:
     """Return the values of one field together, or all others."""
+    if len(alternatives) == 1 and not negated:
+        return alternatives[0]
     name, limits = field
     if name == "devices":
         names = frozenset(device for one in alternatives for device in one.devices.names)

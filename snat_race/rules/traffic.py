@@ -78,10 +78,15 @@ class Traffic(NamedTuple):
         return ITSELF in self.others or (self.one_client and self.sources == self.destinations)
 
 
+_ANY = Traffic()
+_FIELDS = {name: at for at, name in enumerate(Traffic._fields)}
+
+
 def with_part(traffic: Traffic, part: str, value: Intervals | Devices) -> Traffic:
     """Return the same traffic with one field in place of its own."""
-    changed: dict[str, Any] = {part: value}
-    return traffic._replace(**changed)
+    at = _FIELDS[part]
+    parts: Any = (*traffic[:at], value, *traffic[at + 1 :])
+    return Traffic(*parts)
 
 
 def of_family(family: str) -> Traffic:
@@ -145,8 +150,10 @@ def without(all_numbers: Intervals, excluded: Intervals) -> Intervals:
 
 def both(one: Traffic, other: Traffic) -> Traffic | None:
     """Return the traffic that meets the conditions of both; None if none can."""
-    if one == other:
+    if other in (one, _ANY):
         return one
+    if one == _ANY:
+        return other
     sources = meet(one.sources, other.sources)
     destinations = meet(one.destinations, other.destinations)
     protocols = meet(one.protocols, other.protocols)
