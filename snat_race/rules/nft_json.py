@@ -194,7 +194,7 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         else:
             statements.append((kind, said))
     look = _Look(expressions)
-    strings = look.strings + _strings_beside(thing)
+    strings = look.strings + _other_strings(thing)
     comment = thing.get("comment")
     translation, known = _translation(statements)
     targets = look.targets.union(*(_Look(list(rule.statements)).targets for rule in inside))
@@ -238,11 +238,11 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
             )
 
 
-def _strings_beside(thing: Json) -> list[str]:
+def _other_strings(thing: Json) -> list[str]:
     """Return the strings of a rule that are not in its expressions: its chain and comment, say."""
-    beside = [value for key, value in thing.items() if key != "expr"]
-    return [value for value in beside if isinstance(value, str)] + [
-        word for value in beside if isinstance(value, list | dict) for word in _Look(value).strings
+    others = [value for key, value in thing.items() if key != "expr"]
+    return [value for value in others if isinstance(value, str)] + [
+        word for value in others if isinstance(value, list | dict) for word in _Look(value).strings
     ]
 
 

@@ -39,16 +39,8 @@ Elements = Mapping[str, Sequence[Any]]
 _TRANSLATIONS = ("masquerade", "snat")
 _VERDICTS = ("accept", "drop", "return", "goto", "reject", "queue")
 _ALTERS = ("mangle", "set", "map")  # what later rules may ask for
-_CHANCE = (
-    "limit",
-    "quota",
-    "ct count",
-    "meter",
-    "set",
-    "map",
-    "xt",
-    "",
-)  # the same packet may pass, or not
+# The same packet may pass, or not.
+_CHANCE = ("limit", "quota", "ct count", "meter", "set", "map", "xt", "")
 _DRAWN = ('"numgen"', '"random"', '"prandom"')  # of each packet anew, whenever it is asked for
 _IP = {"ip": V4, "ip6": V6, "ipv4": V4, "ipv6": V6}
 _PORTS_OF = ("tcp", "udp", "udplite", "sctp", "dccp", "th")
