@@ -109,6 +109,7 @@ def test_a_way_with_too_many_turns_leaves_everything_open() -> None:
         ("-o eth0", "! -o eth1", True),
         ("-o eth+", "-o eth1", True),
         ("-o eth+", "-o wlan0", False),
+        ("-o eth*", "-o eth1", False),
         ("-p tcp", "-p udp", False),
         ("-p tcp", "", True),
         ("-p tcp", "! -p tcp", False),
@@ -179,6 +180,8 @@ def test_blocks_of_ports_are_apart_only_if_no_port_is_in_two() -> None:
         ("-m mark --mark 0x1 -j ACCEPT", "-m mark --mark 0x2 -j MASQUERADE", True),
         ("-m mark --mark 0x1 -j ACCEPT", "-s 10.0.0.0/8 -m mark --mark 0x1 -j MASQUERADE", False),
         ("-o eth+ -j ACCEPT", "-o eth1 -j MASQUERADE", False),
+        ("-o eth* -j ACCEPT", "-o eth1 -j MASQUERADE", True),
+        ("-o eth* -j ACCEPT", "-o eth* -j MASQUERADE", False),
         ("-s 10.0.0.0/8 -j MASQUERADE", "-s 10.0.0.0/8 -j MASQUERADE --persistent", True),
     ],
 )

@@ -112,6 +112,18 @@ def test_small_sets_are_told_apart_next_to_a_huge_one() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("member", "known"),
+    [("10.0.0.0/8,eth1", True), ("10.0.0.0/8,eth+", True), ("0.0.0.0/0,eth wildcard", False)],
+)
+def test_devices_of_sets_are_no_patterns_but_those_that_say_so(member: str, known: bool) -> None:
+    parsed = ipsets.parsed(f"create s hash:net,iface\nadd s {member}\n")
+    packets = Sets(parsed, rules_asking(1, "src,dst")).packets("s", "src,dst")
+    assert bool(packets) == known
+    names = {name for traffic in packets or () for name in traffic.devices.names}
+    assert names == ({member.partition(",")[2]} if known else set())
+
+
 @PRIVATE
 @IPTABLES
 @pytest.mark.parametrize(

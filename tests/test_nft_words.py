@@ -1,15 +1,20 @@
 """Rules of nft in words: what an anonymous chain says, and what cannot be told."""
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
 
-from snat_race.rules import nft_text
+from snat_race.kernel import netns_lookup
+from snat_race.results.findings import NotExposed
+from snat_race.rules import nft_text, reader
 from snat_race.rules.exposure import HostTraits, judged
 from snat_race.rules.nft_list import NftList
+from snat_race.rules.nft_matches import translations_of
 from snat_race.rules.nft_words import WordedRule, anonymous_chain, worded
 from snat_race.rules.traffic import protocol
+from tests.conftest import NFT, PRIVATE, in_sandbox
 
 
 def statements(text: str) -> list[dict[str, Any]]:
@@ -238,6 +243,62 @@ ONE_CLIENT = (
 )
 BY_MAP = ("oifname vmap @v", [{"vmap": {"key": {"meta": {"key": "oifname"}}, "data": "@v"}}])
 TO_LED = {"jump": {"target": "led"}}
+
+
+@PRIVATE
+@NFT
+@pytest.mark.parametrize(
+    ("first", "second", "takes"),
+    [
+        ("wg*", "wg1", True),
+        ("wg*", "wg*", True),
+        ("wg1", "wg*", False),
+        ("wg+", "wg1", False),
+        ("wg+", "wg+", True),
+        (r"wg\*", "wg1", False),
+        (r"wg\*", r"wg\*", True),
+        ("wg*", r"wg\*", True),
+        ("wg*", "wg+", True),
+    ],
+)
+def test_only_an_asterisk_at_its_end_stands_for_other_devices(first: str, second: str, takes: bool) -> None:
+    rules = f'oifname "{first}" accept; oifname "{second}" masquerade;'
+    text = f"table ip t {{ chain c {{ type nat hook postrouting priority 100; {rules} }}; }}"
+
+    def look() -> list[NotExposed | None]:
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+        return [rule.not_exposed for rule in reader.read(netns_lookup.here()).snat_rules]
+
+    assert in_sandbox(look) == [NotExposed.behind_another if takes else None]
+
+
+@pytest.mark.parametrize(
+    ("range_", "ports"), [([1024, 0], ((1024, 1024),)), ([1024, 2047], ((1024, 2047),)), ([9, 1], None)]
+)
+def test_a_range_that_nft_has_lost_the_end_of_is_one_port(range_: list[int], ports: Any) -> None:
+    """nft 1.0.6: its elements hold the first port only, and its rule takes that for both ends."""
+    data = {"set": [["10.0.0.1", {"range": range_}]]}
+    said = {"port": {"map": {"key": payload("ip", "saddr"), "data": data}}}
+    (given,) = translations_of([("masquerade", said)], {})
+    assert given.ports == ports
+
+
+@PRIVATE
+@NFT
+def test_a_map_of_ranges_of_ports_gives_what_the_kernel_has() -> None:
+    rule = (
+        "meta l4proto tcp snat to 192.0.2.1:ip saddr map { 10.0.0.1 : 33000-60000, 10.0.0.2 : 33000-60000 }"
+    )
+    text = f"table ip t {{ chain c {{ type nat hook postrouting priority 100; {rule}; }}; }}"
+
+    def look() -> tuple[bool, list[NotExposed | None]]:
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+        printed = subprocess.check_output(["nft", "list", "ruleset"], text=True)
+        rules = reader.read(netns_lookup.here()).snat_rules
+        return "33000-0" in printed, [rule.not_exposed for rule in rules]
+
+    lost, reasons = in_sandbox(look)
+    assert reasons == [NotExposed.single_port if lost else None]
 
 
 @pytest.mark.parametrize(

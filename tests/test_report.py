@@ -238,14 +238,18 @@ def test_what_is_no_result_is_one_line(tmp_path: Path, content: str, message: st
     assert message in done.stderr
 
 
-def test_a_damaged_histogram_is_one_line(kept: Kept) -> None:
-    path = kept("a")
-    document = json.loads(path.read_text())
-    document["summary"]["histogram_all"] = "HISTzzzz"
+@pytest.mark.parametrize("field", ["histogram", "histogram_all", "histogram_from_slot"])
+@pytest.mark.parametrize("kind", ["client", "lab"])
+def test_a_damaged_histogram_is_one_line_in_every_format(field: str, kind: str, tmp_path: Path) -> None:
+    document = json.loads((ROOT / "tests" / "results_v1" / f"{kind}.json").read_text())
+    summary = document["variants"][-1]["summary"] if kind == "lab" else document["summary"]
+    summary[field] = "HISTzzzz"
+    path = tmp_path / "result.json"
     path.write_text(json.dumps(document))
-    done = fork_cli("report", str(path))
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "damaged" in done.stderr
+    for form in ("text", "markdown", "html"):
+        done = fork_cli("report", "--format", form, str(path))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), form
+        assert "damaged" in done.stderr
 
 
 def test_what_cannot_be_merged_is_one_line(tmp_path: Path, kept: Kept) -> None:

@@ -15,6 +15,7 @@ from snat_race.rules.clashes import Parts, clashing, sharing
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
     ANY_DEVICE,
+    ANY_END,
     ANY_PORT,
     ANY_PROTOCOL,
     TCP,
@@ -35,7 +36,6 @@ from snat_race.rules.traffic import (
 RANDOM = frozenset({"random", "fully-random"})
 ONE_PORT: Intervals = ((0, 0),)  # stands for a port that is computed of something else
 _MASQUERADE = {V4[0]: 1 << 130, V6[0]: 1 << 131}  # stands for the address that a masquerade chooses
-_WILD = ("+", "*")
 _MOST_COMPARISONS = 100_000  # of rules' traffic; beyond, none is said to be taken by another
 
 
@@ -286,12 +286,12 @@ def _addresses(translation: Translation, traits: HostTraits) -> Intervals:
 def _numbers(devices: list[Devices]) -> dict[Devices, Intervals]:
     """Return numbers for sets of devices, so that two that share one share a number; 0 is any other one."""
     kinds = set(devices)
-    names = sorted({name for kind in kinds for name in kind.names if not name.endswith(_WILD)})
+    names = sorted({name for kind in kinds for name in kind.names if not name.endswith(ANY_END)})
     number = {name: at for at, name in enumerate(names, 1)}
     every: Intervals = ((0, len(names)),)
     numbers = {ANY_DEVICE: every}
     for kind in kinds - {ANY_DEVICE}:
-        patterns = [name[:-1] for name in kind.names if name.endswith(_WILD)]
+        patterns = [name[:-1] for name in kind.names if name.endswith(ANY_END)]
         matching = [number[name] for name in kind.names if name in number]
         if patterns:
             matching += [at for name, at in number.items() if name.startswith(tuple(patterns))]

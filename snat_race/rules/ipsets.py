@@ -52,8 +52,8 @@ class IpSet(NamedTuple):
 
     kind: str  # hash:ip,port,ip
     members: tuple[str, ...]
-    # Whether being a member is all there is to a match: none is marked ``nomatch``, stands for its whole
-    # network, or is one for a while only.
+    # Whether being a member is all there is to a match: none is marked ``nomatch`` or ``wildcard``, stands
+    # for its whole network, or is one for a while only.
     plain: bool
 
 
@@ -70,7 +70,7 @@ def parsed(text: str) -> dict[str, IpSet]:
                 exceptions.add(words[1])
         elif words[0] == "add" and len(words) > 2:
             listed.setdefault(words[1], []).append(words[2])
-            if "nomatch" in words[3:] or _passes(words[3:]):
+            if {"nomatch", "wildcard"} & set(words[3:]) or _passes(words[3:]):
                 exceptions.add(words[1])
     return {
         name: IpSet(kind, tuple(listed.get(name, ())), name not in exceptions)

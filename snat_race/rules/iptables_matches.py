@@ -17,6 +17,7 @@ from snat_race.rules.traffic import (
     Traffic,
     addresses,
     both,
+    device,
     meet,
     ports,
     protocol,
@@ -65,7 +66,7 @@ def traffic_of(words: Sequence[str], family: Traffic, sets: Sets) -> tuple[Traff
         if option in _MATCH:
             lasting = lasting and bool(values) and values[0] in _LASTING
         elif option == "-o":
-            devices = Devices(frozenset(values), excluded=negated)
+            devices = Devices(frozenset(device(name, "+") for name in values), excluded=negated)
         elif reader and (wanted := _numbers(reader, values, family, negated=negated)) is not None:
             field = reader[0]
             fields[field] = meet(fields.get(field, getattr(family, field)), wanted)

@@ -194,7 +194,7 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         else:
             statements.append((kind, said))
     look = _Look(expressions)
-    others = _Look([value for key, value in thing.items() if key != "expr"])
+    strings = look.strings + _other_strings(thing)
     comment = thing.get("comment")
     translation, known = _translation(statements)
     targets = look.targets.union(*(_Look(list(rule.statements)).targets for rule in inside))
@@ -208,8 +208,8 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
         and bool(statements or inside)
         and all(map(_known, statements))
         and not any(_LOST_VERDICT in word for word in look.strings),
-        quotable=not _ENDS_QUOTE.search("".join([*look.strings, *others.strings]))
-        and not any(map(_STRANGE_SET.match, look.strings))
+        quotable=not _ENDS_QUOTE.search("".join(strings))
+        and not any(word.startswith("@") and _STRANGE_SET.match(word) for word in look.strings)
         and all(map(NAME.fullmatch, [*targets, *_meters(statements)])),
         by_iptables=any(kind == "xt" and _may_translate(said) for kind, said in statements),
         iptables_target=next(
@@ -236,6 +236,14 @@ def _rules(thing: Json) -> Iterator[JsonRule]:
                 statements=tuple(of_both),
                 inner_text=rule.text,
             )
+
+
+def _other_strings(thing: Json) -> list[str]:
+    """Return the strings of a rule that are not in its expressions: its chain and comment, say."""
+    others = [value for key, value in thing.items() if key != "expr"]
+    return [value for value in others if isinstance(value, str)] + [
+        word for value in others if isinstance(value, list | dict) for word in _Look(value).strings
+    ]
 
 
 def _leads(rule: WordedRule) -> Iterator[tuple[str, Any]]:
@@ -369,7 +377,9 @@ class _Look:
                 waiting += part
             elif isinstance(part, dict):
                 self.keys.update(part)
-                self.targets.update(_target(part[kind]) for kind in _JUMPS if kind in part)
+                for kind in _JUMPS:
+                    if kind in part:
+                        self.targets.add(_target(part[kind]))
                 waiting += part.values()
         self.targets.discard("")
 

@@ -22,6 +22,7 @@ from snat_race.rules.traffic import (
     Traffic,
     addresses,
     both,
+    device,
     join,
     of_family,
     ports,
@@ -38,16 +39,8 @@ Elements = Mapping[str, Sequence[Any]]
 _TRANSLATIONS = ("masquerade", "snat")
 _VERDICTS = ("accept", "drop", "return", "goto", "reject", "queue")
 _ALTERS = ("mangle", "set", "map")  # what later rules may ask for
-_CHANCE = (
-    "limit",
-    "quota",
-    "ct count",
-    "meter",
-    "set",
-    "map",
-    "xt",
-    "",
-)  # the same packet may pass, or not
+# The same packet may pass, or not.
+_CHANCE = ("limit", "quota", "ct count", "meter", "set", "map", "xt", "")
 _DRAWN = ('"numgen"', '"random"', '"prandom"')  # of each packet anew, whenever it is asked for
 _IP = {"ip": V4, "ip6": V6, "ipv4": V4, "ipv6": V6}
 _PORTS_OF = ("tcp", "udp", "udplite", "sctp", "dccp", "th")
@@ -218,11 +211,12 @@ def _given_address(said: Any) -> Translation:  # noqa: ANN401
 
 
 def _given_port(said: Any) -> Translation:  # noqa: ANN401
-    """Return what a port is: what is no range is computed, and a single one (nft_nat_eval() in
-    net/netfilter/nft_nat.c has one register for both ends).
+    """Return what a port is: what is no range is computed, and a single one (nft_nat_eval() in nft_nat.c
+    has one register for both ends). Of a range in a map, nft 1.0.6 loads one port, and prints 1024-0.
     """
     try:
-        return Translation(Traffic(), None, _port_ranges(said))
+        low, high = _ends(said)
+        return Translation(Traffic(), None, ports(f"{low}-{high or low}"))
     except (ValueError, TypeError, KeyError):
         ranged = isinstance(said, dict) and "range" in said
         return Translation(Traffic(), None, None if ranged else ONE_PORT)
@@ -284,6 +278,8 @@ def _certain(said: Json) -> bool:
 
 def _any_of(alternatives: Sequence[Traffic], field: "_Field", *, negated: bool) -> Traffic:
     """Return the values of one field together, or all others."""
+    if len(alternatives) == 1 and not negated:
+        return alternatives[0]
     name, limits = field
     if name == "devices":
         names = frozenset(device for one in alternatives for device in one.devices.names)
@@ -302,8 +298,7 @@ def _fields(left: Any) -> list[_Field]:  # noqa: ANN401
     """Return what the left side of a match is about, in order; nothing if one part is not known."""
     parts = left.get("concat") if isinstance(left, dict) else None
     fields = [_field(part) for part in (parts if isinstance(parts, list) else [left])]
-    known = [field for field in fields if field]
-    return known if len(known) == len(fields) else []
+    return [field for field in fields if field] if all(fields) else []
 
 
 def _field(left: Any) -> _Field | None:  # noqa: ANN401
@@ -380,7 +375,7 @@ def _protocols(said: Any) -> Intervals:  # noqa: ANN401
 def _device(said: Any) -> Devices:  # noqa: ANN401
     if not isinstance(said, str) or not said:
         raise ValueError(said)
-    return Devices(frozenset({said}), excluded=False)
+    return Devices(frozenset({device(said, "*")}), excluded=False)
 
 
 def _each_of_both(some: Sequence[Traffic], others: Sequence[Traffic]) -> list[Traffic]:

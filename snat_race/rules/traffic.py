@@ -44,8 +44,11 @@ ITSELF = "the client's own address"
 """A condition that stands among others: the destination is the source, which is one of several."""
 
 
+ANY_END = "/"  # behind the beginning of names; dev_valid_name() in net/core/dev.c lets no name have one
+
+
 class Devices(NamedTuple):
-    """Names of devices; ``eth+`` and ``eth*`` are every name that begins with ``eth``."""
+    """Names of devices; ``eth/`` is every name that begins with ``eth``: see :func:`device`."""
 
     names: frozenset[str] = frozenset()
     excluded: bool = True  # whether it is every device but these
@@ -77,10 +80,15 @@ class Traffic(NamedTuple):
         return ITSELF in self.others or (self.one_client and self.sources == self.destinations)
 
 
+_ANY = Traffic()
+_FIELDS = {name: at for at, name in enumerate(Traffic._fields)}
+
+
 def with_part(traffic: Traffic, part: str, value: Intervals | Devices) -> Traffic:
     """Return the same traffic with one field in place of its own."""
-    changed: dict[str, Any] = {part: value}
-    return traffic._replace(**changed)
+    at = _FIELDS[part]
+    parts: Any = (*traffic[:at], value, *traffic[at + 1 :])
+    return Traffic(*parts)
 
 
 def of_family(family: str) -> Traffic:
@@ -144,8 +152,10 @@ def without(all_numbers: Intervals, excluded: Intervals) -> Intervals:
 
 def both(one: Traffic, other: Traffic) -> Traffic | None:
     """Return the traffic that meets the conditions of both; None if none can."""
-    if one == other:
+    if other in (one, _ANY):
         return one
+    if one == _ANY:
+        return other
     sources = meet(one.sources, other.sources)
     destinations = meet(one.destinations, other.destinations)
     protocols = meet(one.protocols, other.protocols)
@@ -175,17 +185,14 @@ def _devices_of_both(one: Devices, other: Devices) -> Devices | None:
         return Devices(one.names | other.names)
     if one.excluded:
         one, other = other, one
-    names = frozenset(name for name in one.names if name.endswith(_WILD) or _is_one_of(name, other))
+    names = frozenset(name for name in one.names if name.endswith(ANY_END) or _is_one_of(name, other))
     return Devices(names, excluded=False) if names else None
-
-
-_WILD = ("+", "*")
 
 
 def _is_one_of(name: str, devices: Devices) -> bool:
     """Whether a device may be among others; it is no pattern."""
     matches = any(
-        name.startswith(pattern[:-1]) if pattern.endswith(_WILD) else name == pattern
+        name.startswith(pattern[:-1]) if pattern.endswith(ANY_END) else name == pattern
         for pattern in devices.names
     )
     return matches != devices.excluded
@@ -206,8 +213,18 @@ def covers(wider: Traffic, traffic: Traffic) -> bool:
 
 def _all_among(devices: Devices, wider: Devices) -> bool:
     return not devices.excluded and not any(
-        name.endswith(_WILD) or not _is_one_of(name, wider) for name in devices.names
+        name.endswith(ANY_END) or not _is_one_of(name, wider) for name in devices.names
     )
+
+
+def device(name: str, wildcard: str) -> str:
+    """Return a device's name as it is kept here, given what stands for any end in the words of its tool:
+    iptables' ``+`` is a letter for nft, and nft's ``*`` one for iptables. nft quotes ``*`` by a backslash.
+    """
+    if not name.endswith(wildcard):
+        return name
+    beginning = name.removesuffix(wildcard)
+    return f"{beginning[:-1]}*" if wildcard == "*" and beginning.endswith("\\") else f"{beginning}{ANY_END}"
 
 
 def protocol(name: str) -> Intervals:

@@ -72,7 +72,8 @@ def run(
             _read_until(min(due_s, over_s), stop, monitor, reader.namespace)
             for period in monitor.end_period():
                 periods.add(period)
-                ended = _call(on_period, period)
+                broken = _call(on_period, period)
+                ended = ended or broken
             clock.update()
             ended = ended or _nothing_left(monitor, reader.namespace)
     result = WatchResult(

@@ -10,6 +10,7 @@ from snat_race.report.builders.latency import (
     histogram_section,
     latency_figure,
     latency_section,
+    require_readable,
 )
 from snat_race.report.builders.shares import figure_of_client, figure_of_clients
 from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
@@ -50,6 +51,7 @@ def _document(
     merged_from: Section | None,
 ) -> Document:
     summary = result.summary
+    require_readable([summary])
     latencies = (summary.latency_ns, summary.latency_all_ns, summary.latency_from_slot_ns)
     clean = summary.attempted and not result.diagnosis
     lost_syns = "TIMEOUT" in summary.errors or summary.late_by_retransmit

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from snat_race.analysis.warnings import of_lab as warnings_of_lab
 from snat_race.analysis.warnings import usable_cpus
 from snat_race.report.builders import shared_sections, timeline
-from snat_race.report.builders.latency import NamedHistogram, latency_figure, latency_section
+from snat_race.report.builders.latency import (
+    NamedHistogram,
+    latency_figure,
+    latency_section,
+    require_readable,
+)
 from snat_race.report.builders.shares import TONES, figure_of_variants
 from snat_race.report.builders.window import window_figure, window_section
 from snat_race.report.document import Column, Document, Importance, Section, Table
@@ -23,6 +28,7 @@ _MOST_CURVES_NAMED = 4
 
 def document(result: LabResult) -> Document:
     """Return the report of a lab run: the verdict, a row for each rule, and why."""
+    require_readable(variant.summary for variant in result.variants)
     base = result.variants[0]
     verdict = verdicts.verdict(base)
     return Document(

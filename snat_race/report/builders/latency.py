@@ -10,7 +10,7 @@ from snat_race.analysis.histogram import Histogram
 from snat_race.report.document import Column, Importance, Section, Table
 from snat_race.report.figures.data import LatencyCurve, LatencyCurves
 from snat_race.report.wording.formats import duration, percent
-from snat_race.results.schema import Latency
+from snat_race.results.schema import Latency, Summary
 
 _PERCENTILES = {
     "p50": Importance.main,
@@ -73,6 +73,18 @@ def histogram_section(encoded: str | None) -> Section | None:
         table=Table(columns=columns, rows=rows, bars=bars),
         detail=True,
     )
+
+
+def require_readable(summaries: Iterable[Summary]) -> None:
+    """Check the histograms, also those that only some formats show: every format refuses the same results.
+
+    Raises:
+        UsageError: one is damaged.
+
+    """
+    for summary in summaries:
+        kept = {summary.histogram, summary.histogram_all, summary.histogram_from_slot}
+        Histogram.of(encoded for encoded in kept if encoded)
 
 
 def _step_duration(step: int) -> str:
