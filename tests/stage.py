@@ -162,9 +162,19 @@ def flood(stage: Stage, count: int) -> Callable[[], None]:
 
 
 # linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_common.h
-_NEW, _REQUEST_CREATE_EXCL = 1 << 8, 0x1 | 0x400 | 0x200
+_NEW, _DELETE = 1 << 8, 1 << 8 | 2
+_REQUEST_AND_ACK, _REQUEST_CREATE_EXCL = 0x1 | 0x4, 0x1 | 0x400 | 0x200
 _SEEN_REPLY, _ASSURED, _CONFIRMED = 1 << 1, 1 << 2, 1 << 3
 _BATCH, _MARK = 500, b"\xde\xad\xbe\xef"
+
+
+def forget_connections(namespace: Namespace) -> None:
+    """Empty the conntrack table of a namespace."""
+    head = struct.pack("=IHHII", 20, _DELETE, _REQUEST_AND_ACK, 0, 0)
+    with namespace.entered(), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as netlink:
+        netlink.send(head + struct.pack("!BBH", 0, 0, 0))
+        (code,) = struct.unpack_from("=i", netlink.recv(4096), 16)
+    assert code == 0, os.strerror(-code)
 
 
 def _attribute(kind: int, data: bytes, *, nested: bool = False) -> bytes:

@@ -185,6 +185,12 @@ def test_a_rule_with_an_anonymous_chain_is_one_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("line", ["} jump {", "} goto {", "}", "} }"])
+def test_a_line_that_closes_what_nobody_opened_is_no_rule(line: str) -> None:
+    text = f"table ip a {{\n\tchain t {{\n\t\t{line}\n\t}}\n}}\n"
+    assert nft_text.chains(text) == {("ip", "a", "t"): []}
+
+
 def in_json(said: Any) -> NftList:
     where = {"family": "inet", "table": "r", "chain": "post"}
     of_source = equal(payload("ip", "saddr"), "10.7.0.1")

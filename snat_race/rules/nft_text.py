@@ -46,7 +46,7 @@ def chains(text: str) -> dict[ChainKey, list[RuleLine]]:
     for number, line in enumerate(text.split("\n")):
         if chain and line.startswith("\t\t") and (depth or line.endswith(_OPENS)):
             opened.append(line)
-            depth += line.endswith(_OPENS) - bool(_CLOSES.match(line))
+            depth += line.endswith(_OPENS) - bool(depth and _CLOSES.match(line))
             if not depth:
                 first = number - len(opened) + 1
                 lines_by_chain[family, table, chain] += _rule(first, _in_one_line(opened))
