@@ -1,11 +1,17 @@
 """Which rules are exposed, and who wrote them: pure."""
 
+from itertools import pairwise
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from snat_race.results.findings import ChainAddress, RuleOwner, ToolName
 from snat_race.rules.exposure import HostTraits, SnatRule, Translation, judged
 from snat_race.rules.iptables_save import IptablesSave
+from snat_race.rules.iptables_words import NatRule, words_of
 from snat_race.rules.owners import owner_of
+from snat_race.rules.ruleset import RuleLine
 from snat_race.rules.traffic import Traffic, addresses, protocol
 
 
@@ -58,3 +64,30 @@ def test_two_clients_race_by_rules_of_different_tools_too() -> None:
 def test_an_owner_is_known_by_what_it_writes(rule: str, chain: str, owner: RuleOwner) -> None:
     address = ChainAddress(tool="iptables", family="ip", table="nat", chain=chain)
     assert owner_of(SnatRule(chain=address, index=0, text=f"-A {chain} {rule}")) == owner
+
+
+JUMPS = ("-j", "--jump", "-g", "--goto")
+PARTS = (
+    *JUMPS,
+    "ACCEPT",
+    "KUBE-X",
+    "-s",
+    '"a -j DROP"',
+    '"',
+    '\\"',
+    '"say \\" -j X "',
+    "\\",
+    '"-j"',
+    "",
+    "\n",
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), max_size=9), st.sampled_from(["", " -j KUBE-Y", " -j KUBE-Y -g"]))
+def test_a_rule_jumps_where_its_words_say_that_it_does(parts: list[str], end: str) -> None:
+    text = f"-A POSTROUTING {' '.join(parts)}{end}"
+    words = [] if "\n" in text else words_of(text)
+    named = [target for option, target in pairwise(words) if option in JUMPS and not target.startswith("-")]
+    rule = NatRule(RuleLine(number=0, text=text, uncounted=text))
+    assert rule.target == (named[-1] if named else "")

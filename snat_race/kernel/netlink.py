@@ -10,6 +10,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel.netns import Namespace
@@ -117,6 +118,7 @@ def aligned(length: int) -> int:
     return (length + 3) & ~3
 
 
+@lru_cache(maxsize=1 << 10)  # each rule names its table and its chain
 def text_of(value: bytes) -> str:
     """Return a name that an attribute holds."""
     return value.rstrip(b"\0").decode("utf-8", "surrogateescape")

@@ -30,7 +30,6 @@ from snat_race.rules.iptables_words import (
     FLAGS,
     SNAT_TARGETS,
     NatRule,
-    nat_rule,
     step,
     without_flags,
     words_of,
@@ -134,7 +133,7 @@ class IptablesSave(Ruleset):
     def _nat_rules(self) -> dict[str, list[NatRule]]:
         """The rules of table nat by chain; without words, if one is not in one line."""
         return {
-            chain: [nat_rule(line) for line in lines]
+            chain: [NatRule(line) for line in lines]
             for (_, table, chain), lines in self._chains.items()
             if table == "nat"
         }
@@ -304,13 +303,20 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     first = 0
     while first < len(lines):
         last = first
-        outside = _QUOTED.sub("", lines[first]) if _IS_RULE.match(lines[first]) else ""
+        outside = _outside_quotes(lines[first]) if _IS_RULE.match(lines[first]) else ""
         while '"' in outside and last + 1 < len(lines):
             last += 1
             if shape := _QUOTE_ENDS.match(lines[last]):
                 outside = _QUOTED.sub("", lines[last][shape.end() :])
         yield first, "\n".join(lines[first : last + 1])
         first = last + 1
+
+
+def _outside_quotes(line: str) -> str:
+    """Return a line without what it quotes; "" if all its quotes are closed, which is seen at a glance."""
+    if "\\" not in line and line.count('"') % 2 == 0:
+        return ""
+    return _QUOTED.sub("", line)
 
 
 def _rule_change(edit: Edit, rule: KernelRule) -> RuleChange:

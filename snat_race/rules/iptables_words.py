@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Container
-from typing import NamedTuple
+from functools import cached_property
 
 from snat_race.rules.exposure import RANDOM
 from snat_race.rules.ipsets import Sets
@@ -18,16 +18,33 @@ _ENDS = ("ACCEPT", "DROP", "RETURN", "NETMAP")  # behind these, a packet sees no
 _JUMPS = ("-j", "--jump", "-g", "--goto")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|[^ "]+', re.DOTALL)
+_UNCERTAIN = re.compile(r'"| (?:-g|--goto|--jump) ')  # whether the last " -j " is the jump
 _LAST_FLAGS = re.compile(r"(?: --random| --random-fully| --persistent)*$")
 
 
-class NatRule(NamedTuple):
-    """One rule of table nat."""
+class NatRule:
+    """One rule of table nat.
 
-    line: RuleLine
-    words: list[str]
-    jump: int  # where its jump is among them; behind the end if there is none
-    target: str  # what it jumps or goes to; "" if nothing
+    Attributes:
+        line: as iptables prints it.
+        target: what it jumps or goes to; "" if nothing, or if it is not in one line.
+
+    """
+
+    def __init__(self, line: RuleLine) -> None:
+        self.line = line
+        target = "" if "\n" in line.text else _last_target(line.text)
+        self.target = self._target_of_words() if target is None else target
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Its words; none, if it is not in one line."""
+        return [] if "\n" in self.line.text else words_of(self.line.text)
+
+    @cached_property
+    def jump(self) -> int:
+        """Where its jump is among them; behind the end if there is none."""
+        return _jump(self.words)
 
     @property
     def matches(self) -> list[str]:
@@ -39,12 +56,8 @@ class NatRule(NamedTuple):
         """The flags of its target."""
         return frozenset(FLAGS[f" {word}"] for word in self.words[self.jump :] if f" {word}" in FLAGS)
 
-
-def nat_rule(line: RuleLine) -> NatRule:
-    """Return a rule with its words; with none, if it is not in one line."""
-    words = [] if "\n" in line.text else words_of(line.text)
-    jump = _jump(words)
-    return NatRule(line, words, jump, words[jump + 1] if jump < len(words) else "")
+    def _target_of_words(self) -> str:
+        return self.words[self.jump + 1] if self.jump < len(self.words) else ""
 
 
 def step(
@@ -87,6 +100,17 @@ def words_of(rule: str) -> list[str]:
     return [
         shape[0] if shape[1] is None else _ESCAPED.sub(r"\1", shape[1]) for shape in _WORD.finditer(rule)
     ]
+
+
+def _last_target(rule: str) -> str | None:
+    """Return what a rule jumps to, if its end says so without its other words; None if these have to tell.
+
+    What no quote follows is not quoted. So nearly all of kube-proxy's rules need not be parted.
+    """
+    _, jump, end = rule.rpartition(" -j ")
+    target = end.partition(" ")[0]
+    is_plain = jump and target and not target.startswith("-") and _UNCERTAIN.search(end) is None
+    return target if is_plain else None
 
 
 def _jump(words: list[str]) -> int:

@@ -5,10 +5,11 @@ then for more packets, or gives more addresses and ports, than in truth.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from snat_race.rules.exposure import ONE_PORT, RANDOM, Translation
+from snat_race.rules.nft_elements import Elements, affordable
 from snat_race.rules.nft_json import JsonRule, Listing
 from snat_race.rules.paths import Step, arriving
 from snat_race.rules.ruleset import ChainKey
@@ -33,9 +34,6 @@ from snat_race.rules.traffic import (
 
 Json = dict[str, Any]
 Statement = tuple[str, Any]
-Elements = Mapping[str, Sequence[Any]]
-"""The elements of the sets and maps of a table, by name; none of those that packets change."""
-
 _TRANSLATIONS = ("masquerade", "snat")
 _VERDICTS = ("accept", "drop", "return", "goto", "reject", "queue")
 _ALTERS = ("mangle", "set", "map")  # what later rules may ask for
@@ -51,12 +49,13 @@ def given_by(listing: Listing) -> list[tuple[Translation, ...]]:
     """Return what each rule gives to which packets; nothing if it gives none, or if none come to it."""
     chains: dict[ChainKey, list[Step[ChainKey]]] = {}
     looked_at = []
+    elements_of = affordable(listing)
     for rule in listing.rules:
         steps = chains.setdefault(rule.chain, [])
         given: list[Translation] = []
         step: Step[ChainKey] = Step(())
         if rule.chain in listing.reachable:
-            elements = listing.elements.get(rule.chain[:2], {})
+            elements = elements_of.get(rule.chain[:2], {})
             given = _given(rule, elements)
             step = _step(rule, given, elements)
         looked_at.append(((rule.chain, len(steps)), given))
