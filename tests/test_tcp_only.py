@@ -13,7 +13,7 @@ from snat_race.errors import UsageError
 from snat_race.kernel import netns_lookup
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import IPV4, build
-from snat_race.report.wording.findings import worded
+from snat_race.report.wording.findings import FindingWords, worded
 from snat_race.report.wording.program import Program
 from snat_race.results.findings import (
     ChainAddress,
@@ -124,7 +124,7 @@ def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
     assert "# Applied, and read back." in applied.stdout
     assert healthy.returncode == 0
     assert "warning" in healthy.stdout
-    assert "its TCP goes through a rule before it" in " ".join(healthy.stdout.split())
+    assert "its TCP goes through another rule" in " ".join(healthy.stdout.split())
     assert "nothing to change" in nothing.stdout
     assert (wrong.returncode, "--tcp-only" in wrong.stderr) == (2, True)
     assert f"\n-{FOR_TCP}\n {DOCKER}\n" in reverted.stdout
@@ -252,7 +252,15 @@ def test_what_its_owner_took_away_needs_no_undo(others: Callable[[], Any]) -> No
     assert (before, made) == (after, 0)
 
 
-def finding(owner: RuleOwner, **fields: Any) -> str:
+def evidence(owner: RuleOwner, **fields: Any) -> str:
+    return words(owner, **fields).evidence
+
+
+def advice(owner: RuleOwner, **fields: Any) -> str:
+    return words(owner, **fields).advice
+
+
+def words(owner: RuleOwner, **fields: Any) -> FindingWords:
     rule = ExaminedRule(
         address=ChainAddress(tool="nft", family="inet", table="fw4", chain="srcnat"),
         text="masquerade",
@@ -261,11 +269,16 @@ def finding(owner: RuleOwner, **fields: Any) -> str:
         **fields,
     )
     result = DoctorResult(**RunMetadata().fields(), spec={"netns": "x"}, sysctls={}, findings=[])
-    return worded(result, Finding(level=Level.exposed, check=Check.snat_rule, rule=rule), Program()).advice
+    return worded(result, Finding(level=Level.exposed, check=Check.snat_rule, rule=rule), Program())
+
+
+def test_a_rule_for_udp_alone_loses_no_syn() -> None:
+    assert "its SYNs can race" in evidence(RuleOwner.docker)
+    assert "its packets of UDP can race" in evidence(RuleOwner.docker, gets_tcp=False)
 
 
 def test_it_is_advised_where_holes_are_punched() -> None:
     for owner in (RuleOwner.openwrt, RuleOwner.tailscale, RuleOwner.netbird):
-        assert "mitigate --netns x --tcp-only --apply (UDP keeps its ports" in finding(owner)
-    assert "--tcp-only" not in finding(RuleOwner.kube_proxy)
-    assert not finding(RuleOwner.docker, not_exposed=NotExposed.tcp_draws_ports)
+        assert "mitigate --netns x --tcp-only --apply (UDP keeps its ports" in advice(owner)
+    assert "--tcp-only" not in advice(RuleOwner.kube_proxy)
+    assert not advice(RuleOwner.docker, not_exposed=NotExposed.tcp_draws_ports)

@@ -178,6 +178,8 @@ class ExaminedRule(Model):
     """The ports that it may give to clients, the lowest and the highest; null: any."""
     client_ports: tuple[int, int]
     """The ports that clients connect from, the lowest and the highest."""
+    gets_tcp: bool = True
+    """Whether connections of TCP can come to it; else only packets of UDP and others are lost."""
 
 
 class Unreadable(Model):

@@ -87,6 +87,7 @@ class HostRules:
             text=rule.text,
             owner=self.owners.owner_of(rule),
             not_exposed=rule.not_exposed,
+            gets_tcp=rule.gets_tcp or not rule.translations,
             unchangeable=rule.unchangeable,
             ports=rule.ports,
             client_ports=self.traits.client_ports,

@@ -152,7 +152,8 @@ def unchanged(rule: ExaminedRule) -> str:
 def _rule_evidence(rule: ExaminedRule) -> str:
     if rule.not_exposed:
         return f"{rule.text}: {why_not_exposed(rule)}"
-    return f"{rule.text} (by {rule.owner}) keeps the clients' ports: its SYNs can race"
+    racing = "its SYNs" if rule.gets_tcp else "no TCP comes to it, but its packets of UDP"
+    return f"{rule.text} (by {rule.owner}) keeps the clients' ports: {racing} can race"
 
 
 def _rule_advice(rule: ExaminedRule, result: Examined, program: Program) -> str:
@@ -202,8 +203,8 @@ _NOT_EXPOSED: dict[NotExposed, Callable[[ExaminedRule], str]] = {
         "a client that reaches itself, by the name of kube-proxy's set; its members say nothing else"
     ),
     NotExposed.tcp_draws_ports: lambda _: (
-        "its TCP goes through a rule before it, which draws ports; UDP keeps its ports here, so one of "
-        "its packets can still be lost"
+        "its TCP goes through another rule, which draws ports; UDP keeps its ports here, so one of its "
+        "packets can still be lost"
     ),
 }
 _UNCHANGEABLE = {
