@@ -13,6 +13,7 @@ from snat_race.report.builders.doctor import document as document_of
 from snat_race.report.renderers.text import text
 from snat_race.report.wording import findings as wording
 from snat_race.report.wording import owners as owner_wording
+from snat_race.report.wording import snat_rules as rule_wording
 from snat_race.report.wording.program import Program
 from snat_race.results.findings import (
     ChainAddress,
@@ -30,7 +31,9 @@ from snat_race.results.findings import (
 from snat_race.results.model import Tool
 from snat_race.results.schema_v1 import upgraded
 from snat_race.rules.owner_marks import MARKS
-from tests.conftest import ROOT, fork_cli
+from snat_race.runs import doctor
+from tests.conftest import NFT, PRIVATE, ROOT, fork_cli, in_sandbox
+from tests.stage import FIRST, Stage
 
 GOOD = Host(
     kernel=(6, 18, 44),
@@ -50,6 +53,7 @@ GOOD = Host(
     open_files=(1024, -1),
     clock_source="tsc",
     checksumming_vxlans=("flannel.1",),
+    clashes=(0, 0),
 )
 BAD = Host(
     kernel=(4, 19, 122),
@@ -67,6 +71,7 @@ BAD = Host(
     checksumming_vxlans=("flannel.1", "vxlan.calico"),
     of_vendor=True,
     dns_servers=2,
+    clashes=(12, 15),
 )
 RULE = ExaminedRule(
     address=ChainAddress(tool="nft", family="inet", table="t", chain="post"),
@@ -205,7 +210,7 @@ def test_every_reason_why_a_rule_is_not_exposed_has_a_sentence(reason: NotExpose
     words = words_of(Finding(level=Level.ok, check=Check.snat_rule, rule=rule))
     assert words.title == "nft inet t post"
     assert words.evidence.startswith("masquerade to :1024-2000: ")
-    assert wording.why_not_exposed(rule) in words.evidence
+    assert rule_wording.why_not_exposed(rule) in words.evidence
     assert words.advice == ""
 
 
@@ -213,8 +218,8 @@ def test_every_reason_why_a_rule_is_not_exposed_has_a_sentence(reason: NotExpose
 def test_every_reason_why_a_rule_is_left_has_a_sentence(reason: Unchangeable) -> None:
     rule = RULE.model_copy(update={"unchangeable": reason})
     words = words_of(Finding(level=Level.exposed, check=Check.snat_rule, rule=rule))
-    assert words.advice.startswith(f"{wording.why_unchangeable(reason)}: ")
-    assert wording.why_unchangeable(reason) in wording.unchanged(rule)
+    assert words.advice.startswith(f"{rule_wording.why_unchangeable(reason)}: ")
+    assert rule_wording.why_unchangeable(reason) in rule_wording.unchanged(rule)
 
 
 @pytest.mark.parametrize("reason", UnreadableReason)
@@ -222,7 +227,7 @@ def test_every_reason_why_rules_cannot_be_read_has_a_sentence(reason: Unreadable
     unreadable = Unreadable(reason=reason, tool="nft", details=("this", "that"))
     finding = Finding(level=Level.unknown, check=Check.rules, unreadable=(unreadable,))
     words = words_of(finding, root=False)
-    assert words.evidence == wording.why_unreadable(unreadable)
+    assert words.evidence == rule_wording.why_unreadable(unreadable)
     assert "{" not in words.evidence
     assert words.advice == "try 'sudo snat-race doctor --netns web'"
     assert "sudo" not in words_of(finding).advice
@@ -288,3 +293,21 @@ def test_lower_floors_speak_no_options_of_ours() -> None:
         text = file.read_text()
         for option in ("--revert", "--netns", "--apply", "--dump", "--workers", "print("):
             assert option not in text, (file, option)
+
+
+@PRIVATE
+@NFT
+def test_what_was_lost_so_far_is_said() -> None:
+    """One port for two clients: the second clashes."""
+
+    def counted() -> list[Finding]:
+        stage = Stage(f"masquerade to-ports {FIRST}-{FIRST}")
+        before = doctor.examine(stage.source, 0)
+        assert stage.hold([FIRST, FIRST + 1], timeout_ms=100) == 1
+        results = (before, doctor.examine(stage.source, 0))
+        return [each for result in results for each in result.findings if each.check == Check.clashes]
+
+    before, after = in_sandbox(counted)
+    assert (before.level, before.values) == (Level.ok, {"insert_failed": 0, "drop": 0})
+    assert after.level == Level.warning
+    assert after.values["insert_failed"] == after.values["drop"] >= 1

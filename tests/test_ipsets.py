@@ -10,7 +10,7 @@ import pytest
 
 from snat_race.kernel import netns_lookup, tools
 from snat_race.kernel.tools import where
-from snat_race.report.wording.findings import of_unread_sets
+from snat_race.report.wording.snat_rules import of_unread_sets
 from snat_race.results.findings import Check, Level, NotExposed
 from snat_race.rules import ipsets
 from snat_race.rules.exposure import HostTraits, judged

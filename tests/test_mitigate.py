@@ -17,7 +17,7 @@ from snat_race.cli import undo_file
 from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import netns, netns_lookup, tools
 from snat_race.kernel.tools import where
-from snat_race.report.wording.findings import why_unreadable
+from snat_race.report.wording.snat_rules import why_unreadable
 from snat_race.results.findings import NotExposed, Unchangeable, Undo, Unreadable, UnreadableReason
 from snat_race.rules import reader
 from snat_race.rules.iptables_save import IptablesSave

@@ -14,7 +14,7 @@ from snat_race.errors import EnvironmentLacks, SnatRaceError, UsageError
 from snat_race.kernel import netns_lookup, nftables, tools
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import build
-from snat_race.report.wording.findings import unchanged
+from snat_race.report.wording.snat_rules import unchanged
 from snat_race.results.findings import Undo, Unreadable, UnreadableReason
 from snat_race.rules import loader, reader
 from snat_race.runs import mitigate

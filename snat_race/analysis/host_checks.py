@@ -28,6 +28,8 @@ class Host:
     clock_source: str  # "" if the kernel does not say
     checksumming_vxlans: tuple[str, ...]  # VXLAN devices that leave checksums to the device below
     of_vendor: bool = False  # whether its kernel may have what kernel.org's of that version lacks
+    # How many entries conntrack could not insert, and packets it dropped, so far; None: it does not say.
+    clashes: tuple[int, int] | None = None
     dns_servers: int = 0  # to how many hosts DNAT sends the queries of one socket to UDP port 53
 
     def number(self, key: str) -> int:
@@ -43,6 +45,9 @@ def checkup(host: Host) -> Iterator[Finding]:
     """Yield a finding for each thing that matters, good ones too."""
     yield _kernel(host)
     yield _retransmission(host)
+    if host.clashes and host.conntrack("max"):
+        insert_failed, drop = host.clashes
+        yield _finding(Check.clashes, bad=insert_failed > 0, insert_failed=insert_failed, drop=drop)
     yield from _conntrack(host)
     yield from _ports(host)
     yield _backlog(host)

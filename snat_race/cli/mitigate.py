@@ -125,8 +125,9 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *
 
     """
     from snat_race.kernel import netns_lookup
-    from snat_race.report.wording.findings import of_container, why_unreadable
+    from snat_race.report.wording.findings import of_container
     from snat_race.report.wording.owners import writes_again
+    from snat_race.report.wording.snat_rules import why_unreadable
 
     if mitigation.unreadable and not mitigation.rewrites:
         reasons = "; ".join(map(why_unreadable, mitigation.unreadable))
@@ -147,7 +148,7 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *
 
 
 def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
-    from snat_race.report.wording.findings import of_unread_sets, unchanged, why_unreadable
+    from snat_race.report.wording.snat_rules import of_unread_sets, unchanged, why_unreadable
 
     for rewrite in () if quiet else mitigation.rewrites:
         say(rewrite.diff, sys.stdout)

@@ -44,6 +44,8 @@ class Check(StrEnum):
     # version, differs: of shared_search, resolved_counted, drop_uncounted, those that are so
     kernel = "kernel"
     syn_retransmission = "syn_retransmission"  # waits_s: before each of the first retransmits
+    # insert_failed, drop: since the host booted, or the namespace began
+    clashes = "clashes"
     conntrack = "conntrack"  # no values: it is not loaded
     conntrack_table = "conntrack_table"  # entries, max, advised_max
     conntrack_buckets = "conntrack_buckets"  # buckets, max: the most entries

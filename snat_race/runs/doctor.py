@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 from snat_race.analysis.host_checks import Host, checkup
+from snat_race.errors import EnvironmentLacks
 from snat_race.kernel import host, netns_lookup
+from snat_race.kernel.counters import CounterReader
 from snat_race.kernel.netns import Namespace
 from snat_race.results import kernels
 from snat_race.results.findings import Check, DoctorResult, Finding, Level, NotExposed
@@ -21,6 +23,7 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
         kernel=host.kernel_version(),
         of_vendor=kernels.is_of_vendor(host.release()),
         dns_servers=rules.dns_servers,
+        clashes=_clashes(namespace),
         sysctls=host.sysctls(namespace),
         usable_cpus=len(host.usable_cpus()),
         workers=workers,
@@ -36,6 +39,15 @@ def examine(namespace: Namespace, workers: int) -> DoctorResult:
         sysctls=facts.sysctls,
         findings=findings,
     )
+
+
+def _clashes(namespace: Namespace) -> tuple[int, int] | None:
+    """Return conntrack's insert_failed and drop; None if it does not say."""
+    try:
+        counted = CounterReader(namespace).read().conntrack
+    except (OSError, EnvironmentLacks):
+        return None
+    return (sum(counted["insert_failed"]), sum(counted["drop"])) if counted else None
 
 
 def _of_rules(rules: HostRules, namespace: Namespace) -> Iterator[Finding]:

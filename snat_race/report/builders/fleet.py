@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from snat_race.analysis.fleet import namesakes
 from snat_race.report.builders import shared_sections
 from snat_race.report.document import Column, Document, Importance, Section, Table, Tone
-from snat_race.report.wording import findings, fleet
+from snat_race.report.wording import findings, fleet, snat_rules
 from snat_race.report.wording.owners import setting
 from snat_race.report.wording.program import Program
 from snat_race.results.findings import OWN_NAMESPACE, Finding, Level
@@ -60,7 +60,7 @@ def _by_owner(host: FleetHost) -> dict[tuple[str, str], int]:
 
 def _owner_and_help(finding: Finding) -> tuple[str, str]:
     if rule := finding.rule:
-        why = f"{findings.why_unchangeable(rule.unchangeable)}: " if rule.unchangeable else ""
+        why = f"{snat_rules.why_unchangeable(rule.unchangeable)}: " if rule.unchangeable else ""
         return str(rule.owner), f"{why}{setting(rule.owner)}"
     return "", finding.recorded.advice if finding.recorded else ""
 
