@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from snat_race.errors import UsageError
+from snat_race.errors import SnatRaceError, UsageError
 from snat_race.kernel import netns_lookup
 from snat_race.kernel.tools import where
 from snat_race.lab.topology import IPV4, build
@@ -49,8 +49,8 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (DOCKER, FOR_TCP),
         ("-A C -j MASQUERADE", "-A C -p tcp -j MASQUERADE --random-fully"),
         (
-            '-A C -s 1.0.0.0/8 ! -d 9.0.0.9 -o "a" -m comment --comment "-p" -j SNAT',
-            '-A C -s 1.0.0.0/8 ! -d 9.0.0.9 -o "a" -p tcp -m comment --comment "-p" -j SNAT --random-fully',
+            '-A C -s 1.0.0.0/8 ! -d 9.0.0.9 -o a -m comment --comment "-p" -j SNAT',
+            '-A C -s 1.0.0.0/8 ! -d 9.0.0.9 -o a -p tcp -m comment --comment "-p" -j SNAT --random-fully',
         ),
         ("-A C -p udp -j MASQUERADE", None),
         ("-A C -s 10.0.0.0/8 ! -p icmp -j MASQUERADE", None),
@@ -124,7 +124,7 @@ def test_the_whole_way_as_a_user_goes_it(tmp_path: Path) -> None:
     assert "# Applied, and read back." in applied.stdout
     assert healthy.returncode == 0
     assert "warning" in healthy.stdout
-    assert "its TCP goes through another rule" in " ".join(healthy.stdout.split())
+    assert "its TCP goes through a rule before it" in " ".join(healthy.stdout.split())
     assert "nothing to change" in nothing.stdout
     assert (wrong.returncode, "--tcp-only" in wrong.stderr) == (2, True)
     assert f"\n-{FOR_TCP}\n {DOCKER}\n" in reverted.stdout
@@ -250,6 +250,177 @@ def test_what_its_owner_took_away_needs_no_undo(others: Callable[[], Any]) -> No
 
     before, after, made = in_sandbox(tried)
     assert (before, made) == (after, 0)
+
+
+@PRIVATE
+@NFT
+@pytest.mark.parametrize(
+    ("rule", "becomes"),
+    [
+        ('oifname { "eth0", "wg*" } ip daddr != 10.0.0.0/8 counter masquerade comment "x"', "two"),
+        ("ip saddr 10.0.0.0/8 snat to ip saddr map { 10.0.0.0/9 : 1.1.1.1 }", "two"),
+        ("ct mark 1 meta mark & 0xff == 2 masquerade", "two"),
+        ("meta l4proto { tcp, udp } masquerade", "two"),
+        ("tcp dport 80 limit rate 5/second masquerade", "cured"),
+        ("meta l4proto != udp masquerade", "cured"),
+        ("meta l4proto { tcp, udp } th dport 53 masquerade", "refused"),
+        ("@th,16,16 53 masquerade", "refused"),
+        ("ip saddr 10.0.0.0/8 snat to jhash ip saddr mod 2 map { 0 : 1.1.1.1, 1 : 1.1.1.2 }", "refused"),
+        ("ip saddr 10.0.0.0/8 jhash ip saddr mod 2 0 snat to 1.1.1.1", "refused"),
+        ("numgen inc mod 2 0 masquerade", "refused"),
+        ("limit rate 5/second masquerade", "refused"),
+        ("ct count 5 masquerade", "refused"),
+        ("meta mark 1 meta mark set 2 masquerade", "refused"),
+        ('log prefix "x" ip saddr 10.0.0.0/8 masquerade', "refused"),
+        ("ip saddr @passing masquerade", "refused"),
+        ("ip saddr @counting masquerade", "refused"),
+        ("udp length > 8 masquerade", "left"),
+        ("meta l4proto udp masquerade", "left"),
+        ("icmp type echo-request snat to 192.0.2.1", "left"),
+    ],
+)
+def test_a_rule_of_nft_is_asked_twice_only_if_nobody_notices(rule: str, becomes: str) -> None:
+    sets = """set passing { type ipv4_addr; flags timeout; }
+ set counting { type ipv4_addr; limit rate 5/second; elements = { 10.0.0.1, 10.0.0.2 } }"""
+    chain = f"chain p {{\n type nat hook postrouting priority srcnat\n {rule}\n }}"
+    text = f"table ip a {{\n {sets}\n {chain}\n}}\n"
+
+    def tried() -> tuple[str, list[list[str]], int, bool]:
+        subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+        here, saved = netns_lookup.here(), list[Undo | None]()
+        before = listing("nft")
+        done = mitigate.apply(here, saved.append, tcp_only=True)
+        then = listing("nft")
+        loads = subprocess.run(["nft", "-c", "-f", "-"], input="\n".join(then), text=True, check=False)
+        if saved and saved[-1]:
+            mitigate.revert(here, saved[-1])
+        assert listing("nft") == before
+        kinds = {1: "two", 0: "cured" if then != before else "left"}
+        what = "refused" if done.unchangeable else kinds[len(then) - len(before)]
+        exposed = [each for each in reader.read(here).exposed if each.gets_tcp]
+        return what, [then], len(exposed), loads.returncode == 0
+
+    what, then, exposed, loads = in_sandbox(tried)
+    assert (what, loads) == (becomes, True), then
+    assert exposed == (becomes != "left")
+
+
+@PRIVATE
+@IPTABLES
+@pytest.mark.parametrize(
+    ("rule", "is_added"),
+    [
+        ("-m mark --mark 0x1 -m conntrack --ctstate NEW -j MASQUERADE", True),
+        ("-m addrtype ! --src-type LOCAL -m iprange --src-range 10.0.0.1-10.0.0.9 -j MASQUERADE", True),
+        ("-m statistic --mode random --probability 0.5 -j MASQUERADE", False),
+        ("-m limit --limit 5/sec -j MASQUERADE", False),
+        ("-m recent --set --name x -j MASQUERADE", False),
+        ("-m connlimit --connlimit-above 3 -j MASQUERADE", False),
+        ("! -p icmp -j MASQUERADE", False),
+    ],
+)
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_a_rule_of_iptables_is_asked_twice_only_if_nobody_notices(
+    backend: str, rule: str, is_added: bool
+) -> None:
+    if not where(f"iptables-{backend}"):
+        pytest.skip(f"there is no iptables-{backend}")
+
+    def tried() -> bool:
+        subprocess.run([f"iptables-{backend}", "-t", "nat", "-A", "POSTROUTING", *rule.split()], check=True)
+        done = mitigate.apply(netns_lookup.here(), lambda _: None, tcp_only=True)
+        assert bool(done.rewrites) != bool(done.unchangeable)
+        return bool(done.rewrites)
+
+    assert in_sandbox(tried) == is_added
+
+
+@PRIVATE
+@IPTABLES
+def test_as_many_rules_for_the_same_addresses_as_one_likes() -> None:
+    """A router with a tunnel for each of its branches."""
+
+    def tried() -> tuple[int, int]:
+        rules_of_tunnels = "".join(f"-A POSTROUTING -o tun{n} -j MASQUERADE\n" for n in range(80))
+        text = f"*nat\n{rules_of_tunnels}COMMIT\n"
+        subprocess.run(["iptables-nft-restore"], input=text, text=True, check=True)
+        here, saved = netns_lookup.here(), list[Undo]()
+        mitigate.apply(here, saved.append, tcp_only=True)
+        left = len(reader.read(here).exposed)
+        mitigate.revert(here, saved[-1])
+        return left, len(reader.read(here).exposed)
+
+    assert in_sandbox(tried) == (0, 80)
+
+
+@PRIVATE
+@pytest.mark.parametrize(
+    ("tool", "text", "words"),
+    [
+        pytest.param("iptables-nft", f"*nat\n{DOCKER}\nCOMMIT\n", ("-p tcp", "-p 6"), marks=IPTABLES),
+        pytest.param("iptables-legacy", f"*nat\n{DOCKER}\nCOMMIT\n", ("-p tcp", "-p 6"), marks=IPTABLES),
+        pytest.param(
+            "nft",
+            "table ip a {\n chain p {\n type nat hook postrouting priority srcnat\n masquerade\n }\n}\n",
+            ("meta l4proto tcp", "meta l4proto 6"),
+            marks=NFT,
+        ),
+    ],
+)
+def test_what_reads_back_in_other_words_is_removed_again(
+    tool: str, text: str, words: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not where(tool):
+        pytest.skip(f"there is no {tool}")
+    strategy = reader.strategy_of(tool)  # type: ignore[arg-type]
+    for_tcp = strategy.for_tcp
+    monkeypatch.setattr(strategy, "for_tcp", staticmethod(lambda rule: str(for_tcp(rule)).replace(*words)))
+
+    def tried() -> tuple[list[str], list[str], str, list[Undo | None]]:
+        load_words = ["nft", "-f", "-"] if tool == "nft" else [f"{tool}-restore"]
+        subprocess.run(load_words, input=text, text=True, check=True)
+        saved: list[Undo | None] = []
+        before = rules(listing(*TOOLS))
+        with pytest.raises(SnatRaceError) as failed:
+            mitigate.apply(netns_lookup.here(), saved.append, tcp_only=True)
+        return before, rules(listing(*TOOLS)), str(failed.value), saved
+
+    before, after, said, saved = in_sandbox(tried)
+    assert after == before
+    assert "nothing is changed" in said
+    assert saved[-1] is None
+
+
+@PRIVATE
+@IPTABLES
+def test_what_may_be_all_that_translates_is_not_taken_away() -> None:
+    """Its owner has taken away the rule behind it, or has written both of his own."""
+
+    def tried() -> tuple[list[str], list[str], str]:
+        load("docker.rules", "nft")
+        here, saved = netns_lookup.here(), list[Undo]()
+        mitigate.apply(here, saved.append, tcp_only=True)
+        subprocess.run(["iptables-nft", "-t", "nat", *DOCKER.replace("-A", "-D", 1).split()], check=True)
+        before = rules(listing("iptables-nft"))
+        with pytest.raises(UsageError) as failed:
+            mitigate.revert(here, saved[-1])
+        return before, rules(listing("iptables-nft")), str(failed.value)
+
+    before, after, said = in_sandbox(tried)
+    assert after == before
+    assert "in front of" in said
+
+
+@PRIVATE
+@IPTABLES
+def test_where_no_tcp_comes_it_says_so() -> None:
+    def tried() -> subprocess.CompletedProcess[str]:
+        rule = "-t nat -A POSTROUTING -p udp -j MASQUERADE"
+        subprocess.run(["iptables-nft", *rule.split()], check=True)
+        return fork_cli("mitigate", "--tcp-only")
+
+    done = in_sandbox(tried)
+    assert (done.returncode, "No TCP comes to the rules that are exposed" in done.stdout) == (0, True)
 
 
 def evidence(owner: RuleOwner, **fields: Any) -> str:

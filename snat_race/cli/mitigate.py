@@ -56,7 +56,7 @@ def _show(namespace: "Namespace", *, tcp_only: bool, quiet: bool) -> None:
     command = this_program().mitigation(*options, *(["--tcp-only"] if tcp_only else []))
     then = f"# Nothing was changed. To do it: {command}"
     mitigation = mitigate.look(namespace, tcp_only=tcp_only)
-    if not tcp_only:
+    if mitigation.mixed and not tcp_only:
         likely = ", which are likely here" if any(map(is_of_router, mitigation.owners)) else ""
         instead = this_program().mitigation(*options, "--tcp-only")
         then += f"\n# UDP keeps its ports, for {PUNCHING_HOLES}{likely}, with: {instead}"
@@ -103,7 +103,7 @@ def _revert(namespace: "Namespace", path: Path, *, quiet: bool) -> None:
     _require_complete(mitigation, "reverted")
     done = "reverted, and read back"
     if not mitigation.rewrites:
-        done = "nothing to revert: all reads as before already"
+        done = "nothing to revert: all reads as before already, or is not there any more"
     say(f"# {path}: {done}.", sys.stdout)
 
 
@@ -140,6 +140,8 @@ def _print_report(mitigation: "Mitigation", namespace: "Namespace", then: str, *
         for owner in () if quiet else mitigation.owners:
             print(f"# {writes_again(owner)}.")
         say(then, sys.stdout)
+    elif mitigation.without_tcp and not mitigation.unchangeable:
+        print("# No TCP comes to the rules that are exposed: there is nothing to change for TCP alone.")
     elif not mitigation.unchangeable:
         print("# No SNAT rule here is exposed: there is nothing to change.")
         if device := netns_lookup.container_device(namespace):
@@ -157,7 +159,7 @@ def _print_diffs(mitigation: "Mitigation", *, quiet: bool) -> None:
     if sets := ", ".join(mitigation.unread_sets):
         warn(f"ipsets: {of_unread_sets(sets, mitigation.ipsets_failure)}")
     for rule in mitigation.still_exposed:
-        warn(f"written by another program meanwhile, and exposed: {rule.address}: {rule.text}")
+        warn(f"still exposed, or written by another program meanwhile: {rule.address}: {rule.text}")
     for left in (*map(unchanged, mitigation.unchangeable), *mitigation.refusals):
         warn(f"not changed: {left}")
 

@@ -76,6 +76,7 @@ class SnatRule:
     translations: tuple[
         Translation, ...
     ] = ()  # none: no packet can come to the rule, as others are before it
+    asks_for_tcp: bool = True  # by its own words, whether any comes to it or not
     loops_back: bool = (
         False  # whether it is kube-proxy's for clients that reach themselves, by its set's name
     )
@@ -134,20 +135,23 @@ class _TcpDrawn:
     """Whose TCP goes through rules that draw ports."""
 
     def __init__(self, rules: Iterable[SnatRule], traits: HostTraits) -> None:
-        self._by_chain: dict[ChainAddress, dict[Traffic, None]] = {}
+        self._by_chain: dict[ChainAddress, dict[Traffic, int]] = {}  # each with its rule's index
         self._comparisons_left = _MOST_COMPARISONS
         for rule in rules:
             if rule.gets_tcp and _draws(rule, traits):
                 drawn = self._by_chain.setdefault(rule.chain, {})
-                drawn.update(dict.fromkeys(map(_of_any_protocol, rule.translations)))
+                for given in rule.translations:
+                    drawn.setdefault(_of_any_protocol(given), rule.index)
 
-    def takes(self, chain: ChainAddress, translation: Translation) -> bool:
-        """Whether such a rule of a chain is for all of this, or would be, if it were TCP."""
-        drawn, traffic = self._by_chain.get(chain, {}), _of_any_protocol(translation)
-        if traffic in drawn:
+    def takes(self, rule: SnatRule, translation: Translation) -> bool:
+        """Whether such a rule in front of another would take all of this, if it were TCP."""
+        drawn, traffic = self._by_chain.get(rule.chain, {}), _of_any_protocol(translation)
+        if drawn.get(traffic, rule.index) < rule.index:
             return True
         self._comparisons_left -= len(drawn)
-        return self._comparisons_left >= 0 and any(covers(wider, traffic) for wider in drawn)
+        return self._comparisons_left >= 0 and any(
+            index < rule.index and covers(wider, traffic) for wider, index in drawn.items()
+        )
 
 
 def _of_any_protocol(translation: Translation) -> Traffic:
@@ -178,9 +182,12 @@ def _alone(
         left = [translation for translation in left if not harmless(translation, traits)]
         if not left:
             return reason, []
-    if left and (rule.gets_tcp or not all(drawn.takes(rule.chain, given) for given in left)):
-        return None, left
-    return NotExposed.tcp_draws_ports if left else NotExposed.behind_another, []
+    if not left:
+        return NotExposed.behind_another, []
+    tcp_is_drawn = (
+        rule.asks_for_tcp and not rule.gets_tcp and all(drawn.takes(rule, given) for given in left)
+    )
+    return (NotExposed.tcp_draws_ports, []) if tcp_is_drawn else (None, left)
 
 
 def _has_no_ports(translation: Translation, _: HostTraits) -> bool:

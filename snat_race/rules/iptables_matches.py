@@ -44,6 +44,7 @@ _LASTING = frozenset(
         *("udplite", "socket"),
     }
 )
+_OF_SETS_COUNTERS = ("--packets-", "--bytes-", "--update-")  # of '-m set'
 _PORTS = re.compile(r":([0-9]{1,5})(?:-([0-9]{1,5}))?$")
 _LAST_PORT = 65535
 _MATCH = ("-m", "--match")
@@ -80,6 +81,24 @@ def traffic_of(words: Sequence[str], family: Traffic, sets: Sets) -> tuple[Traff
         return ()
     traffic = family._replace(devices=devices, others=frozenset(others), lasting=lasting, **fields)
     return tuple(_each_of_both([traffic], alternatives)) if alternatives else (traffic,)
+
+
+def asks_for_tcp(words: list[str]) -> bool:
+    """Whether a rule asks for no other protocol; words as for :func:`traffic_of`."""
+    at = position_of(words, "-p")
+    return not at or (words[at + 1] in ("tcp", "6")) != (words[at - 1] == "!")
+
+
+def repeatable(words: Sequence[str]) -> bool:
+    """Whether a packet may be asked twice what a rule asks: the answer is the same, and nothing counts it;
+    words as for :func:`traffic_of`.
+    """
+    for option, values, _ in _options(words):
+        if option in _MATCH and not (values and values[0] in _LASTING):
+            return False
+        if option.startswith(_OF_SETS_COUNTERS):
+            return False
+    return True
 
 
 def given(target: list[str]) -> tuple[str, tuple[int, int] | None]:

@@ -19,9 +19,11 @@ from snat_race.results.findings import ChainAddress, ToolName, Unchangeable
 from snat_race.rules.exposure import SnatRule
 from snat_race.rules.ipsets import IpSet, Sets
 from snat_race.rules.iptables_matches import (
+    asks_for_tcp,
     given,
     loops_back,
     position_of,
+    repeatable,
     translations,
     value_of,
 )
@@ -55,7 +57,7 @@ _QUOTE_ENDS = re.compile(r'(?:[^"\\]|\\.)*"')
 _IS_RULE = re.compile(r"(\[\d+:\d+\] )?-A ")
 _RULE = re.compile(r'(\[\d+:\d+\] )-A ([^\s"]+)(?: +(?:"(?:[^"\\]|\\.)*"|[^ "]+))* *', re.DOTALL)
 # What is printed of a rule before its protocol: save_rule_details() in iptables' iptables/xshared.c.
-_BEFORE_PROTOCOL = re.compile(r'-A [^\s"]+(?: (?:! )?-[sdio] (?:"(?:[^"\\]|\\.)*"|[^ "]+))*')
+_BEFORE_PROTOCOL = re.compile(r'-A [^\s"]+(?: (?:! )?-[sdio] [^ "]+)*(?= (?:-[^sdio ]|! -[^sdio ]|--))')
 _TABLE = re.compile(r"\*\w+")
 _CHAIN = re.compile(r':([^\s"]+) \S+ \[\d+:\d+\]')
 _INCOMPATIBLE = re.compile(r"^# Table `(\S+?)' .*\bincompatible\b", re.MULTILINE)
@@ -161,6 +163,7 @@ class IptablesSave(Ruleset):
                     comment=value_of(rule.matches, "--comment"),
                     reachable=name in reachable,
                     translations=translations(address, ports, came.get((name, index), ())),
+                    asks_for_tcp=asks_for_tcp(rule.matches),
                     loops_back=loops_back(rule.matches, self._sets),
                     unchangeable=Unchangeable.iptables_does_not_print
                     if _is_cut_short(rule.line.text)
@@ -202,11 +205,39 @@ class IptablesSave(Ruleset):
 
     @classmethod
     def for_tcp(cls, rule: str) -> str | None:
-        """Return the rule with '-p tcp' where iptables-save prints it; None if it asks for protocols."""
+        """Return the rule with '-p tcp' where iptables-save prints it; None if it asks for protocols, or
+        names a device with a blank, which is printed like two words.
+        """
         head = _BEFORE_PROTOCOL.match(rule)
         if head is None or position_of(words_of(rule), "-p"):
             return None
         return cls.cured(f"{head[0]} -p tcp{rule[head.end() :]}")
+
+    def repeatable(self, rule: SnatRule) -> bool:
+        """Whether the same rule in front of it would take the same packets, and change nothing else."""
+        return repeatable(self._nat_rules[rule.chain.chain][rule.index].matches)
+
+    def strays(self, edits: Sequence[Edit], after: Self) -> list[Edit]:
+        """Return what removes the rules that were added, if all but their words is as it was meant."""
+        strays = []
+        for chain, edits_here in edits_by_chain(edits).items():
+            lines = after.rules_of(chain)
+            meant = [
+                None if edit and text == edit.new else text
+                for index, line in enumerate(self.rules_of(chain))
+                for edit in [edits_here.get(index)]
+                for text in (edit.then if edit else (line.text,))
+            ]
+            if len(meant) == len(lines) and all(
+                text in (None, line.text) for text, line in zip(meant, lines, strict=True)
+            ):
+                listed = list(edits_here.values())
+                strays += [
+                    Edit(chain=chain, index=index, old=lines[index].text, new="", kind=Kind.remove)
+                    for edit, index in zip(listed, shifted(listed), strict=True)
+                    if edit.kind is Kind.add
+                ]
+        return strays
 
     @staticmethod
     def without_marks(line: str) -> str:

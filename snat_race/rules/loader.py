@@ -100,7 +100,11 @@ class Loader:
         if rewrite.ruleset.way is Way.by_number:
             made = self._onto_now(rewrite)
             self._run(made.ruleset, made.script, trial=False)
-            return self._read_back(made)
+            try:
+                return self._read_back(made)
+            except ReadsOtherwise:
+                self._remove_strays(made)
+                raise
         exchange, refused = self._exchanged(rewrite, self._tried.pop(rewrite.edits, None), trial=False)
         if refused:
             raise EnvironmentLacks(f"the kernel refused the new rules: {'; '.join(refused.values())}")
@@ -115,6 +119,7 @@ class Loader:
             return self._read_back(exchange.made)
         except ReadsOtherwise:
             if scripted.edits or nftables.generation(self.namespace) == exchange.made_for + 1:
+                self._remove_strays(exchange.made)
                 raise
             # The kernel has made exactly what was meant. What others do since then is theirs.
             return undo.planned(exchange.made)
@@ -128,6 +133,16 @@ class Loader:
                 "program changes them at the same time"
             )
         return undo.settled(Rewrite(after, tuple(edits)))
+
+    def _remove_strays(self, made: Rewrite) -> None:
+        """Remove what was added and reads otherwise: no undo would find it by its words."""
+        after = reader.reread(self.namespace, made.ruleset)
+        removal = Rewrite(after, tuple(made.ruleset.strays(made.edits, after)))
+        if removal.edits and after.way is Way.by_number:
+            self._run(after, removal.script, trial=False)
+        elif removal.edits:
+            self._exchanged(removal, None, trial=False)
+            self._transactions += 1
 
     def _onto_now(self, rewrite: Rewrite) -> Rewrite:
         made = rewrite.onto(reader.reread(self.namespace, rewrite.ruleset))

@@ -13,7 +13,7 @@ are not to be believed: see ``nft_commands``.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Self
@@ -26,18 +26,18 @@ from snat_race.rules.exposure import SnatRule
 from snat_race.rules.exposure import Translation as Given
 from snat_race.rules.iptables_matches import translations
 from snat_race.rules.merged_sets import merged
+from snat_race.rules.nft_handles import new_rules
 from snat_race.rules.nft_json import JsonRule, Translation, listing, translation_in_words
 from snat_race.rules.nft_matches import given_by
+from snat_race.rules.nft_repeatable import repeatable
 from snat_race.rules.ruleset import (
     ChainKey,
     Edit,
     KernelRules,
     Kind,
-    RuleLine,
     Ruleset,
     Way,
     edits_by_chain,
-    positions,
 )
 
 _ANY_SET = re.compile(r'"[^"]*"|\{ ([^{}"]+) \}')
@@ -111,7 +111,7 @@ class NftList(Ruleset):
             for key in self._chains
         }
         rules = []
-        for rule, given in zip(self._listing.rules, given_by(self._listing), strict=True):
+        for rule, (given, asks_for_tcp) in zip(self._listing.rules, given_by(self._listing), strict=True):
             translation = self._translation_of(rule)
             index = self._handles.get(rule.chain, {}).get(rule.handle)
             if index is None or translation is None:
@@ -127,6 +127,7 @@ class NftList(Ruleset):
                 ports=translation.ports,
                 source_network=rule.source_network,
                 translations=given if rule.translation else _in_words(translation, given),
+                asks_for_tcp=asks_for_tcp,
                 comment=rule.comment,
                 reachable=rule.chain in self._listing.reachable and "dormant" not in flags,
                 unchangeable=_unchangeable(rule, flags),
@@ -219,6 +220,41 @@ class NftList(Ruleset):
         """Return the rule, asking for TCP first; its counters begin at 0."""
         return f"meta l4proto tcp {cls.cured(cls.uncounted(rule))}"
 
+    def repeatable(self, rule: SnatRule) -> bool:
+        """Whether the same rule in front of it would take the same packets, and change nothing else."""
+        key = rule.chain.key
+        said = self._said.get((key, self._chains[key][rule.index].handle))
+        elements = self._listing.elements.get(key[:2], {})
+        return said is not None and not said.inner_text and repeatable(said.statements, elements)
+
+    def strays(self, edits: Sequence[Edit], after: Self) -> list[Edit]:
+        """Return what removes the rules that were added, whatever their words: they are new, and stand in
+        front of the rules that they were made for.
+        """
+        strays = []
+        for chain, edits_here in edits_by_chain(edits).items():
+            before, lines = self.rules_of(chain), after.rules_of(chain)
+            known = {line.handle for line in before}
+            at = {line.handle: index for index, line in enumerate(lines)}
+            for index, edit in edits_here.items():
+                behind = at.get(before[index].handle, 0)
+                if edit.kind is Kind.add and behind and lines[behind - 1].handle not in known:
+                    strays.append(
+                        Edit(
+                            chain=chain,
+                            index=behind - 1,
+                            old=lines[behind - 1].text,
+                            new="",
+                            kind=Kind.remove,
+                        )
+                    )
+        return strays
+
+    @cached_property
+    def _said(self) -> dict[tuple[ChainKey, int], JsonRule]:
+        """What the JSON says of each rule, by its chain and handle."""
+        return {(rule.chain, rule.handle): rule for rule in self._listing.rules}
+
     @staticmethod
     def without_marks(line: str) -> str:
         """Return a line without the handle behind it."""
@@ -278,7 +314,7 @@ class NftList(Ruleset):
         settled = []
         for chain, edits_here in edits_by_chain(edits).items():
             lines = after.rules_of(chain)
-            pairs = _new_rules(self.rules_of(chain), edits_here, lines)
+            pairs = new_rules(self.rules_of(chain), edits_here, lines, self.comparable)
             if pairs is None:
                 return None
             for edit, index in pairs:
@@ -309,54 +345,6 @@ def _unchangeable(rule: JsonRule, table_flags: set[str]) -> Unchangeable | None:
     if not rule.quotable or not all(map(nft_commands.NAME.fullmatch, rule.chain)):
         return Unchangeable.text_is_ambiguous
     return None
-
-
-def _new_rules(
-    before: Sequence[RuleLine], edits: Mapping[int, Edit], now: Sequence[RuleLine]
-) -> list[tuple[Edit, int]] | None:
-    """Return which rule of now has come in place of which; None if that cannot be told.
-
-    Rules of before that are still there part both lists in the same way. What is new between two of them
-    is ours, unless others have put rules there too: then ours are known by their text.
-    """
-    at = {line.handle: index for index, line in enumerate(now)}
-    pairs: list[tuple[Edit, int]] = []
-    wanted: dict[int, list[Edit]] = {}  # by the handle of the rule that they follow, 0 at the beginning
-    last = 0
-    for index, line in enumerate(before):
-        edit = edits.get(index)
-        kind, stays = edit.kind if edit else None, line.handle in at
-        if stays and kind is Kind.remove:
-            return None
-        if edit and stays and kind is Kind.replace:  # a kernel may keep its handle
-            pairs.append((edit, at[line.handle]))
-        elif edit and kind is not Kind.remove:
-            wanted.setdefault(last, []).append(edit)
-        last = line.handle if stays else last
-    present = _unknown(before, now)
-    for handle, edits_here in wanted.items():
-        indexes = present.get(handle, [])
-        if len(indexes) != len(edits_here):
-            texts = [NftList.comparable(now[index].text) for index in indexes]
-            chosen = positions([NftList.comparable(edit.new) for edit in edits_here], texts)
-            if chosen is None:
-                return None
-            indexes = [indexes[position] for position in chosen]
-        pairs += zip(edits_here, indexes, strict=True)
-    return pairs
-
-
-def _unknown(before: Sequence[RuleLine], now: Sequence[RuleLine]) -> dict[int, list[int]]:
-    """Return which rules of now were not there before, by the handle of the last that was, or 0."""
-    unknown: dict[int, list[int]] = {}
-    known = {line.handle for line in before}
-    last = 0
-    for index, line in enumerate(now):
-        if line.handle in known:
-            last = line.handle
-        else:
-            unknown.setdefault(last, []).append(index)
-    return unknown
 
 
 def _parted(rule: str) -> tuple[str, list[str], str]:

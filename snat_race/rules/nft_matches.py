@@ -11,20 +11,18 @@ from typing import Any
 from snat_race.rules.exposure import ONE_PORT, RANDOM, Translation
 from snat_race.rules.nft_elements import Elements, affordable
 from snat_race.rules.nft_json import JsonRule, Listing
+from snat_race.rules.nft_values import READERS, VERSIONS, addresses_of, ends
 from snat_race.rules.paths import Step, arriving
 from snat_race.rules.ruleset import ChainKey
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
     ANY_PROTOCOL,
-    V4,
-    V6,
+    TCP,
     Devices,
-    Intervals,
     Traffic,
-    addresses,
     both,
-    device,
     join,
+    meet,
     of_family,
     ports,
     protocol,
@@ -40,13 +38,15 @@ _ALTERS = ("mangle", "set", "map")  # what later rules may ask for
 # The same packet may pass, or not.
 _CHANCE = ("limit", "quota", "ct count", "meter", "set", "map", "xt", "")
 _DRAWN = ('"numgen"', '"random"', '"prandom"')  # of each packet anew, whenever it is asked for
-_IP = {"ip": V4, "ip6": V6, "ipv4": V4, "ipv6": V6}
+_WITH_HEADER = ("tcp", "udp", "udplite", "sctp", "dccp", "icmp", "icmpv6", "esp", "ah", "comp", "igmp")
 _PORTS_OF = ("tcp", "udp", "udplite", "sctp", "dccp", "th")
 _MOST_ALTERNATIVES = 1 << 17  # of one rule
 
 
-def given_by(listing: Listing) -> list[tuple[Translation, ...]]:
-    """Return what each rule gives to which packets; nothing if it gives none, or if none come to it."""
+def given_by(listing: Listing) -> list[tuple[tuple[Translation, ...], bool]]:
+    """Return what each rule gives to which packets; nothing if it gives none, or if none come to it. Return
+    also whether it asks for TCP, whether any comes to it or not.
+    """
     chains: dict[ChainKey, list[Step[ChainKey]]] = {}
     looked_at = []
     elements_of = affordable(listing)
@@ -65,7 +65,10 @@ def given_by(listing: Listing) -> list[tuple[Translation, ...]]:
     roots = [*listing.base_chains, *(chain for chain in listing.reachable if chain not in led_to)]
     came = arriving(chains, {chain: of_family(chain[0]) for chain in roots})
     return [
-        tuple(given[number]._replace(traffic=traffic) for traffic, number in came.get(key, ()))
+        (
+            tuple(given[number]._replace(traffic=traffic) for traffic, number in came.get(key, ())),
+            any(meet(one.traffic.protocols, TCP) for one in given),
+        )
         for key, given in looked_at
     ]
 
@@ -204,7 +207,7 @@ def _given_address(said: Any) -> Translation:  # noqa: ANN401
     if isinstance(parts, list) and len(parts) == 2:
         return Translation(Traffic(), _given_address(parts[0]).to, _given_port(parts[1]).ports)
     try:
-        return Translation(Traffic(), _addresses(said))
+        return Translation(Traffic(), addresses_of(said))
     except (ValueError, TypeError, KeyError):
         return Translation(Traffic(), ANY_ADDRESS)
 
@@ -214,7 +217,7 @@ def _given_port(said: Any) -> Translation:  # noqa: ANN401
     has one register for both ends). Of a range in a map, nft 1.0.6 loads one port, and prints 1024-0.
     """
     try:
-        low, high = _ends(said)
+        low, high = ends(said)
         return Translation(Traffic(), None, ports(f"{low}-{high or low}"))
     except (ValueError, TypeError, KeyError):
         ranged = isinstance(said, dict) and "range" in said
@@ -264,7 +267,11 @@ def _asked(said: Json, elements: Elements) -> list[Traffic]:
 def _unknown(said: Json) -> Traffic:
     """Return what is known of a match that is not understood: two that say the same ask for the same."""
     condition = json.dumps(said, sort_keys=True)
-    return Traffic(others=frozenset({condition}), lasting=_certain(said))
+    left = said.get("left")
+    payload = left.get("payload") if isinstance(left, dict) else None
+    named = str(payload.get("protocol")) if isinstance(payload, dict) else ""
+    protocols = protocol(named) if named in _WITH_HEADER else ANY_PROTOCOL
+    return Traffic(others=frozenset({condition}), lasting=_certain(said), protocols=protocols)
 
 
 def _certain(said: Json) -> bool:
@@ -306,7 +313,7 @@ def _field(left: Any) -> _Field | None:  # noqa: ANN401
     if isinstance(payload, dict):
         named, field = (str(payload.get(key)) for key in ("protocol", "field"))
         if named in ("ip", "ip6"):
-            family = Traffic(sources=_IP[named], destinations=_IP[named])
+            family = Traffic(sources=VERSIONS[named], destinations=VERSIONS[named])
             fields = {"saddr": "sources", "daddr": "destinations"}
             fields |= {"protocol": "protocols", "nexthdr": "protocols"}
             return (fields[field], family) if field in fields else None
@@ -331,7 +338,7 @@ def _element(fields: Sequence[_Field], value: Any) -> Traffic | None:  # noqa: A
     traffic: Traffic | None = None
     for (name, limits), part in zip(fields, parts, strict=True):
         try:
-            of_part = with_part(limits, name, _READERS[name](part))
+            of_part = with_part(limits, name, READERS[name](part))
         except (ValueError, TypeError, KeyError):
             return None
         traffic = both(traffic, of_part) if traffic else of_part
@@ -340,54 +347,7 @@ def _element(fields: Sequence[_Field], value: Any) -> Traffic | None:  # noqa: A
     return traffic
 
 
-def _ends(said: Any) -> tuple[Any, Any]:  # noqa: ANN401
-    """Return both ends of a range; of one value, that twice."""
-    if isinstance(said, dict):
-        low, high = said["range"]
-        return low, high
-    return said, said
-
-
-def _addresses(said: Any) -> Intervals:  # noqa: ANN401
-    if isinstance(said, str) and said in _IP:
-        return _IP[said]
-    if isinstance(said, dict) and "prefix" in said:
-        return addresses(f"{said['prefix']['addr']}/{said['prefix']['len']}")
-    low, high = _ends(said)
-    return addresses(f"{low}-{high}")
-
-
-def _port_ranges(said: Any) -> Intervals:  # noqa: ANN401
-    low, high = _ends(said)
-    return ports(f"{low}-{high}")
-
-
-def _protocols(said: Any) -> Intervals:  # noqa: ANN401
-    low, high = _ends(said)
-    if low == high:
-        return protocol(str(low))
-    if not (isinstance(low, int) and isinstance(high, int) and 0 <= low <= high <= ANY_PROTOCOL[0][1]):
-        raise ValueError(said)
-    return ((low, high),)
-
-
-def _device(said: Any) -> Devices:  # noqa: ANN401
-    if not isinstance(said, str) or not said:
-        raise ValueError(said)
-    return Devices(frozenset({device(said, "*")}), excluded=False)
-
-
 def _each_of_both(some: Sequence[Traffic], others: Sequence[Traffic]) -> list[Traffic]:
     if len(some) * len(others) > _MOST_ALTERNATIVES:
         return [*some]
     return [common for one in some for other in others if (common := both(one, other))]
-
-
-_READERS: dict[str, Any] = {
-    "sources": _addresses,
-    "destinations": _addresses,
-    "protocols": _protocols,
-    "source_ports": _port_ranges,
-    "destination_ports": _port_ranges,
-    "devices": _device,
-}

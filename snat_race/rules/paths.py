@@ -9,11 +9,13 @@ from typing import Generic, NamedTuple, TypeVar
 
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
+    ANY_PROTOCOL,
     WITH_PORTS,
     Intervals,
     Traffic,
     both,
     covers,
+    join,
     meet,
     without,
 )
@@ -118,6 +120,9 @@ class _Before:
     """
 
     def __init__(self) -> None:
+        # What is taken of all that is the same but for its protocol. Of one such traffic, there may be many
+        # rules for the same addresses.
+        self._taken: dict[Traffic, Intervals] = {}
         self._by_addresses: dict[tuple[Intervals, Intervals], list[Traffic]] = {}
         self._conditional: list[tuple[list[Traffic], Traffic]] = []  # each in its list
         self._source_sizes: set[int] = set()
@@ -127,6 +132,8 @@ class _Before:
         for traffic in alternatives:
             if not traffic.lasting:
                 continue
+            key = traffic._replace(protocols=ANY_PROTOCOL)
+            self._taken[key] = join([*self._taken.get(key, ()), *traffic.protocols])
             alike = self._by_addresses.setdefault((traffic.sources, traffic.destinations), [])
             if len(alike) < _MOST_ALIKE:
                 alike.append(traffic)
@@ -140,22 +147,32 @@ class _Before:
         for alike, traffic in self._conditional:
             alike.remove(traffic)
         self._conditional = []
+        self._taken = {
+            traffic: protocols for traffic, protocols in self._taken.items() if not traffic.others
+        }
 
     def takes(self, traffic: Traffic) -> bool:
         """Whether none of these packets can be left."""
-        return any(covers(earlier, traffic) for earlier in self._for_addresses_of(traffic))
+        return self._left_of_alike(traffic) == () or any(
+            covers(earlier, traffic) for earlier in self._for_addresses_of(traffic)
+        )
 
     def left_of(self, traffic: Traffic) -> Traffic:
         """Return these packets without the protocols of which none can be left; if that is all that have
         ports, all of them: a copy of a rule gets the packets as soon as the first is gone.
         """
-        protocols = traffic.protocols
+        protocols = self._left_of_alike(traffic)
         for earlier in self._for_addresses_of(traffic):
             if covers(earlier._replace(protocols=traffic.protocols), traffic):
                 protocols = without(protocols, earlier.protocols)
-        if protocols is traffic.protocols or not meet(protocols, WITH_PORTS):
+        if protocols == traffic.protocols or not meet(protocols, WITH_PORTS):
             return traffic
         return traffic._replace(protocols=protocols)
+
+    def _left_of_alike(self, traffic: Traffic) -> Intervals:
+        """Return the protocols that are left by rules for the same packets."""
+        taken = self._taken.get(traffic._replace(protocols=ANY_PROTOCOL)) if self._taken else None
+        return without(traffic.protocols, taken) if taken else traffic.protocols
 
     def _for_addresses_of(self, traffic: Traffic) -> Iterator[Traffic]:
         """Yield the rules that ask for no other addresses."""

@@ -123,15 +123,9 @@ def _cure(ruleset: Ruleset, rule: SnatRule, *, tcp_only: bool) -> Edit:
     return edit
 
 
-def allows_tcp_only(ruleset: type[Ruleset], rule: SnatRule) -> bool:
-    """Whether a rule's TCP can draw ports while UDP keeps its own.
-
-    A rule that takes some packets at random, or so many a second, would be asked twice.
-    """
-    if not rule.gets_udp:
-        return True
-    lasting = all(given.traffic.lasting for given in rule.translations)
-    return lasting and ruleset.for_tcp(rule.text) is not None
+def allows_tcp_only(ruleset: Ruleset, rule: SnatRule) -> bool:
+    """Whether a rule's TCP can draw ports while UDP keeps its own."""
+    return not rule.gets_udp or (ruleset.repeatable(rule) and ruleset.for_tcp(rule.text) is not None)
 
 
 def _texts(ruleset: Ruleset, chain: ChainAddress) -> list[str]:

@@ -150,6 +150,12 @@ class Ruleset(ABC):
     def for_tcp(cls, rule: str) -> str | None:
         """Return a SNAT rule that draws ports, for TCP only; None if its form does not allow that."""
 
+    @abstractmethod
+    def repeatable(self, rule: SnatRule) -> bool:
+        """Whether the same rule in front of one of these would take the same packets, and change nothing
+        else; what is not known to be so is not.
+        """
+
     @staticmethod
     @abstractmethod
     def without_marks(line: str) -> str:
@@ -180,6 +186,12 @@ class Ruleset(ABC):
         Raises:
             EnvironmentLacks: it holds others than the tool has printed.
 
+        """
+
+    @abstractmethod
+    def strays(self, edits: Sequence[Edit], after: Self) -> list[Edit]:
+        """Return what removes the rules that these edits have added, though they read in other words in
+        ``after``; none where that is not certain.
         """
 
     @abstractmethod

@@ -73,7 +73,8 @@ def _marks(
 def back(ruleset: Ruleset, changes: Sequence[Change]) -> tuple[Rewrite, list[Change]]:
     """Return the rewrite that undoes the changes of one tool, and the changes that fit nothing here.
 
-    What reads as it did before the change needs neither: its owner has written it again.
+    What reads as it did before the change needs neither: its owner has written it again. Nor does a rule
+    that was added and is not there.
 
     Raises:
         UsageError: a change is more than one of flags, or there twice.
@@ -91,17 +92,28 @@ def back(ruleset: Ruleset, changes: Sequence[Change]) -> tuple[Rewrite, list[Cha
         _require_a_cure(ruleset, change)
         alike = indexes_by_chain[address]
         indexes = alike.get(change.new, [])
-        if len(indexes) == change.copies:
-            index = indexes[change.nth]
+        index = indexes[change.nth] if len(indexes) == change.copies else None
+        if index is not None and not (change.added and _is_alone(ruleset, change, index)):
             if (address, index) in edits:
                 raise UsageError(f"the file has a rule of {address} twice: '{change.new}'")
             edits[address, index] = _edit(ruleset, change, index)
             continue
         none_of_ours_left = len(indexes) == change.copies - made[address, change.new]
-        old_is_back = change.added or ruleset.uncounted(change.old) in alike
-        if not (none_of_ours_left and old_is_back):
+        old_is_back = ruleset.uncounted(change.old) in alike
+        is_gone = not indexes if change.added else none_of_ours_left and old_is_back
+        if not is_gone:
             lost.append(change)
     return Rewrite(ruleset, tuple(edits.values())), lost
+
+
+def _is_alone(ruleset: Ruleset, change: Change, index: int) -> bool:
+    """Whether the rule that a new one was put in front of is not behind it any more.
+
+    Then the new one may be all that translates there, and somebody else's.
+    """
+    behind = ruleset.rules_of(change.address)[index + 1 :]
+    old = ruleset.uncounted(change.old)
+    return all(line.uncounted != old for line in behind)
 
 
 def _edit(ruleset: Ruleset, change: Change, index: int) -> Edit:

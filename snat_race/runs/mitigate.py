@@ -45,7 +45,9 @@ class Mitigation:
     unchangeable: tuple[ExaminedRule, ...] = ()  # exposed rules that no program of ours can change
     refusals: tuple[str, ...] = ()  # rules that their tool does not load, with what it says
     unreadable: tuple[Unreadable, ...] = ()  # rules that could not be looked into
-    still_exposed: tuple[ExaminedRule, ...] = ()  # rules that others have written meanwhile
+    still_exposed: tuple[ExaminedRule, ...] = ()  # all the same; others may have written them
+    without_tcp: int = 0  # exposed rules that no TCP comes to, where TCP alone is to be changed
+    mixed: bool = False  # whether both TCP and UDP come to one, so that it can be changed for TCP alone
     unread_sets: tuple[str, ...] = ()  # ipsets that exposed rules ask for, if nobody could read them
     ipsets_failure: str = ""  # why not
 
@@ -77,6 +79,8 @@ def _planned(rules: HostRules, *, tcp_only: bool = False) -> Mitigation:
         unreadable=rules.unreadable,
         unread_sets=tuple(rules.unread_sets),
         ipsets_failure=rules.ipsets_failure,
+        without_tcp=sum(not rule.gets_tcp for rule in rules.exposed) if tcp_only else 0,
+        mixed=any(rule.gets_tcp and rule.gets_udp for rule in exposed),
     )
 
 
@@ -84,9 +88,10 @@ def _to_cure(rules: HostRules, *, tcp_only: bool) -> list[SnatRule]:
     """Return the exposed rules; of TCP, if that is all, with those whose form does not allow that."""
     if not tcp_only:
         return rules.exposed
+    by_tool = {ruleset.tool: ruleset for ruleset in rules.rulesets}
     return [
         rule
-        if rule.unchangeable or allows_tcp_only(reader.strategy_of(rule.chain.tool), rule)
+        if rule.unchangeable or allows_tcp_only(by_tool[rule.chain.tool], rule)
         else replace(rule, unchangeable=Unchangeable.not_for_tcp_alone)
         for rule in rules.exposed
         if rule.gets_tcp
@@ -116,7 +121,7 @@ def _applied(loading: Loader, save: Save, *, tcp_only: bool) -> Mitigation:
     if rewrites:
         attempt.make()
     still_exposed: tuple[ExaminedRule, ...] = ()
-    if not loading.alone:
+    if tcp_only or not loading.alone:
         after = reader.read(loading.namespace)
         exposed = _to_cure(after, tcp_only=tcp_only)
         refused = _refused(wanted.rewrites, rewrites)
@@ -321,9 +326,10 @@ def _back(here: HostRules, tool: ToolName, changes: list[Change]) -> Rewrite:
         )
     if lost:
         change = lost[0]
+        behind = f" in front of '{change.old}'" if change.added else ""
         raise UsageError(
             f"the file does not fit the rules that are here: {change.address} should have "
-            f"{change.copies} rules '{change.new}', and has not; nothing was changed. To revert the "
-            "others, take this one out of the file's 'changes'"
+            f"{change.copies} rules '{change.new}'{behind}, and has not; nothing was changed. To revert "
+            "the others, take this one out of the file's 'changes'"
         )
     return rewrite

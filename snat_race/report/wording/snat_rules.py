@@ -37,8 +37,8 @@ _NOT_EXPOSED: dict[NotExposed, Callable[[ExaminedRule], str]] = {
         "a client that reaches itself, by the name of kube-proxy's set; its members say nothing else"
     ),
     NotExposed.tcp_draws_ports: lambda _: (
-        "its TCP goes through another rule, which draws ports; UDP keeps its ports here, so one of its "
-        "packets can still be lost"
+        "its TCP goes through a rule before it, which draws ports; other protocols keep theirs here, so a "
+        "packet of UDP can still be lost"
     ),
 }
 _UNCHANGEABLE = {
@@ -128,7 +128,7 @@ def advice(rule: ExaminedRule, namespace_option: Sequence[str], program: Program
         return ""
     if rule.unchangeable:
         return f"{why_unchangeable(rule.unchangeable)}: {setting(rule.owner)}"
-    routes = is_of_router(rule.owner)
+    routes = rule.gets_tcp and is_of_router(rule.owner)
     command = program.mitigation(*namespace_option, *(["--tcp-only"] if routes else []))
     kept = f" (UDP keeps its ports, for {PUNCHING_HOLES})" if routes else ""
     return f"{command}{kept}; for good: {setting(rule.owner)}"
