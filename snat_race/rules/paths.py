@@ -9,8 +9,10 @@ from typing import Generic, NamedTuple, TypeVar
 
 from snat_race.rules.traffic import (
     ANY_ADDRESS,
+    ANY_END,
     ANY_PROTOCOL,
     WITH_PORTS,
+    Devices,
     Intervals,
     Traffic,
     both,
@@ -62,10 +64,10 @@ def arriving(
                     (common, number)
                     for number, traffic in enumerate(step.traffic)
                     if not settled.takes(traffic)
-                    for common in _each_of_both(entries, [settled.left_of(before.left_of(traffic))])
+                    for common in _each_of_both(entries, [_left(traffic, before, settled)])
                 )
             for traffic, target in step.jumps:
-                left = [settled.left_of(before.left_of(one)) for one in traffic if not settled.takes(one)]
+                left = [_left(one, before, settled) for one in traffic if not settled.takes(one)]
                 _enter(ways.setdefault(target, []), _each_of_both(entries, left))
             if step.ends:
                 before.add(step.traffic)
@@ -112,18 +114,28 @@ def _enter(ways: list[Traffic], more: Iterable[Traffic]) -> None:
             ways[:] = [Traffic()]
 
 
+def _left(traffic: Traffic, before: "_Before", settled: "_Before") -> Traffic:
+    """Return what is left by the rules before one.
+
+    A copy of a rule gets its packets as soon as the first is gone. So where nothing is left, only what
+    stays so is taken away.
+    """
+    return before.left_of(traffic) or settled.left_of(traffic) or traffic
+
+
 class _Before:
     """The rules of a chain that let no packet of theirs pass.
 
     A rule's packets are taken whole by another that asks for the same addresses or for networks around
-    them. So they are kept by their addresses, and only networks of sizes that are there are looked for.
+    them. So they are kept by their addresses, and only networks of sizes that are there are looked for. A
+    rule for one device takes none of another's, so those are kept apart, too.
     """
 
     def __init__(self) -> None:
         # What is taken of all that is the same but for its protocol. Of one such traffic, there may be many
         # rules for the same addresses.
         self._taken: dict[Traffic, Intervals] = {}
-        self._by_addresses: dict[tuple[Intervals, Intervals], list[Traffic]] = {}
+        self._by_addresses: dict[tuple[Intervals, Intervals, Devices | None], list[Traffic]] = {}
         self._conditional: list[tuple[list[Traffic], Traffic]] = []  # each in its list
         self._source_sizes: set[int] = set()
         self._destination_sizes: set[int] = set()
@@ -134,7 +146,9 @@ class _Before:
                 continue
             key = traffic._replace(protocols=ANY_PROTOCOL)
             self._taken[key] = join([*self._taken.get(key, ()), *traffic.protocols])
-            alike = self._by_addresses.setdefault((traffic.sources, traffic.destinations), [])
+            alike = self._by_addresses.setdefault(
+                (traffic.sources, traffic.destinations, _single(traffic.devices)), []
+            )
             if len(alike) < _MOST_ALIKE:
                 alike.append(traffic)
                 if traffic.others:
@@ -157,17 +171,17 @@ class _Before:
             covers(earlier, traffic) for earlier in self._for_addresses_of(traffic)
         )
 
-    def left_of(self, traffic: Traffic) -> Traffic:
-        """Return these packets without the protocols of which none can be left; if that is all that have
-        ports, all of them: a copy of a rule gets the packets as soon as the first is gone.
+    def left_of(self, traffic: Traffic) -> Traffic | None:
+        """Return these packets without the protocols of which none can be left; None if these are all that
+        have ports.
         """
         protocols = self._left_of_alike(traffic)
         for earlier in self._for_addresses_of(traffic):
             if covers(earlier._replace(protocols=traffic.protocols), traffic):
                 protocols = without(protocols, earlier.protocols)
-        if protocols == traffic.protocols or not meet(protocols, WITH_PORTS):
-            return traffic
-        return traffic._replace(protocols=protocols)
+        if not meet(protocols, WITH_PORTS):
+            return None
+        return traffic if protocols == traffic.protocols else traffic._replace(protocols=protocols)
 
     def _left_of_alike(self, traffic: Traffic) -> Intervals:
         """Return the protocols that are left by rules for the same packets."""
@@ -178,9 +192,18 @@ class _Before:
         """Yield the rules that ask for no other addresses."""
         if self._by_addresses:
             destinations = _around(traffic.destinations, self._destination_sizes)
+            kinds = {None, _single(traffic.devices)}
             for source in _around(traffic.sources, self._source_sizes):
                 for destination in destinations:
-                    yield from self._by_addresses.get((source, destination), ())
+                    for devices in kinds:
+                        yield from self._by_addresses.get((source, destination, devices), ())
+
+
+def _single(devices: Devices) -> Devices | None:
+    """Return a device that is alone; None for several, for patterns, and for all but some."""
+    if devices.excluded or len(devices.names) != 1:
+        return None
+    return None if next(iter(devices.names)).endswith(ANY_END) else devices
 
 
 def _size(numbers: Intervals) -> int:
